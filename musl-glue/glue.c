@@ -1,0 +1,127 @@
+/* What byssal needs from musl's inside: pages, lock, thread state, randomness, errno.
+ * Compiled within the musl tree, as src/malloc/byssal/glue.c. */
+#define _GNU_SOURCE
+#include <elf.h>
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "libc.h"
+#include "lock.h"
+#include "pthread_impl.h"
+#include "syscall.h"
+#include "glue.h"
+#include "byssal_core.h" /* from the archive of the core: BYSSAL_THREAD_OFFSET */
+
+/* The Rust core was compiled for this offset from the thread pointer. If it is not the one of
+ * this tree and compiler, every thread would use a wild heap: refuse to build. */
+#ifdef TLS_ABOVE_TP
+#define FIELD_OFFSET ((long)offsetof(struct pthread, malloc_heap) - (long)sizeof(struct pthread) - TP_OFFSET)
+#else
+#define FIELD_OFFSET ((long)offsetof(struct pthread, malloc_heap))
+#endif
+_Static_assert(FIELD_OFFSET == (BYSSAL_THREAD_OFFSET),
+	"the byssal object was made for another struct pthread: run `byssal archive --tree` for this tree");
+
+static volatile int lock[1];
+
+static int protection(int access)
+{
+	return access == BYSSAL_ACCESS_READ_WRITE ? PROT_READ | PROT_WRITE : PROT_NONE;
+}
+
+/* Runs a call that reports through errno and -1; gives the error number, keeps errno. */
+static int error_of(int result, int saved)
+{
+	int error = result ? errno : 0;
+	errno = saved;
+	return error;
+}
+
+void *__byssal_map(void *hint, size_t len, int access)
+{
+	int saved = errno;
+	void *p = __mmap(hint, len, protection(access), MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	errno = saved;
+	return p == MAP_FAILED ? 0 : p;
+}
+
+int __byssal_unmap(void *addr, size_t len)
+{
+	int saved = errno;
+	return error_of(__munmap(addr, len), saved);
+}
+
+int __byssal_protect(void *addr, size_t len, int access)
+{
+	int saved = errno;
+	return error_of(__mprotect(addr, len, protection(access)), saved);
+}
+
+int __byssal_purge(void *addr, size_t len)
+{
+	int saved = errno;
+	return error_of(__madvise(addr, len, MADV_DONTNEED), saved);
+}
+
+void *__byssal_remap(void *addr, size_t old_len, size_t new_len, int may_move)
+{
+	int saved = errno;
+	void *p = __mremap(addr, old_len, new_len, may_move ? MREMAP_MAYMOVE : 0);
+	errno = saved;
+	return p == MAP_FAILED ? 0 : p;
+}
+
+size_t __byssal_break(size_t want)
+{
+	return (size_t)__syscall(SYS_brk, want);
+}
+
+size_t __byssal_page_size(void)
+{
+	return PAGE_SIZE;
+}
+
+int __byssal_random(unsigned char *out)
+{
+	size_t *aux = libc.auxv;
+	if (!aux) return 0;
+	for (; aux[0]; aux += 2) {
+		if (aux[0] != AT_RANDOM) continue;
+		if (!aux[1]) return 0;
+		memcpy(out, (void *)aux[1], 16);
+		return 1;
+	}
+	return 0;
+}
+
+void __byssal_lock(void)
+{
+	LOCK(lock);
+}
+
+void __byssal_unlock(void)
+{
+	UNLOCK(lock);
+}
+
+void __byssal_reset_lock(void)
+{
+	lock[0] = 0;
+}
+
+int __byssal_threaded(void)
+{
+	return libc.need_locks != 0;
+}
+
+int *__byssal_errno(void)
+{
+	return &errno;
+}
+
+void **__byssal_thread_field(void)
+{
+	return (void **)&__pthread_self()->malloc_heap;
+}

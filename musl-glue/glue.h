@@ -1,0 +1,92 @@
+/* The contract between the Rust core of byssal and musl, in both directions.
+ *
+ * Everything here has hidden visibility: nothing of it is seen outside libc.
+ * The Rust view of this header is src/abi/src/glue_bindings.rs (made by bindgen, committed,
+ * proved current by `make check`). The list of global names is musl-glue/exports.txt.
+ */
+#ifndef BYSSAL_GLUE_H
+#define BYSSAL_GLUE_H
+
+#include <stddef.h>
+
+/* bindgen leaves out what is hidden, hence the way round. */
+#ifndef BYSSAL_BINDGEN
+#pragma GCC visibility push(hidden)
+#endif
+
+/* ---- Core to musl: defined in Rust, called by musl ------------------------------------- */
+
+/* Strong definitions of what src/malloc of musl 1.2.2 and later expects. */
+void *__libc_malloc_impl(size_t n);
+void __libc_free(void *p);
+void *__libc_realloc(void *p, size_t n);
+
+/* 1 when the block p, fresh from malloc in this thread, is known to be all zero. */
+int __malloc_allzerop(void *p);
+
+/* Around fork, only called while the process is threaded: -1 before, 0 parent, 1 child. */
+void __malloc_atfork(int who);
+
+/* Called by an exiting thread, with signals blocked, after its TSD destructors. */
+void __malloc_thread_exit(void);
+
+/* ---- Core to the thin C members (each its own object, see musl-glue/README) ------------- */
+
+/* aligned_alloc without the question whether malloc was replaced. Sets errno on failure. */
+void *__byssal_aligned_alloc(size_t align, size_t n);
+
+/* Bytes usable at p, at least the size asked for; traps when p is not a live block. */
+size_t __byssal_usable_size(void *p);
+
+/* Memory [start, end) that the dynamic linker has no use for becomes heap memory. */
+void __byssal_donate(char *start, char *end);
+
+/* ---- Glue to core: defined in glue.c, called by Rust ------------------------------------ */
+
+/* Access to pages asked for by __byssal_map and __byssal_protect. */
+#define BYSSAL_ACCESS_NONE 0
+#define BYSSAL_ACCESS_READ_WRITE 1
+
+/* Private anonymous memory of len bytes; NULL on failure. hint is a wish, not an order. */
+void *__byssal_map(void *hint, size_t len, int access);
+
+/* 0 on success, the (positive) error number otherwise, for all of these. */
+int __byssal_unmap(void *addr, size_t len);
+int __byssal_protect(void *addr, size_t len, int access);
+/* Contents may go: the next read of these pages gives zeros. */
+int __byssal_purge(void *addr, size_t len);
+
+/* mremap; may_move is 0 or 1; NULL on failure. */
+void *__byssal_remap(void *addr, size_t old_len, size_t new_len, int may_move);
+
+/* The program break: __byssal_break(0) tells it; otherwise tries to move it to want.
+ * Returns the break that holds afterwards. */
+size_t __byssal_break(size_t want);
+
+/* Page size in bytes. */
+size_t __byssal_page_size(void);
+
+/* Sixteen bytes from the kernel's AT_RANDOM into out; 0 when there is none. */
+int __byssal_random(unsigned char *out);
+
+/* musl's own lock; does nothing while the process has a single thread. */
+void __byssal_lock(void);
+void __byssal_unlock(void);
+/* After fork, in the child: the lock is free again. */
+void __byssal_reset_lock(void);
+
+/* 1 while other threads can exist, 0 while there is only this one. */
+int __byssal_threaded(void);
+
+/* Address of this thread's errno. */
+int *__byssal_errno(void);
+
+/* Address of this thread's heap field in struct pthread (the slow way; the fast one is an
+ * offset from the thread pointer, see src/abi/src/thread.rs). */
+void **__byssal_thread_field(void);
+
+#ifndef BYSSAL_BINDGEN
+#pragma GCC visibility pop
+#endif
+
+#endif

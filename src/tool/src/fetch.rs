@@ -1,0 +1,146 @@
+//! Gets a pinned tarball: from a cache, from upstream's site, or from the distribution.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::digest;
+use crate::distro;
+use crate::download;
+use crate::error::{At, Error, Kind, Result};
+use crate::pins::{Family, Release};
+use crate::progress::{say, step};
+use crate::project::Project;
+
+/// Gives the path of `NAME-VERSION.tar.gz` in the cache, downloading it when need be.
+///
+/// # Errors
+/// `Refused` when the version has no pin; `Source` when no way gave a file with the pinned hash.
+pub fn pinned(project: &Project, name: &str, family: &Family, version: &str) -> Result<PathBuf> {
+    let release = family.release(version)?;
+    let file = format!("{name}-{version}.tar.gz");
+    let dest = project.cache.join(&file);
+    if cached(&dest, release)? {
+        return Ok(dest);
+    }
+    let shared = shared_cache().join(&file);
+    if shared.is_file() && digest::file(&shared)? == release.sha256 {
+        return Ok(shared);
+    }
+    step(&format!("fetch {file}"), || {
+        download(project, name, family, release, &dest)
+    })?;
+    Ok(dest)
+}
+
+/// Whether the right file is in the cache. A wrong one is removed.
+fn cached(path: &Path, release: &Release) -> Result<bool> {
+    if !path.is_file() {
+        return Ok(false);
+    }
+    let got = digest::file(path)?;
+    if got == release.sha256 {
+        return Ok(true);
+    }
+    say(&format!(
+        "  {} has SHA-256 {got}, not the pinned {}: removed",
+        path.display(),
+        release.sha256
+    ));
+    fs::remove_file(path).at("removing", path)?;
+    Ok(false)
+}
+
+/// The user's cache, only read: `$XDG_CACHE_HOME/byssal` or `~/.cache/byssal`.
+fn shared_cache() -> PathBuf {
+    let xdg = env::var_os("XDG_CACHE_HOME")
+        .filter(|d| !d.is_empty())
+        .map(PathBuf::from);
+    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache");
+    xdg.unwrap_or_else(home).join("byssal")
+}
+
+/// One way to a file: its name for messages, and what it does.
+type Way<'a> = (String, Box<dyn Fn(&Path) -> Result<()> + 'a>);
+
+fn download(
+    project: &Project,
+    name: &str,
+    family: &Family,
+    release: &Release,
+    dest: &Path,
+) -> Result<()> {
+    fs::create_dir_all(&project.cache).at("making directory", &project.cache)?;
+    let temp = crate::project::temp_beside(dest)?;
+    let part = temp.path().join("part");
+    let mut failures = Vec::new();
+    for (way, get) in ways(name, family, release)? {
+        let result = get(&part).and_then(|()| check(&part, release));
+        match result {
+            Ok(()) => {
+                say(&format!(
+                    "  {}: from {way}, SHA-256 as pinned",
+                    dest.display()
+                ));
+                return fs::rename(&part, dest).at("renaming to", dest);
+            }
+            Err(e) => failures.push(format!("{way}: {}", e.what)),
+        }
+    }
+    let what = format!(
+        "no way led to {name} {}:\n    {}",
+        release.version,
+        failures.join("\n    ")
+    );
+    Err(Error::new(Kind::Source, what).remedy(format!(
+        "get {name}-{}.tar.gz (SHA-256 {}) by hand and put it at {}",
+        release.version,
+        release.sha256,
+        dest.display()
+    )))
+}
+
+/// Upstream's site, then each suite of each archive that the system is configured for.
+fn ways<'a>(name: &str, family: &'a Family, release: &'a Release) -> Result<Vec<Way<'a>>> {
+    let url = format!("{}/{name}-{}.tar.gz", family.site, release.version);
+    let mut ways: Vec<Way> = vec![(url.clone(), Box::new(move |part| download::get(&url, part)))];
+    if !crate::run::exists("apt-get") {
+        return Ok(ways);
+    }
+    let first = release.suite.iter();
+    let suites = first.chain(
+        family
+            .suites
+            .iter()
+            .filter(|s| Some(*s) != release.suite.as_ref()),
+    );
+    let archives = distro::archives(Path::new("/etc/apt"))?;
+    for suite in suites {
+        for archive in archives.clone() {
+            let way = format!(
+                "source package {}, suite {suite} of {}",
+                family.package, archive.uri
+            );
+            let get = move |part: &Path| {
+                distro::get(&archive, suite, &family.package, &release.version, part)
+            };
+            ways.push((way, Box::new(get)));
+        }
+    }
+    Ok(ways)
+}
+
+fn check(part: &Path, release: &Release) -> Result<()> {
+    let got = digest::file(part)?;
+    if got == release.sha256 {
+        return Ok(());
+    }
+    fs::remove_file(part).at("removing", part)?;
+    Err(Error::new(
+        Kind::Source,
+        format!(
+            "gave a file with SHA-256 {got}, not the pinned {}",
+            release.sha256
+        ),
+    ))
+}

@@ -1,0 +1,33 @@
+//! The tool of byssal: puts the allocator into musl.
+//!
+//! The way of the data, one file a step, each step to be run again at any time:
+//!
+//! ```text
+//! pins -> fetch (download, distro) -> source -> edit -> series
+//!                                                 |
+//!                     probe (thread offset) <- musl (configure, make) <- archive (the Rust core)
+//!                                                 |
+//!                   sysroot (install, musl-gcc) -> library -> verify, sample, libc_test, install
+//! ```
+//!
+//! `error`, `project`, `progress`, `run` and `digest` serve all of them and know none.
+
+pub mod archive;
+pub mod build;
+pub mod core;
+pub mod digest;
+pub mod distro;
+pub mod download;
+pub mod edit;
+pub mod error;
+pub mod fetch;
+pub mod musl;
+pub mod needs;
+pub mod pins;
+pub mod probe;
+pub mod progress;
+pub mod project;
+pub mod run;
+pub mod series;
+pub mod source;
+pub mod tree;

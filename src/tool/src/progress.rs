@@ -1,0 +1,80 @@
+//! Tells what runs now and for how long: a spinner on a terminal, plain lines elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::error::Result;
+
+/// How often a long step says on a non-terminal that it still runs.
+const REMIND: Duration = Duration::from_secs(20);
+
+enum Display {
+    Spinner(ProgressBar),
+    Lines {
+        stop: Sender<()>,
+        thread: JoinHandle<()>,
+    },
+}
+
+/// Runs `work` under the name `what`; says how long it took, or that it failed.
+///
+/// # Errors
+/// Those of `work`.
+pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let display = begin(what, start);
+    let result = work();
+    end(display);
+    let took = start.elapsed().as_secs_f32();
+    match &result {
+        Ok(_) => say(&format!("  {what}: done in {took:.1} s")),
+        Err(_) => say(&format!("  {what}: FAILED after {took:.1} s")),
+    }
+    result
+}
+
+/// One line about something that needed no work, or about a result.
+pub fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    // A closed pipe must not end a build.
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
+
+fn begin(what: &str, start: Instant) -> Display {
+    if io::stdout().is_terminal() {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        return Display::Spinner(bar);
+    }
+    say(&format!("  {what} ..."));
+    let (stop, stopped) = mpsc::channel();
+    let what = what.to_owned();
+    let thread = thread::spawn(move || {
+        while stopped.recv_timeout(REMIND) == Err(RecvTimeoutError::Timeout) {
+            say(&format!(
+                "  {what} ... {} s so far",
+                start.elapsed().as_secs()
+            ));
+        }
+    });
+    Display::Lines { stop, thread }
+}
+
+fn end(display: Display) {
+    match display {
+        Display::Spinner(bar) => bar.finish_and_clear(),
+        Display::Lines { stop, thread } => {
+            drop(stop);
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Where things lie: the project, its cache, what it makes; and small file operations on them.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{At, Error, Kind, Result};
+
+/// The directories of one checkout of byssal.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// The directory of the top `Cargo.toml`, `patches/` and `musl-glue/`.
+    pub root: PathBuf,
+    /// Downloads, by pinned content.
+    pub cache: PathBuf,
+    /// Everything made, `out/` by default.
+    pub out: PathBuf,
+}
+
+impl Project {
+    /// Finds the project upward from the current directory, or takes `root`.
+    ///
+    /// # Errors
+    /// When there is no project there.
+    pub fn find(root: Option<&Path>, out: Option<&Path>) -> Result<Self> {
+        let start = match root {
+            Some(r) => r.to_path_buf(),
+            None => env::current_dir()?,
+        };
+        let start = fs::canonicalize(&start).at("opening", &start)?;
+        let is_root =
+            |d: &&Path| d.join("patches/pins.toml").is_file() && d.join("musl-glue").is_dir();
+        let root = start.ancestors().find(is_root).ok_or_else(|| {
+            Error::new(Kind::Usage, format!("{} is not within a checkout of byssal", start.display()))
+                .remedy("run in the checkout, or give --root DIR: the directory that holds patches/pins.toml")
+        })?;
+        let out = match out {
+            Some(o) => absolute(o)?,
+            None => root.join("out"),
+        };
+        Ok(Project {
+            root: root.to_path_buf(),
+            cache: cache_dir(root),
+            out,
+        })
+    }
+
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.out.join("log").join(format!("{name}.log"))
+    }
+}
+
+/// `$BYSSAL_CACHE`; else `.cache` of the checkout, which `make clean` leaves alone.
+fn cache_dir(root: &Path) -> PathBuf {
+    match env::var_os("BYSSAL_CACHE") {
+        Some(dir) if !dir.is_empty() => PathBuf::from(dir),
+        _ => root.join(".cache"),
+    }
+}
+
+/// Absolute without resolving links and without asking that the file exists.
+///
+/// # Errors
+/// When there is no current directory.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).at("resolving", path)
+}
+
+/// A temporary directory in the same directory as `dest`, so that a rename finishes the work and
+/// an interrupted run leaves nothing under a final name.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn temp_beside(dest: &Path) -> Result<tempfile::TempDir> {
+    let parent = dest.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).at("making directory", parent)?;
+    tempfile::Builder::new()
+        .prefix(".byssal-tmp-")
+        .tempdir_in(parent)
+        .at("making a temporary directory in", parent)
+}
+
+/// Puts the finished directory `made` at `dest`, in place of what was there.
+///
+/// # Errors
+/// When a rename fails; then what was at `dest` is there again.
+pub fn replace_dir(made: &Path, dest: &Path) -> Result<()> {
+    if let Some(parent) = dest.parent() {
+        fs::create_dir_all(parent).at("making directory", parent)?;
+    }
+    if !dest.exists() {
+        return fs::rename(made, dest).at("renaming to", dest);
+    }
+    let aside = temp_beside(dest)?;
+    let old = aside.path().join("old");
+    fs::rename(dest, &old).at("moving aside", dest)?;
+    if let Err(e) = fs::rename(made, dest) {
+        fs::rename(&old, dest).at("putting back", dest)?;
+        return Err(e).at("renaming to", dest);
+    }
+    Ok(())
+}
+
+/// Writes a whole file by way of a temporary one beside it.
+///
+/// # Errors
+/// When writing or renaming fails; then `dest` is as it was.
+pub fn write_file(dest: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let parent = dest.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).at("making directory", parent)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".byssal-tmp-")
+        .tempfile_in(parent)
+        .at("writing in", parent)?;
+    file.write_all(bytes).at("writing", dest)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    file.as_file()
+        .set_permissions(mode)
+        .at("setting the mode of", dest)?;
+    file.persist(dest).at("writing", dest)?;
+    Ok(())
+}
+
+/// # Errors
+/// When the file cannot be read as UTF-8 text.
+pub fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).at("reading", path)
+}
+
+/// Copies a tree: files, symbolic links as they are, and directories; `skip` names what is left out.
+///
+/// # Errors
+/// When something cannot be read or written.
+pub fn copy_tree(from: &Path, to: &Path, skip: &dyn Fn(&Path) -> bool) -> Result<()> {
+    fs::create_dir_all(to).at("making directory", to)?;
+    for entry in fs::read_dir(from).at("reading directory", from)? {
+        let source = entry.at("reading directory", from)?.path();
+        if skip(&source) {
+            continue;
+        }
+        let dest = to.join(source.file_name().unwrap_or_default());
+        let kind = fs::symlink_metadata(&source)
+            .at("reading", &source)?
+            .file_type();
+        if kind.is_dir() {
+            copy_tree(&source, &dest, skip)?;
+        } else if kind.is_symlink() {
+            let target = fs::read_link(&source).at("reading link", &source)?;
+            std::os::unix::fs::symlink(target, &dest).at("making link", &dest)?;
+        } else {
+            fs::copy(&source, &dest).at("copying to", &dest)?;
+        }
+    }
+    Ok(())
+}
