@@ -1,0 +1,11 @@
+/* A block freed twice, at once. */
+#include "misuse.h"
+
+int main(int argc, char **argv)
+{
+	char *p = victim(argc, argv);
+	free(hide(p));
+	arm();
+	free(hide(p));
+	return 0;
+}

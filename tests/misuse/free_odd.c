@@ -1,0 +1,10 @@
+/* A pointer one byte off is freed. */
+#include "misuse.h"
+
+int main(int argc, char **argv)
+{
+	char *p = victim(argc, argv);
+	arm();
+	free(hide(p + 1));
+	return 0;
+}

@@ -1,0 +1,63 @@
+/* What the misuse programs share. Each prints "armed" and then does one wrong thing; the process
+ * must then die by a trap, at the latest when it exits. Arguments: block size, and "cold" for a
+ * block alone in its class (without it: live neighbours and holes). */
+#ifndef MISUSE_H
+#define MISUSE_H
+
+#include "../programs/check.h"
+
+enum { NEIGHBOURS = 48, OTHERS = 64 };
+static size_t size = 100;
+static char *neighbour[NEIGHBOURS], *other[OTHERS];
+
+/* The block that is going to be misused. */
+static MAYBE_UNUSED char *victim(int argc, char **argv)
+{
+	if (argc > 1) size = strtoull(argv[1], NULL, 10);
+	int warm = !(argc > 2 && !strcmp(argv[2], "cold"));
+	char *p = NULL;
+	for (int i = 0; i < OTHERS; i++) {
+		CHECK(other[i] = malloc(16 + (size_t)i % 8 * 40));
+		memset(other[i], 1, 16);
+	}
+	for (int i = 0; warm && i < NEIGHBOURS; i++) {
+		CHECK(neighbour[i] = malloc(size));
+		memset(neighbour[i], i, size);
+		if (i == NEIGHBOURS / 2) CHECK(p = malloc(size));
+	}
+	if (!p) CHECK(p = malloc(size));
+	memset(p, 0x11, size);
+	for (int i = 0; warm && i < NEIGHBOURS; i += 3) {
+		free(neighbour[i]);
+		neighbour[i] = NULL;
+	}
+	return p;
+}
+
+/* From here on the process is expected to die. */
+static MAYBE_UNUSED void arm(void)
+{
+	say_to(1, "armed\n");
+}
+
+/* A check may be late by a few frees; none of these can be handed out again in between. */
+static MAYBE_UNUSED void more_frees(void)
+{
+	for (int i = 0; i < OTHERS; i++) {
+		free(other[i]);
+		other[i] = NULL;
+	}
+	for (int i = 0; i < NEIGHBOURS; i++) {
+		free(neighbour[i]);
+		neighbour[i] = NULL;
+	}
+}
+
+/* The compiler must not see where a pointer comes from. */
+static MAYBE_UNUSED void *hide(void *p)
+{
+	void *volatile hidden = p;
+	return hidden;
+}
+
+#endif

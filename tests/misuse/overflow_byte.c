@@ -1,0 +1,13 @@
+/* One byte is written past the end, then the block is freed. */
+#include "misuse.h"
+
+int main(int argc, char **argv)
+{
+	char *p = victim(argc, argv);
+	size_t n = malloc_usable_size(p);
+	arm();
+	((char *)hide(p))[n] = 0x41;
+	free(p);
+	more_frees();
+	return 0;
+}

@@ -1,0 +1,13 @@
+/* 32 bytes are written past the end, over whatever ends the slot, then the block is freed. */
+#include "misuse.h"
+
+int main(int argc, char **argv)
+{
+	char *p = victim(argc, argv);
+	size_t n = malloc_usable_size(p);
+	arm();
+	memset((char *)hide(p) + n, 0x41, 32);
+	free(p);
+	more_frees();
+	return 0;
+}

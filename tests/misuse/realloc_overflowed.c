@@ -1,0 +1,14 @@
+/* One byte is written past the end, then the block is resized so that it moves. */
+#include "misuse.h"
+
+int main(int argc, char **argv)
+{
+	char *p = victim(argc, argv);
+	size_t n = malloc_usable_size(p);
+	arm();
+	((char *)hide(p))[n] = 0x41;
+	char *q = realloc(hide(p), n + 100000);
+	free(hide(q));
+	more_frees();
+	return 0;
+}

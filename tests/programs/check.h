@@ -1,0 +1,216 @@
+/* What every test program uses: a check that needs no heap and no stdio, owner's patterns, a
+ * generator of reproducible numbers, and the process's footprint. Include it first. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <malloc.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define KB ((size_t)1 << 10)
+#define MB ((size_t)1 << 20)
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+#define MAYBE_UNUSED __attribute__((unused))
+
+/* ---- Messages: write(2) only ------------------------------------------------------------- */
+
+static MAYBE_UNUSED void say_to(int fd, const char *text)
+{
+	size_t n = strlen(text);
+	while (n) {
+		ssize_t done = write(fd, text, n);
+		if (done < 0 && errno == EINTR) continue;
+		if (done <= 0) return;
+		text += done;
+		n -= (size_t)done;
+	}
+}
+
+static MAYBE_UNUSED void say_number(int fd, uint64_t value)
+{
+	char digits[24], *p = digits + sizeof digits;
+	*--p = 0;
+	do *--p = (char)('0' + value % 10); while (value /= 10);
+	say_to(fd, p);
+}
+
+static MAYBE_UNUSED __attribute__((noreturn)) void check_failed(const char *file, int line,
+	const char *what, uint64_t a, uint64_t b)
+{
+	int error = errno;
+	say_to(2, file);
+	say_to(2, ":");
+	say_number(2, (uint64_t)line);
+	say_to(2, ": failed: ");
+	say_to(2, what);
+	say_to(2, " (");
+	say_number(2, a);
+	say_to(2, ", ");
+	say_number(2, b);
+	say_to(2, "; errno ");
+	say_number(2, (uint64_t)error);
+	say_to(2, ")\n");
+	_exit(1);
+}
+
+#define CHECK(x) do { if (!(x)) check_failed(__FILE__, __LINE__, #x, 0, 0); } while (0)
+/* The same, printing two numbers that explain the failure. */
+#define CHECK2(x, a, b) \
+	do { if (!(x)) check_failed(__FILE__, __LINE__, #x, (uint64_t)(a), (uint64_t)(b)); } while (0)
+
+/* Counted as skipped by the runner. */
+static MAYBE_UNUSED __attribute__((noreturn)) void skip(const char *why)
+{
+	say_to(1, "skipped: ");
+	say_to(1, why);
+	say_to(1, "\n");
+	_exit(77);
+}
+
+/* ---- Owner's patterns ---------------------------------------------------------------------
+ * Every byte depends on the owner's seed and on its offset, so that overlap, loss, shift and
+ * stale content are all seen. The pattern of n bytes begins with the pattern of fewer. */
+
+static inline uint64_t mix(uint64_t x)
+{
+	x ^= x >> 31;
+	x *= 0x9e3779b97f4a7c15u;
+	return x ^ x >> 29;
+}
+
+static MAYBE_UNUSED void fill(void *block, size_t n, uint64_t seed)
+{
+	unsigned char *p = block;
+	uint64_t word = mix(seed + 1);
+	size_t i = 0;
+	for (; i + 8 <= n; i += 8, word += 0x0123456789abcdefu) memcpy(p + i, &word, 8);
+	memcpy(p + i, &word, n - i);
+}
+
+/* Offset of the first wrong byte's word, or n when all is well. */
+static MAYBE_UNUSED size_t wrong_at(const void *block, size_t n, uint64_t seed)
+{
+	const unsigned char *p = block;
+	uint64_t word = mix(seed + 1), have;
+	size_t i = 0;
+	for (; i + 8 <= n; i += 8, word += 0x0123456789abcdefu) {
+		memcpy(&have, p + i, 8);
+		if (have != word) return i;
+	}
+	return memcmp(p + i, &word, n - i) ? i : n;
+}
+
+#define VERIFY(p, n, seed) \
+	do { \
+		size_t wrong_ = wrong_at((p), (n), (seed)); \
+		CHECK2(wrong_ == (size_t)(n), wrong_, (n)); \
+	} while (0)
+
+static MAYBE_UNUSED int all_zero(const void *block, size_t n)
+{
+	const unsigned char *p = block;
+	uint64_t word;
+	size_t i = 0;
+	for (; i + 8 <= n; i += 8) {
+		memcpy(&word, p + i, 8);
+		if (word) return 0;
+	}
+	for (; i < n; i++)
+		if (p[i]) return 0;
+	return 1;
+}
+
+static inline int aligned(const void *p, size_t to)
+{
+	return ((uintptr_t)p & (to - 1)) == 0;
+}
+
+/* ---- Reproducible numbers (xorshift64*) --------------------------------------------------- */
+
+typedef struct { uint64_t state; } Random;
+
+static inline Random random_from(uint64_t seed)
+{
+	Random r = { mix(seed * 2 + 1) | 1 };
+	return r;
+}
+
+static inline uint64_t next_random(Random *r)
+{
+	uint64_t x = r->state;
+	x ^= x >> 12;
+	x ^= x << 25;
+	x ^= x >> 27;
+	r->state = x;
+	return (x * 0x2545f4914f6cdd1du) >> 8;
+}
+
+static inline size_t below(Random *r, size_t n)
+{
+	return (size_t)(next_random(r) % n);
+}
+
+/* Sizes as programs ask for them: mostly small, some pages, a few large, now and then zero. */
+static MAYBE_UNUSED size_t random_size(Random *r)
+{
+	size_t kind = below(r, 1000);
+	if (kind < 600) return below(r, 257);
+	if (kind < 900) return below(r, 4097);
+	if (kind < 985) return below(r, 40000);
+	if (kind < 998) return below(r, 200000);
+	return below(r, 1500000);
+}
+
+/* ---- Footprint ---------------------------------------------------------------------------- */
+
+static MAYBE_UNUSED void read_statm(size_t *mapped, size_t *resident)
+{
+	char text[256];
+	size_t value[2] = { 0, 0 };
+	int saved = errno, fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	CHECK(fd >= 0);
+	ssize_t n = read(fd, text, sizeof text - 1);
+	CHECK(n > 0);
+	close(fd);
+	errno = saved;
+	text[n] = 0;
+	const char *p = text;
+	for (int i = 0; i < 2; i++) {
+		while (*p >= '0' && *p <= '9') value[i] = value[i] * 10 + (size_t)(*p++ - '0');
+		while (*p == ' ') p++;
+	}
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	*mapped = value[0] * page;
+	*resident = value[1] * page;
+}
+
+/* Bytes in memory. */
+static MAYBE_UNUSED size_t resident_bytes(void)
+{
+	size_t mapped, resident;
+	read_statm(&mapped, &resident);
+	return resident;
+}
+
+/* Bytes of address space. */
+static MAYBE_UNUSED size_t mapped_bytes(void)
+{
+	size_t mapped, resident;
+	read_statm(&mapped, &resident);
+	return mapped;
+}
+
+/* a - b, or 0 when that is negative. */
+static inline size_t over(size_t a, size_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+#endif

@@ -1,0 +1,72 @@
+/* One thread, 300,000 reproducible operations on a live set, every block verified whenever it is
+ * touched, and the footprint in proportion to what is live. Argument: seed. */
+#include "check.h"
+
+enum { LIVE = 3000, OPERATIONS = 300000 };
+static struct { unsigned char *p; size_t n; uint64_t seed; } live[LIVE];
+static size_t live_bytes, peak_bytes;
+
+int main(int argc, char **argv)
+{
+	Random r = random_from(argc > 1 ? strtoull(argv[1], NULL, 10) : 1);
+	size_t start = resident_bytes();
+	for (uint64_t i = 0; i < OPERATIONS; i++) {
+		size_t slot = below(&r, LIVE), kind = below(&r, 16), n = random_size(&r);
+		unsigned char *p = live[slot].p;
+		if (p) {
+			VERIFY(p, live[slot].n, live[slot].seed);
+			live_bytes -= live[slot].n;
+		}
+		/* Phases: growing, steady, shrinking. */
+		size_t phase = i * 3 / OPERATIONS;
+		int drop = below(&r, 8) < (phase == 0 ? 1u : phase == 1 ? 4u : 7u);
+		if (p && kind < 3) {
+			unsigned char *q = realloc(p, n + 1);
+			CHECK(q);
+			VERIFY(q, n + 1 < live[slot].n ? n + 1 : live[slot].n, live[slot].seed);
+			live[slot].p = q;
+			live[slot].n = n + 1;
+			live[slot].seed = i;
+			fill(q, n + 1, i);
+			live_bytes += n + 1;
+		} else {
+			free(p);
+			live[slot].p = NULL;
+			if (!(p && drop)) {
+				size_t align = 16;
+				switch (kind) {
+				case 4: case 5: case 6:
+					p = calloc(1, n);
+					CHECK(p && all_zero(p, n));
+					break;
+				case 7:
+					align = (size_t)16 << below(&r, 11);
+					p = aligned_alloc(align, n);
+					break;
+				default:
+					p = malloc(n);
+				}
+				CHECK2(p, n, kind);
+				CHECK2(aligned(p, align), p, align);
+				fill(p, n, i);
+				live[slot].p = p;
+				live[slot].n = n;
+				live[slot].seed = i;
+				live_bytes += n;
+			}
+		}
+		if (live_bytes > peak_bytes) peak_bytes = live_bytes;
+		if (i % 50000 == 49999) {
+			size_t now = over(resident_bytes(), start);
+			/* Not tight: it catches an allocator that forgets, not one that fragments. */
+			CHECK2(now < 2 * peak_bytes + 8 * MB, now, peak_bytes);
+		}
+	}
+	for (size_t slot = 0; slot < LIVE; slot++) {
+		if (live[slot].p) VERIFY(live[slot].p, live[slot].n, live[slot].seed);
+		free(live[slot].p);
+	}
+	size_t left = over(resident_bytes(), start);
+	CHECK2(left < peak_bytes / 4 + 4 * MB, left, peak_bytes);
+	return 0;
+}

@@ -1,0 +1,317 @@
+//! Every program: where it runs and what it must end in. To add one, write the source, then a
+//! line here.
+
+use crate::mode::{Mode, ALL, LIBRARY, MUSL};
+
+/// How a run must end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expect {
+    /// Exit code 0 (or 77 with a reason: skipped).
+    Success,
+    /// Death by SIGILL, SIGTRAP, SIGSEGV or SIGABRT after it printed "armed".
+    Trap,
+}
+
+/// What a shared object built beside a program is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Link {
+    /// Linked at build time.
+    WithProgram,
+    /// Opened by dlopen.
+    AtRunTime,
+}
+
+/// A shared object that belongs to a program: `lib<name>.so` beside it.
+#[derive(Clone, Debug)]
+pub struct Companion {
+    pub name: &'static str,
+    pub source: &'static str,
+    pub flags: &'static [&'static str],
+    pub link: Link,
+}
+
+/// One C (or C++) program.
+#[derive(Clone, Debug)]
+pub struct Program {
+    name: &'static str,
+    modes: &'static [Mode],
+    unfit: Vec<(Mode, &'static str)>,
+    runs: &'static [&'static [&'static str]],
+    companions: &'static [Companion],
+    flags: &'static [&'static str],
+    limit: u64,
+    expect: Expect,
+    must_say: Option<&'static str>,
+    cxx: bool,
+}
+
+/// The three modes in which everything runs; `host-static` is for a chosen few.
+const USUAL: &[Mode] = &[Mode::MuslStatic, Mode::MuslDynamic, Mode::Preload, Mode::Archive];
+const DYNAMIC: &[Mode] = &[Mode::MuslDynamic, Mode::Preload, Mode::Archive];
+const SHARED_HOST: &[Mode] = &[Mode::Preload, Mode::Archive];
+/// Both ends: our libc, and the library on the host.
+const MISUSE: &[Mode] = &[Mode::MuslStatic, Mode::MuslDynamic, Mode::Preload];
+
+impl Program {
+    fn new(name: &'static str) -> Self {
+        Program {
+            name,
+            modes: USUAL,
+            unfit: Vec::new(),
+            runs: &[&[]],
+            companions: &[],
+            flags: &[],
+            limit: 60,
+            expect: Expect::Success,
+            must_say: None,
+            cxx: false,
+        }
+    }
+
+    /// The only modes in which the program means something.
+    fn only(mut self, modes: &'static [Mode]) -> Self {
+        self.modes = modes;
+        self
+    }
+
+    /// A mode in which it would mean something but cannot run: counted as skipped.
+    fn skip(mut self, mode: Mode, why: &'static str) -> Self {
+        self.unfit.push((mode, why));
+        self
+    }
+
+    /// Argument lists; the program runs once for each.
+    fn with(mut self, runs: &'static [&'static [&'static str]]) -> Self {
+        self.runs = runs;
+        self
+    }
+
+    fn beside(mut self, companions: &'static [Companion]) -> Self {
+        self.companions = companions;
+        self
+    }
+
+
+    /// Seconds before a run counts as hung.
+    fn within(mut self, seconds: u64) -> Self {
+        self.limit = seconds;
+        self
+    }
+
+    fn says(mut self, text: &'static str) -> Self {
+        self.must_say = Some(text);
+        self
+    }
+
+    fn misuse(name: &'static str) -> Self {
+        Program { expect: Expect::Trap, limit: 20, modes: MISUSE, ..Program::new(name) }
+    }
+
+    pub fn name(&self) -> String {
+        match self.expect {
+            Expect::Success => self.name.to_owned(),
+            Expect::Trap => format!("misuse/{}", self.name),
+        }
+    }
+
+    /// Path below this package.
+    pub fn source(&self) -> String {
+        match (self.expect, self.cxx) {
+            (Expect::Success, false) => format!("programs/{}.c", self.name),
+            (Expect::Success, true) => format!("programs/{}.cc", self.name),
+            (Expect::Trap, _) => format!("misuse/{}.c", self.name),
+        }
+    }
+
+    /// Modes, each with the reason why it cannot run there.
+    pub fn modes(&self) -> Vec<(Mode, Result<(), &'static str>)> {
+        let unfit = |mode| self.unfit.iter().find(|(unfit, _)| *unfit == mode);
+        let fit = self.modes.iter().filter(|mode| unfit(**mode).is_none());
+        let mut all: Vec<_> = fit.map(|mode| (*mode, Ok(()))).collect();
+        all.extend(self.unfit.iter().map(|(mode, why)| (*mode, Err(*why))));
+        all
+    }
+
+    pub fn runs(&self) -> &'static [&'static [&'static str]] {
+        self.runs
+    }
+
+    pub fn companions(&self) -> &'static [Companion] {
+        self.companions
+    }
+
+    pub fn flags(&self) -> &'static [&'static str] {
+        self.flags
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub fn expect(&self) -> Expect {
+        self.expect
+    }
+
+    pub fn must_say(&self) -> Option<&'static str> {
+        self.must_say
+    }
+
+    pub fn is_cxx(&self) -> bool {
+        self.cxx
+    }
+}
+
+const PLUGIN: &[Companion] = &[Companion {
+    name: "plugin",
+    source: "dlopen_plugin.c",
+    flags: &[],
+    link: Link::AtRunTime,
+}];
+
+const TLS_LIBRARIES: &[Companion] = &[
+    Companion {
+        name: "tlsone",
+        source: "tls_library.c",
+        flags: &["-DNUMBER=1", "-DTLS_BYTES=300000", "-DTLS_ALIGN=64"],
+        link: Link::WithProgram,
+    },
+    Companion {
+        name: "tlstwo",
+        source: "tls_library.c",
+        flags: &["-DNUMBER=2", "-DTLS_BYTES=1000", "-DTLS_ALIGN=4096"],
+        link: Link::WithProgram,
+    },
+    Companion {
+        name: "tlsthree",
+        source: "tls_library.c",
+        flags: &["-DNUMBER=3", "-DTLS_BYTES=2000000", "-DTLS_ALIGN=32"],
+        link: Link::WithProgram,
+    },
+];
+
+/// All programs, in the order in which they are listed.
+pub fn programs() -> Vec<Program> {
+    let mut all = semantics();
+    all.extend(threads());
+    all.extend(process());
+    all.extend(footprint());
+    all.extend(misuse());
+    all
+}
+
+fn semantics() -> Vec<Program> {
+    vec![
+        Program::new("empty").only(ALL),
+        Program::new("one_malloc").only(ALL),
+        Program::new("which_malloc"),
+        Program::new("api_basics").only(ALL),
+        Program::new("api_errno"),
+        Program::new("api_limits").only(ALL),
+        Program::new("api_calloc"),
+        Program::new("api_realloc"),
+        Program::new("api_usable_size"),
+        Program::new("api_aligned").only(ALL),
+        Program::new("api_aligned_huge"),
+        Program::new("api_aligned_footprint"),
+        Program::new("api_every_size"),
+        Program::new("api_valloc"),
+        Program::new("api_posix_errno")
+            .only(LIBRARY)
+            .skip(Mode::MuslStatic, "posix_memalign is musl's own and sets errno")
+            .skip(Mode::MuslDynamic, "posix_memalign is musl's own and sets errno"),
+        Program::new("c23_sized")
+            .only(LIBRARY)
+            .skip(Mode::MuslStatic, "musl's libc exports no C23 sized free")
+            .skip(Mode::MuslDynamic, "musl's libc exports no C23 sized free"),
+        Program::new("libc_users").only(ALL),
+        Program::new("random_live_set").only(ALL).with(&[&["1"], &["2"]]),
+        Program::new("many_classes"),
+        Program::new("reuse_delay"),
+        Program { cxx: true, ..Program::new("new_delete").only(SHARED_HOST) },
+    ]
+}
+
+fn threads() -> Vec<Program> {
+    vec![
+        Program::new("threads_hundreds").only(ALL),
+        Program::new("thread_exits"),
+        Program::new("remote_free").with(&[&["pipe"], &["all"], &["lifo"]]),
+        Program::new("remote_large"),
+        Program::new("exchange"),
+        Program::new("tsd_destructors"),
+        Program::new("signals"),
+        Program::new("signals_threads"),
+    ]
+}
+
+fn process() -> Vec<Program> {
+    vec![
+        Program::new("fork_single"),
+        Program::new("fork_threads").within(45),
+        Program::new("fork_from_thread").within(45),
+        Program::new("spawn_threads").within(45),
+        Program::new("dlopen")
+            .only(DYNAMIC)
+            .beside(PLUGIN)
+            .skip(Mode::MuslStatic, "a static program has no dlopen"),
+        Program::new("startup_large_tls").beside(TLS_LIBRARIES),
+        Program::new("atexit_handlers")
+            .only(ALL)
+            .with(&[&["return"], &["thread"], &["last"], &["detached"]])
+            .says("handlers ran"),
+        Program::new("replaced_malloc").only(MUSL),
+        Program::new("freelocale_link").only(&[Mode::MuslStatic]),
+        Program::new("oom").with(&[&["as"], &["data"], &["large"], &["threads"], &["realloc"]]),
+        Program::new("no_growth").with(&[&["brk"], &["mmap"], &["both"]]),
+    ]
+}
+
+fn footprint() -> Vec<Program> {
+    vec![
+        Program::new("memory_return").with(&[&["fifo"], &["random"], &["thread"]]),
+        Program::new("map_count").only(&[Mode::MuslStatic, Mode::Preload]),
+        Program::new("large_realloc"),
+        Program::new("large_churn"),
+        Program::new("calloc_sparse"),
+        Program::new("small_process"),
+    ]
+}
+
+fn misuse() -> Vec<Program> {
+    const LIBRARY_ONLY: &[Mode] = &[Mode::Preload];
+    const SIZES: &[&[&str]] = &[
+        &["24"],
+        &["100"],
+        &["2000"],
+        &["20000"],
+        &["300000"],
+        &["24", "cold"],
+        &["2000", "cold"],
+        &["300000", "cold"],
+    ];
+    const SMALL: &[&[&str]] = &[&["24"], &["100"], &["2000"]];
+    vec![
+        Program::misuse("double_free").with(SIZES),
+        Program::misuse("double_free_later").with(SIZES),
+        Program::misuse("double_free_remote").with(SIZES),
+        Program::misuse("double_free_two_threads").with(SIZES),
+        Program::misuse("free_interior").with(SIZES),
+        Program::misuse("free_misaligned").with(SIZES),
+        Program::misuse("free_odd").with(SIZES),
+        Program::misuse("free_wild").with(SMALL),
+        Program::misuse("free_stack"),
+        Program::misuse("free_global"),
+        Program::misuse("free_unmapped"),
+        Program::misuse("free_mapped"),
+        Program::misuse("overflow_byte").with(SIZES),
+        Program::misuse("overflow_tail").with(SIZES),
+        Program::misuse("overflow_at_exit").with(SMALL),
+        Program::misuse("overflow_remote").with(SIZES),
+        Program::misuse("realloc_freed").with(SIZES),
+        Program::misuse("realloc_interior").with(SIZES),
+        Program::misuse("realloc_overflowed").with(SIZES),
+        Program::misuse("usable_size_freed").with(SIZES),
+        Program::misuse("free_aligned_raw").with(SMALL),
+        Program::misuse("free_sized_wrong").only(LIBRARY_ONLY).with(SIZES),
+    ]
+}
