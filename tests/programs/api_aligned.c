@@ -4,7 +4,8 @@
 
 static void refused(void)
 {
-	static const size_t bad[] = { 0, 3, 5, 6, 7, 12, 24, 48, 96, 100, 1000, 4095, 4097, SIZE_MAX,
+	/* 0 is in api_aligned_zero: stock musl accepts it, and that must not hide the others. */
+	static const size_t bad[] = { 3, 5, 6, 7, 12, 24, 48, 96, 100, 1000, 4095, 4097, SIZE_MAX,
 		SIZE_MAX - 15, ((size_t)1 << 63) + 16, 3 << 20 };
 	for (size_t i = 0; i < COUNT(bad); i++) {
 		for (size_t n = 0; n < 100000; n = n * 7 + 1) {

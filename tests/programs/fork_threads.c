@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { THREADS = 4, SLOTS = 300, FORKS = 120 };
+enum { THREADS = 4, SLOTS = 300, FORKS = 50 };
 typedef struct { size_t n; uint64_t seed; } Head;
 static _Atomic(Head *) slot[SLOTS];
 static atomic_int stop;
@@ -51,7 +51,7 @@ static void *busy(void *number)
 
 static void *child_thread(void *seed)
 {
-	use_heap((uintptr_t)seed, 700);
+	use_heap((uintptr_t)seed, 300);
 	for (int i = 0; i < SLOTS; i += 3) {
 		Head *h = atomic_exchange(&slot[i], NULL);
 		if (!h) continue;
@@ -78,7 +78,7 @@ static void child(int round, int depth)
 		CHECK(malloc_usable_size(h) >= h->n);
 		free(h);
 	}
-	use_heap((uint64_t)round, 700);
+	use_heap((uint64_t)round, 400);
 	if (round % 4 == 0) {
 		pthread_t thread[2];
 		for (uintptr_t i = 0; i < COUNT(thread); i++)
@@ -93,7 +93,7 @@ static void child(int round, int depth)
 	}
 	/* Without limit: what the lost threads held must not starve a long-lived child. */
 	size_t before = resident_bytes();
-	for (int i = 0; i < 20; i++) use_heap((uint64_t)i, 60);
+	for (int i = 0; i < 12; i++) use_heap((uint64_t)i, 40);
 	CHECK2(over(resident_bytes(), before) < 48 * MB, resident_bytes(), before);
 	for (int i = 0; i < SLOTS; i++) {
 		Head *h = atomic_exchange(&slot[i], NULL);

@@ -7,7 +7,8 @@ enum { STEP = 512 };
 
 static void stamp(unsigned char *p, size_t from, size_t to)
 {
-	for (size_t i = (from + STEP - 1) / STEP * STEP; i + 8 <= to; i += STEP) {
+	/* From the last stamp on: it may not have fitted before. */
+	for (size_t i = from / STEP * STEP; i + 8 <= to; i += STEP) {
 		uint64_t v = mix(i);
 		memcpy(p + i, &v, 8);
 	}
