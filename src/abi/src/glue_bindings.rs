@@ -1,86 +1,43 @@
-// Made from musl-glue/glue.h by `byssal bindings` (bindgen); `make check` proves it current. Do not edit.
+// Made from musl-glue/glue.h by bindgen: `cargo run -p byssal --features bindings -- bindings`.
+// `make check` proves it current. Do not edit.
 
 pub const BYSSAL_ACCESS_NONE: i32 = 0;
 pub const BYSSAL_ACCESS_READ_WRITE: i32 = 1;
 unsafe extern "C" {
     pub fn __libc_malloc_impl(n: usize) -> *mut core::ffi::c_void;
-}
-unsafe extern "C" {
     pub fn __libc_free(p: *mut core::ffi::c_void);
-}
-unsafe extern "C" {
     pub fn __libc_realloc(p: *mut core::ffi::c_void, n: usize) -> *mut core::ffi::c_void;
-}
-unsafe extern "C" {
     pub fn __malloc_allzerop(p: *mut core::ffi::c_void) -> core::ffi::c_int;
-}
-unsafe extern "C" {
     pub fn __malloc_atfork(who: core::ffi::c_int);
-}
-unsafe extern "C" {
     pub fn __malloc_thread_exit();
-}
-unsafe extern "C" {
     pub fn __byssal_aligned_alloc(align: usize, n: usize) -> *mut core::ffi::c_void;
-}
-unsafe extern "C" {
     pub fn __byssal_usable_size(p: *mut core::ffi::c_void) -> usize;
-}
-unsafe extern "C" {
     pub fn __byssal_donate(start: *mut core::ffi::c_char, end: *mut core::ffi::c_char);
-}
-unsafe extern "C" {
     pub fn __byssal_map(
         hint: *mut core::ffi::c_void,
         len: usize,
         access: core::ffi::c_int,
     ) -> *mut core::ffi::c_void;
-}
-unsafe extern "C" {
     pub fn __byssal_unmap(addr: *mut core::ffi::c_void, len: usize) -> core::ffi::c_int;
-}
-unsafe extern "C" {
     pub fn __byssal_protect(
         addr: *mut core::ffi::c_void,
         len: usize,
         access: core::ffi::c_int,
     ) -> core::ffi::c_int;
-}
-unsafe extern "C" {
     pub fn __byssal_purge(addr: *mut core::ffi::c_void, len: usize) -> core::ffi::c_int;
-}
-unsafe extern "C" {
     pub fn __byssal_remap(
         addr: *mut core::ffi::c_void,
         old_len: usize,
         new_len: usize,
         may_move: core::ffi::c_int,
     ) -> *mut core::ffi::c_void;
-}
-unsafe extern "C" {
     pub fn __byssal_break(want: usize) -> usize;
-}
-unsafe extern "C" {
     pub fn __byssal_page_size() -> usize;
-}
-unsafe extern "C" {
     pub fn __byssal_random(out: *mut core::ffi::c_uchar) -> core::ffi::c_int;
-}
-unsafe extern "C" {
     pub fn __byssal_lock();
-}
-unsafe extern "C" {
     pub fn __byssal_unlock();
-}
-unsafe extern "C" {
     pub fn __byssal_reset_lock();
-}
-unsafe extern "C" {
     pub fn __byssal_threaded() -> core::ffi::c_int;
-}
-unsafe extern "C" {
     pub fn __byssal_errno() -> *mut core::ffi::c_int;
-}
-unsafe extern "C" {
     pub fn __byssal_thread_field() -> *mut *mut core::ffi::c_void;
 }

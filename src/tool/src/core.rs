@@ -194,7 +194,10 @@ pub fn sources(workspace: &Path) -> Result<digest::Inputs> {
 }
 
 /// The names in a list file: one a line, `#` begins a comment.
-fn names(path: &Path) -> Result<Vec<String>> {
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn names(path: &Path) -> Result<Vec<String>> {
     let text = project::read_text(path)?;
     let words = text
         .lines()
@@ -233,23 +236,27 @@ fn our_member(library: &Path) -> Result<Vec<u8>> {
     }
 }
 
+/// Gives the names that the object needs.
 /// Checks the contract: global names exactly `exports`, undefined ones within `imports`, nothing
 /// that needs the dynamic linker's help in libc.so.
 ///
 /// # Errors
 /// `Step`, with all that is wrong.
-pub fn check(path: &Path, exports: &[String], imports: &[String]) -> Result<()> {
+pub fn check(path: &Path, exports: &[String], imports: &[String]) -> Result<Vec<String>> {
     let bytes = fs::read(path).at("reading", path)?;
     let file = object::File::parse(&*bytes)
         .map_err(|e| Error::new(Kind::Step, format!("{}: {e}", path.display())))?;
     let mut wrong = Vec::new();
-    let mut defined = Vec::new();
+    let (mut defined, mut needed) = (Vec::new(), Vec::new());
     for symbol in file.symbols() {
         let name = symbol.name().unwrap_or("").to_owned();
-        if symbol.is_undefined() && !name.is_empty() && !imports.contains(&name) {
-            wrong.push(format!(
-                "needs {name}, which is not in musl-glue/imports.txt"
-            ));
+        if symbol.is_undefined() && !name.is_empty() {
+            if !imports.contains(&name) {
+                wrong.push(format!(
+                    "needs {name}, which is not in musl-glue/imports.txt"
+                ));
+            }
+            needed.push(name.clone());
         }
         if symbol.is_global() && symbol.is_definition() {
             defined.push(name);
@@ -288,7 +295,7 @@ pub fn check(path: &Path, exports: &[String], imports: &[String]) -> Result<()> 
         }
     }
     if wrong.is_empty() {
-        return Ok(());
+        return Ok(needed);
     }
     Err(Error::new(
         Kind::Step,

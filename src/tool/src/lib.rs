@@ -13,14 +13,21 @@
 //! `error`, `project`, `progress`, `run` and `digest` serve all of them and know none.
 
 pub mod archive;
+#[cfg(feature = "bindings")]
+pub mod bindings;
 pub mod build;
 pub mod core;
 pub mod digest;
 pub mod distro;
 pub mod download;
 pub mod edit;
+pub mod elf;
 pub mod error;
 pub mod fetch;
+pub mod install;
+pub mod job;
+pub mod libc_test;
+pub mod library;
 pub mod musl;
 pub mod needs;
 pub mod pins;
@@ -28,6 +35,8 @@ pub mod probe;
 pub mod progress;
 pub mod project;
 pub mod run;
+pub mod sample;
 pub mod series;
 pub mod source;
 pub mod tree;
+pub mod verify;

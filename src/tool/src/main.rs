@@ -8,6 +8,7 @@ use byssal_tool::core::Preset;
 use byssal_tool::error::Result;
 use byssal_tool::progress::say;
 use byssal_tool::project::Project;
+use byssal_tool::{install, job, libc_test, needs, sample, verify};
 use clap::{Args, Parser, Subcommand};
 
 const EXIT_CODES: &str = "\
@@ -33,16 +34,16 @@ struct Cli {
 #[derive(Args)]
 struct Common {
     /// musl: a version, a tarball, or a source tree [default: that of patches/pins.toml]
-    #[arg(long, env = "MUSL")]
+    #[arg(long)]
     musl: Option<String>,
     /// The C compiler, one word [default: gcc]
-    #[arg(long, env = "CC")]
+    #[arg(long)]
     cc: Option<String>,
     /// Jobs of make at a time [default: one for each core]
-    #[arg(long, short, env = "JOBS")]
+    #[arg(long, short)]
     jobs: Option<usize>,
     /// Knobs of the allocator
-    #[arg(long, env = "PRESET", default_value = "default")]
+    #[arg(long, default_value = "default")]
     preset: Preset,
     /// The Rust workspace of the allocator, when it is not the checkout
     #[arg(long, value_name = "DIR", hide = true)]
@@ -87,7 +88,47 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         dest: Option<PathBuf>,
     },
-    /// Builds the toolchain, a stock one beside it, and the libraries
+    /// Makes the Rust view of musl-glue/glue.h anew (needs libclang)
+    #[cfg(feature = "bindings")]
+    Bindings,
+    /// Checks a built toolchain: every gate, passed or failed with the evidence
+    Verify {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Builds a real program with the toolchain, static and dynamic, and runs its workload
+    Prove {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Runs musl's libc-test against stock musl and ours, and compares what fails
+    LibcTest {
+        #[command(flatten)]
+        common: Common,
+        /// A checkout of libc-test; without it, says where to get one
+        path: Option<PathBuf>,
+    },
+    /// Puts the toolchain into a directory of the system
+    Install {
+        #[command(flatten)]
+        common: Common,
+        /// Where it will be found
+        #[arg(long, value_name = "DIR", default_value = "/usr/local/musl")]
+        prefix: PathBuf,
+        /// A root that is put before the prefix, for packages
+        #[arg(long, value_name = "DIR")]
+        destdir: Option<PathBuf>,
+    },
+    /// Removes what was made
+    Clean {
+        /// Also what was downloaded
+        #[arg(long)]
+        cache: bool,
+    },
+    /// Installs what `make check` needs beyond `make`, or says how to
+    Setup,
+    /// The main job: builds the toolchain, a stock one beside it, the series and the libraries,
+    /// verifies them, proves them with a real program; only what changed
     Build {
         #[command(flatten)]
         common: Common,
@@ -114,8 +155,38 @@ fn run(cli: Cli) -> Result<()> {
             )?;
             say(&made.display().to_string());
         }
+        #[cfg(feature = "bindings")]
+        Command::Bindings => {
+            let dest = project.root.join("src/abi/src/glue_bindings.rs");
+            let text = byssal_tool::bindings::generate(&project.root)?;
+            byssal_tool::project::write_file(&dest, text.as_bytes())?;
+        }
+        Command::Verify { common } => {
+            let built = build::build(&project, &common.settings())?;
+            verify::all(&project, &built)?;
+        }
+        Command::Prove { common } => {
+            let built = build::build(&project, &common.settings())?;
+            say(&sample::prove(&project, &built)?);
+        }
+        Command::LibcTest { common, path } => {
+            let path = path.ok_or_else(libc_test::where_from)?;
+            let built = build::build(&project, &common.settings())?;
+            libc_test::compare(&project, &built, &path)?;
+        }
+        Command::Install {
+            common,
+            prefix,
+            destdir,
+        } => {
+            let built = build::build(&project, &common.settings())?;
+            let dest = install::install(&built, &prefix, destdir.as_deref())?;
+            say(&format!("installed to {}", dest.display()));
+        }
+        Command::Clean { cache } => install::clean(&project, cache)?,
+        Command::Setup => needs::for_tests(&project)?,
         Command::Build { common } => {
-            build::build(&project, &common.settings())?;
+            job::all(&project, &common.settings())?;
         }
     }
     Ok(())

@@ -78,6 +78,7 @@ pub fn configure(
     prefix: &Path,
     malloc: &str,
     compiler: &Compiler,
+    more: &[&str],
     log: &Path,
 ) -> Result<()> {
     let mut cmd = Command::new("./configure");
@@ -85,7 +86,8 @@ pub fn configure(
         .arg(format!("--prefix={}", prefix.display()))
         .arg(format!("--syslibdir={}", prefix.join("lib").display()))
         .arg(format!("--with-malloc={malloc}"))
-        .arg(format!("CC={}", compiler.cc));
+        .arg(format!("CC={}", compiler.cc))
+        .args(more);
     if let Some(cross) = compiler.cc.strip_suffix("-gcc") {
         cmd.arg(format!("CROSS_COMPILE={cross}-"));
     }

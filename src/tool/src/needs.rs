@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::error::{Error, Kind, Result};
 use crate::progress::{say, step};
-use crate::project::Project;
+use crate::project::{self, Project};
 use crate::run;
 
 /// A program and the Debian package that brings it.
@@ -105,7 +105,58 @@ fn privilege() -> Option<&'static [&'static str]> {
     sudo.then_some(&["sudo", "-n", "apt-get"])
 }
 
-/// Whether a file that a development package brings is there.
-pub fn has_file(path: &str) -> bool {
-    Path::new(path).exists()
+/// What the tests need beyond what `make` does: programs, and libclang for bindgen. A test whose
+/// need cannot be met says so and is counted as skipped, so a refusal here is only a warning.
+///
+/// # Errors
+/// None but those of output.
+pub fn for_tests(project: &Project) -> Result<()> {
+    let mut packages = Vec::new();
+    for line in project::read_text(&project.root.join("ci/needs.txt"))?.lines() {
+        let words: Vec<&str> = line
+            .split('#')
+            .next()
+            .unwrap_or("")
+            .split_whitespace()
+            .collect();
+        if let [what, package] = words[..] {
+            if !present(what) {
+                packages.push(package.to_owned());
+            }
+        }
+    }
+    if packages.is_empty() {
+        return Ok(());
+    }
+    packages.dedup();
+    let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+    if let Err(e) = install(project, &packages, "needed by tests and not installed") {
+        say(&format!(
+            "  warning: {e}; {}",
+            e.remedy.as_deref().unwrap_or_default()
+        ));
+    }
+    Ok(())
+}
+
+/// A program in `PATH`, or a library whose file name begins so (`lib...`).
+fn present(what: &str) -> bool {
+    if !what.starts_with("lib") {
+        return run::exists(what);
+    }
+    let triple = run::output(Command::new("cc").arg("-dumpmachine")).unwrap_or_default();
+    let multi = format!("/usr/lib/{}", triple.trim());
+    for dir in ["/usr/lib", "/usr/lib64", "/usr/local/lib", &multi] {
+        let entries = std::fs::read_dir(Path::new(dir))
+            .into_iter()
+            .flatten()
+            .flatten();
+        if entries
+            .into_iter()
+            .any(|e| e.file_name().to_string_lossy().starts_with(what))
+        {
+            return true;
+        }
+    }
+    false
 }

@@ -155,6 +155,7 @@ fn number(version: &str) -> Vec<u32> {
 /// `Source` when it is no such tarball; entries that lead outside are refused.
 pub fn unpack(tarball: &Path, into: &Path) -> Result<PathBuf> {
     let bad = |why: String| Error::new(Kind::Source, format!("{}: {why}", tarball.display()));
+    fs::create_dir_all(into).at("making directory", into)?;
     let mut file = File::open(tarball).at("opening", tarball)?;
     let mut magic = [0; 2];
     file.read_exact(&mut magic)

@@ -128,7 +128,7 @@ impl Tree {
             edit::apply(&tree, &fitted)?;
             series::write(&tree.join(SERIES), &fitted)?;
         }
-        musl::configure(&tree, &self.prefix, self.malloc.name(), compiler, &log)?;
+        musl::configure(&tree, &self.prefix, self.malloc.name(), compiler, &[], &log)?;
         if self.malloc == Malloc::Byssal {
             let offset = probe::thread_offset(&tree, &log)?;
             project::write_file(&tree.join(OFFSET), offset.to_string().as_bytes())?;

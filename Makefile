@@ -1,0 +1,48 @@
+# byssal: a malloc that lines musl. `make` does the main job, `make check` all tests.
+#
+# Settings (make NAME=value ...):
+#   MUSL       a version, a tarball or a source tree of musl
+#   CC         the C compiler, one word
+#   JOBS       jobs at a time (default: one for each core)
+#   PRESET     default or hardened
+#   PREFIX     where `make install` puts the toolchain (default /usr/local/musl)
+#   DESTDIR    a root that is put before PREFIX, for packages
+#   LIBC_TEST  a checkout of libc-test, for `make libc-test`
+
+PREFIX = /usr/local/musl
+CARGO = cargo
+
+# make has a value of its own for CC; only one that the user gave counts.
+ifneq ($(origin CC),default)
+USER_CC = $(CC)
+endif
+
+FLAGS = $(if $(MUSL),--musl '$(MUSL)') $(if $(USER_CC),--cc '$(USER_CC)') \
+	$(if $(JOBS),--jobs '$(JOBS)') $(if $(PRESET),--preset '$(PRESET)')
+BYSSAL = target/debug/byssal
+
+all: tool
+	@$(BYSSAL) build $(FLAGS)
+
+check: tool
+	@CARGO='$(CARGO)' FLAGS="$(FLAGS)" ci/check
+
+verify fetch patch archive prove: tool
+	@$(BYSSAL) $@ $(FLAGS)
+
+libc-test: tool
+	@$(BYSSAL) libc-test $(FLAGS) $(if $(LIBC_TEST),'$(LIBC_TEST)')
+
+install: tool
+	@$(BYSSAL) install $(FLAGS) --prefix '$(PREFIX)' $(if $(DESTDIR),--destdir '$(DESTDIR)')
+
+# Downloads stay: they are pinned, and nobody is served by getting them again.
+clean:
+	rm -rf out target
+
+tool:
+	@command -v $(CARGO) >/dev/null || { \
+	echo "error: $(CARGO) is not installed; run: sudo apt-get install cargo (or see rustup.rs)" >&2; exit 3; }
+	@$(CARGO) build --quiet --locked -p byssal
+
+.PHONY: all check verify fetch patch archive prove libc-test install clean tool

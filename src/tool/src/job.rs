@@ -1,0 +1,132 @@
+//! `build`: all of the main job in turn, and the closing summary.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use crate::build::{self, Built, Settings};
+use crate::digest::{self, Inputs, Stamp};
+use crate::error::Result;
+use crate::library::{self, Library};
+use crate::progress::say;
+use crate::project::{self, Project};
+use crate::{run, sample, verify};
+
+/// Does the whole job: only what changed since the last time.
+///
+/// # Errors
+/// Those of the steps.
+pub fn all(project: &Project, settings: &Settings) -> Result<()> {
+    let start = Instant::now();
+    let built = build::build(project, settings)?;
+    let libraries = library::build(project, settings, &built)?;
+    let gates = verified(project, &built)?;
+    let proof = sample::prove(project, &built)?;
+    summary(project, settings, &built, &libraries, &gates, &proof)?;
+    say(&format!("Done in {:.1} s.", start.elapsed().as_secs_f32()));
+    Ok(())
+}
+
+/// Runs the gates, unless they have been passed by these very files.
+fn verified(project: &Project, built: &Built) -> Result<String> {
+    let mut inputs = Inputs::new().text("compiler", &built.compiler.identity()?);
+    for prefix in [&built.byssal.prefix, &built.stock.prefix] {
+        for file in ["lib/libc.a", "lib/libc.so"] {
+            inputs = inputs.text(file, &digest::file(&prefix.join(file))?);
+        }
+    }
+    let inputs = inputs
+        .text("core", &digest::file(&built.archive)?)
+        .tree(&project.root, "src/tool/src")?
+        .tree(&project.root, "src/tool/probes")?
+        .finish();
+    let record = project.out.join(format!("verified-{}", built.source.label));
+    let stamp = Stamp::new(
+        &project.out,
+        &format!("verified-{}", built.source.label),
+        inputs,
+    );
+    if !stamp.holds(&[record.clone()]) {
+        let count = verify::all(project, built)?;
+        project::write_file(&record, count.as_bytes())?;
+        stamp.note(&[record.clone()])?;
+    }
+    project::read_text(&record)
+}
+
+fn summary(
+    project: &Project,
+    settings: &Settings,
+    built: &Built,
+    libraries: &[Library],
+    gates: &str,
+    proof: &str,
+) -> Result<()> {
+    let prefix = built.byssal.prefix.display();
+    let cc = run::output(Command::new(&built.compiler.cc).arg("--version"))?;
+    let rustc = run::output(Command::new("rustc").arg("--version"))?;
+    let shown = |p: &Path| {
+        p.strip_prefix(&project.root)
+            .unwrap_or(p)
+            .display()
+            .to_string()
+    };
+    say("");
+    say(&format!(
+        "byssal {} (preset {}) in musl {}; {}; {}",
+        env!("CARGO_PKG_VERSION"),
+        settings.preset.name(),
+        built.source.label,
+        cc.lines().next().unwrap_or("").trim(),
+        rustc.trim()
+    ));
+    let mut rows: Vec<(&str, PathBuf)> = vec![
+        ("toolchain", built.byssal.prefix.join("bin/musl-gcc")),
+        ("libc", built.byssal.prefix.join("lib/libc.a")),
+        ("libc", built.byssal.prefix.join("lib/libc.so")),
+        (
+            "core",
+            built
+                .patches
+                .join(built.archive.file_name().unwrap_or_default()),
+        ),
+        ("patches", built.patches.clone()),
+    ];
+    rows.extend(libraries.iter().map(|l| (l.what, l.path.clone())));
+    for (what, path) in rows {
+        say(&format!("  {what:<10} {} {}", shown(&path), size(&path)));
+    }
+    for stock in ["lib/libc.a", "lib/libc.so"] {
+        let path = built.stock.prefix.join(stock);
+        say(&format!(
+            "  {:<10} {} {}",
+            "(stock)",
+            shown(&path),
+            size(&path)
+        ));
+    }
+    say(&format!("  proved     {gates}"));
+    say(&format!("  proved     {proof}"));
+    say(&format!("  logs       {}", shown(&project.out.join("log"))));
+    say(&format!(
+        "\nTry next:\n  {prefix}/bin/musl-gcc -static -O2 program.c -o program"
+    ));
+    say(&format!(
+        "  LD_PRELOAD={}/lib/libbyssal.so python3 -c 'print(1)'",
+        project.out.display()
+    ));
+    say(&format!(
+        "  from Rust:   RUSTFLAGS='-C linker={prefix}/bin/musl-gcc -C link-self-contained=no' \\"
+    ));
+    say("               cargo build --target x86_64-unknown-linux-musl");
+    say("  to install:  make install PREFIX=/usr/local/musl");
+    Ok(())
+}
+
+fn size(path: &Path) -> String {
+    match fs::metadata(path) {
+        Ok(m) if m.is_file() => format!("({} bytes)", m.len()),
+        _ => String::new(),
+    }
+}

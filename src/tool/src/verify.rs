@@ -1,0 +1,152 @@
+//! The gates: what must hold of every toolchain that is handed out. Each is printed with its
+//! evidence, passed or failed.
+
+mod library;
+mod programs;
+mod threads;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::build::Built;
+use crate::error::{Error, Kind, Result};
+use crate::progress::say;
+use crate::project::Project;
+use crate::run;
+
+/// What a gate found.
+pub enum Finding {
+    Passed(String),
+    Failed(String),
+    /// Why it cannot be looked at on this machine.
+    Skipped(String),
+}
+
+/// Passed or failed, with the same evidence.
+fn judged(good: bool, evidence: impl Into<String>) -> Finding {
+    if good {
+        Finding::Passed(evidence.into())
+    } else {
+        Finding::Failed(evidence.into())
+    }
+}
+
+/// What the gates look at.
+pub struct Subject<'a> {
+    pub project: &'a Project,
+    pub built: &'a Built,
+    /// A directory of its own, gone afterwards.
+    pub work: PathBuf,
+}
+
+impl Subject<'_> {
+    pub fn log(&self) -> PathBuf {
+        self.project.log("verify")
+    }
+
+    /// Compiles one of the programs in `src/tool/probes` with a prefix's musl-gcc.
+    fn compile(&self, prefix: &Path, name: &str, flags: &[&str]) -> Result<PathBuf> {
+        let kind = prefix.strip_prefix(&self.project.out).unwrap_or(prefix);
+        let kind = kind.to_string_lossy().replace('/', "-");
+        let program = self.work.join(format!("{name}{}-{kind}", flags.concat()));
+        let source = self.project.root.join(format!("src/tool/probes/{name}.c"));
+        let mut cc = Command::new(prefix.join("bin/musl-gcc"));
+        // A directory that is no part of the toolchain: musl-gcc must work from anywhere.
+        cc.current_dir(&self.work)
+            .args(["-std=gnu11", "-O1", "-fno-builtin"])
+            .args(flags);
+        cc.arg("-o").arg(&program).arg(source);
+        run::logged(&mut cc, &self.log())?;
+        Ok(program)
+    }
+}
+
+type Gate = (&'static str, fn(&Subject) -> Result<Finding>);
+
+const GATES: [Gate; 14] = [
+    ("libc.so has no TLS segment", library::no_tls),
+    (
+        "libc.so has no text relocations",
+        library::no_text_relocations,
+    ),
+    ("libc.so has no constructors", library::no_constructors),
+    (
+        "libc.so exports what stock musl exports",
+        library::same_exports,
+    ),
+    (
+        "the core needs and defines only what is listed",
+        library::core_contract,
+    ),
+    (
+        "libc.so takes malloc and its hooks from the core",
+        library::hooks_are_ours,
+    ),
+    ("an empty static program does not grow", programs::empty),
+    (
+        "a program that only mallocs keeps the bump allocator",
+        programs::only_malloc,
+    ),
+    (
+        "a static program with its own malloc links and runs",
+        programs::own_malloc,
+    ),
+    (
+        "the other kind of compiler (PIE or not) builds it too",
+        programs::other_kind,
+    ),
+    ("the thread hook is reached, static", threads::exits_static),
+    (
+        "the thread hook is reached, dynamic",
+        threads::exits_dynamic,
+    ),
+    (
+        "the fork hook is reached, static and dynamic",
+        threads::forks,
+    ),
+    ("what 1000 threads leave is used again", threads::bounded),
+];
+
+/// Runs every gate, prints each, and counts.
+///
+/// # Errors
+/// `Gate` when one failed.
+pub fn all(project: &Project, built: &Built) -> Result<String> {
+    let temp = crate::project::temp_beside(&project.out.join("verify"))?;
+    let subject = Subject {
+        project,
+        built,
+        work: temp.path().to_path_buf(),
+    };
+    run::fresh_log(&subject.log())?;
+    say(&format!("verify {}", built.byssal.prefix.display()));
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for (name, gate) in GATES {
+        let finding = gate(&subject).unwrap_or_else(|e| Finding::Failed(e.to_string()));
+        match finding {
+            Finding::Passed(evidence) => {
+                passed += 1;
+                say(&format!("  passed  {name}: {evidence}"));
+            }
+            Finding::Failed(evidence) => {
+                failed += 1;
+                say(&format!("  FAILED  {name}: {evidence}"));
+            }
+            Finding::Skipped(why) => {
+                skipped += 1;
+                say(&format!("  skipped: {name}: {why}"));
+            }
+        }
+    }
+    let count = format!("{passed} gates passed, {failed} failed, {skipped} skipped");
+    say(&format!("  {count}"));
+    if failed == 0 {
+        return Ok(count);
+    }
+    Err(
+        Error::new(Kind::Gate, format!("verify: {count}")).remedy(format!(
+            "the lines marked FAILED say what was found; {} has the rest",
+            subject.log().display()
+        )),
+    )
+}

@@ -1,0 +1,179 @@
+//! Gates about small programs that are linked with the toolchain.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::{judged, Finding, Subject};
+use crate::elf::Elf;
+use crate::error::{At, Error, Kind, Result};
+use crate::musl::{self, Compiler};
+use crate::{project, run};
+
+/// What a static program costs: bytes of the file, and of what is loaded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Size {
+    file: u64,
+    text: u64,
+    data: u64,
+    bss: u64,
+}
+
+impl Size {
+    /// The same but for the one pointer by which struct pthread grew: the main thread's is in
+    /// .bss of every program (`builtin_tls`), and takes no byte of the file.
+    fn is_stock(self, stock: Size) -> bool {
+        let pointer = size_of::<*const ()>() as u64;
+        let bss = self.bss.saturating_sub(stock.bss);
+        Size {
+            bss: stock.bss,
+            ..self
+        } == stock
+            && (bss == 0 || bss == pointer)
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Size {
+            file,
+            text,
+            data,
+            bss,
+        } = self;
+        write!(f, "file {file}, text {text}, data {data}, bss {bss} bytes")
+    }
+}
+
+pub fn empty(subject: &Subject) -> Result<Finding> {
+    let (ours, stock) = sizes(subject, "empty")?;
+    Ok(judged(ours.is_stock(stock), compared(ours, stock)))
+}
+
+fn compared(ours: Size, stock: Size) -> String {
+    let pointer = if ours.bss == stock.bss {
+        ""
+    } else {
+        " (bss: the pointer in struct pthread)"
+    };
+    format!("{ours}; stock {stock}{pointer}")
+}
+
+pub fn only_malloc(subject: &Subject) -> Result<Finding> {
+    let (ours, stock) = sizes(subject, "only_malloc")?;
+    let program = subject.compile(&subject.built.byssal.prefix, "only_malloc", &["-static"])?;
+    run::output(&mut Command::new(&program))?;
+    let elf = Elf::read(&program)?;
+    let (malloc, bump) = (
+        elf.address("__libc_malloc_impl"),
+        elf.address("__simple_malloc"),
+    );
+    let ours_in = elf.address("__libc_free").is_some();
+    let good = malloc.is_some() && malloc == bump && !ours_in && ours.is_stock(stock);
+    let which = if malloc == bump {
+        "__simple_malloc"
+    } else {
+        "not __simple_malloc"
+    };
+    Ok(judged(
+        good,
+        format!("__libc_malloc_impl is {which}; {}", compared(ours, stock)),
+    ))
+}
+
+pub fn own_malloc(subject: &Subject) -> Result<Finding> {
+    let program = subject.compile(&subject.built.byssal.prefix, "own_malloc", &["-static"])?;
+    run::output(&mut Command::new(&program))?;
+    Ok(Finding::Passed(
+        "defines malloc, aligned_alloc, malloc_usable_size; calls freelocale; exit 0".into(),
+    ))
+}
+
+/// Sizes of a static program with ours and with stock musl; the program must run, too.
+fn sizes(subject: &Subject, name: &str) -> Result<(Size, Size)> {
+    let one = |prefix: &Path| -> Result<Size> {
+        let program = subject.compile(prefix, name, &["-static", "-s"])?;
+        run::output(&mut Command::new(&program))?;
+        let file = fs::metadata(&program).at("reading", &program)?.len();
+        let printed = run::output(Command::new("size").arg(&program))?;
+        let numbers: Vec<u64> = printed
+            .lines()
+            .nth(1)
+            .unwrap_or("")
+            .split_whitespace()
+            .filter_map(|n| n.parse().ok())
+            .collect();
+        match numbers[..] {
+            [text, data, bss, ..] => Ok(Size {
+                file,
+                text,
+                data,
+                bss,
+            }),
+            _ => Err(Error::new(
+                Kind::Gate,
+                format!("size {} printed {printed:?}", program.display()),
+            )),
+        }
+    };
+    Ok((
+        one(&subject.built.byssal.prefix)?,
+        one(&subject.built.stock.prefix)?,
+    ))
+}
+
+/// Builds libc.a once more with the opposite default of the compiler, and runs a program on it.
+pub fn other_kind(subject: &Subject) -> Result<Finding> {
+    let built = subject.built;
+    let defines =
+        run::output(Command::new(&built.compiler.cc).args(["-dM", "-E", "-x", "c", "/dev/null"]))?;
+    let is_pie = defines.lines().any(|l| l.starts_with("#define __PIE__"));
+    let (flags, kind) = if is_pie {
+        ("-fno-pie -no-pie", "non-PIE")
+    } else {
+        ("-fpie -pie", "PIE-default")
+    };
+    let wrapper = subject.work.join("cc");
+    let pass = if is_pie {
+        format!("exec {} {flags} \"$@\"\n", built.compiler.cc)
+    } else {
+        // -pie must not reach links of shared objects.
+        format!("case \" $* \" in *\" -shared \"*|*\" -static \"*) exec {0} -fpie \"$@\";; esac\nexec {0} {flags} \"$@\"\n", built.compiler.cc)
+    };
+    project::write_file(&wrapper, format!("#!/bin/sh\n{pass}").as_bytes())?;
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))
+        .at("setting the mode of", &wrapper)?;
+    let compiler = Compiler {
+        cc: wrapper.to_string_lossy().into_owned(),
+        jobs: built.compiler.jobs,
+    };
+    let tree = subject.work.join("other");
+    project::copy_tree(&built.byssal.dir, &tree, &|p| {
+        ["obj", "lib", "config.mak"]
+            .map(|n| built.byssal.dir.join(n))
+            .iter()
+            .any(|m| m == p)
+    })?;
+    let prefix = subject.work.join("prefix");
+    // Members of libc.a depend on the kind of compiler; libc.so is made of .lo objects with any.
+    musl::configure(
+        &tree,
+        &prefix,
+        "byssal",
+        &compiler,
+        &["--disable-shared"],
+        &subject.log(),
+    )?;
+    crate::progress::step(&format!("libc.a by a {kind} compiler"), || {
+        musl::make(&tree, &["install"], compiler.jobs, &subject.log())
+    })?;
+    let members = musl::variable(&tree, "AOBJS").unwrap_or_else(|_| "$(LIBC_OBJS)".into());
+    let program = subject.compile(&prefix, "hooks", &["-static"])?;
+    run::output(Command::new(&program).arg("return"))?;
+    Ok(Finding::Passed(format!(
+        "{} is {}; built with a {kind} wrapper too (AOBJS = {members}), a threaded program runs",
+        built.compiler.cc,
+        if is_pie { "PIE-default" } else { "non-PIE" },
+    )))
+}
