@@ -208,6 +208,20 @@ static MAYBE_UNUSED size_t mapped_bytes(void)
 	return mapped;
 }
 
+/* The most bytes that ever were in memory (VmHWM); 0 when the kernel does not tell. Unlike
+ * ru_maxrss it does not count what ran here before exec. */
+static MAYBE_UNUSED size_t peak_resident_bytes(void)
+{
+	static char text[8192];
+	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	if (fd < 0) return 0;
+	ssize_t n = read(fd, text, sizeof text - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = 0;
+	const char *line = strstr(text, "VmHWM:");
+	return line ? (size_t)strtoull(line + 6, NULL, 10) * KB : 0;
+}
+
 /* a - b, or 0 when that is negative. */
 static inline size_t over(size_t a, size_t b)
 {

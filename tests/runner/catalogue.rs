@@ -114,6 +114,11 @@ impl Program {
         }
     }
 
+    /// Name without the folder.
+    pub fn short_name(&self) -> &'static str {
+        self.name
+    }
+
     /// Path below this package.
     pub fn source(&self) -> String {
         match (self.expect, self.cxx) {

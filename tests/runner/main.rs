@@ -10,6 +10,7 @@
 //! main       the list of trials
 //! catalogue  every C program: where it runs, what it must end in
 //! host       programs of the host under the preload library
+//! self_test  every important test fails on an allocator with the fault it looks for
 //! mode       how a mode compiles and starts a program
 //! execute    a child under a time limit, with stacks of what hung
 //! ```
@@ -25,6 +26,7 @@ mod catalogue;
 mod execute;
 mod host;
 mod mode;
+mod self_test;
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -73,6 +75,9 @@ fn main() {
     }
     for test in host::tests() {
         trials.push(trial(format!("host-programs::{}", test.name), move || test.run()));
+    }
+    for test in self_test::tests() {
+        trials.push(trial(format!("self-test::{}", test.name()), move || test.run()));
     }
     let start = Instant::now();
     let conclusion = run(&arguments, trials);

@@ -23,6 +23,8 @@ pub enum Mode {
     Archive,
     /// The host's compiler, everything static: libbyssal.a before the host's libc.a.
     HostStatic,
+    /// The host alone, for the tests of the tests.
+    Plain,
 }
 
 pub const MUSL: &[Mode] = &[Mode::MuslStatic, Mode::MuslDynamic];
@@ -43,6 +45,7 @@ impl Mode {
             Mode::Preload => "preload",
             Mode::Archive => "archive",
             Mode::HostStatic => "host-static",
+            Mode::Plain => "plain",
         }
     }
 
@@ -55,7 +58,7 @@ impl Mode {
     }
 
     /// The compiler, or what is missing and the remedy.
-    fn compiler(self, cxx: bool) -> Result<OsString, String> {
+    pub fn compiler(self, cxx: bool) -> Result<OsString, String> {
         if !self.is_musl() {
             let (variable, default) = if cxx { ("CXX", "g++") } else { ("CC", "gcc") };
             return Ok(std::env::var_os(variable).unwrap_or_else(|| default.into()));
@@ -68,7 +71,7 @@ impl Mode {
         match self {
             Mode::MuslStatic => &["-DON_MUSL", "-DON_STATIC"],
             Mode::MuslDynamic => &["-DON_MUSL"],
-            Mode::Preload | Mode::Archive => &["-DON_LIBRARY"],
+            Mode::Preload | Mode::Archive | Mode::Plain => &["-DON_LIBRARY"],
             Mode::HostStatic => &["-DON_LIBRARY", "-DON_STATIC"],
         }
     }
@@ -120,13 +123,15 @@ fn try_test(program: &Program, mode: Mode) -> Result<Outcome, String> {
     if mode == Mode::HostStatic && !host_has_static_libc() {
         return Ok(Outcome::Skipped("the host has no static libc (libc.a)".into()));
     }
-    let built = build(program, mode)?;
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(mode.name())
+        .join(program.name().replace('/', "_"));
+    let built = build_in(program, mode, folder)?;
     let mut skipped = None;
     for arguments in program.runs() {
         let command = start(&built, mode, arguments)?;
         let shown = format!("{command:?}");
-        let finished = execute::run(command, Duration::from_secs(program.limit()))?;
-        match judge(program, &finished) {
+        match run_and_judge(program, command, program.limit())? {
             Outcome::Passed => {}
             Outcome::Skipped(why) => skipped = Some(why),
             Outcome::Failed(report) => {
@@ -138,6 +143,14 @@ fn try_test(program: &Program, mode: Mode) -> Result<Outcome, String> {
         }
     }
     Ok(skipped.map_or(Outcome::Passed, Outcome::Skipped))
+}
+
+/// Runs a command of this program for at most `limit` seconds.
+///
+/// # Errors
+/// The text says what could not be started.
+pub fn run_and_judge(program: &Program, command: Command, limit: u64) -> Result<Outcome, String> {
+    Ok(judge(program, &execute::run(command, Duration::from_secs(limit))?))
 }
 
 /// Does the ending of a run match what the program must end in?
@@ -180,17 +193,17 @@ fn judge(program: &Program, finished: &Finished) -> Outcome {
 }
 
 /// A program ready to run.
-struct Built {
+pub struct Built {
     path: PathBuf,
     folder: PathBuf,
     commands: Vec<String>,
 }
 
 /// Compiles a program and its shared objects into a folder of its own.
-fn build(program: &Program, mode: Mode) -> Result<Built, String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(mode.name())
-        .join(program.name().replace('/', "_"));
+///
+/// # Errors
+/// What is missing with the remedy, or the compiler's messages.
+pub fn build_in(program: &Program, mode: Mode, folder: PathBuf) -> Result<Built, String> {
     fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut built = Built { path: folder.join("program"), folder, commands: Vec::new() };
@@ -225,7 +238,7 @@ fn build(program: &Program, mode: Mode) -> Result<Built, String> {
         Mode::Preload => {
             present(libraries().join("libbyssal.so"))?;
         }
-        Mode::MuslStatic | Mode::MuslDynamic => {}
+        Mode::MuslStatic | Mode::MuslDynamic | Mode::Plain => {}
     }
     if !mode.is_musl() {
         command.arg("-ldl");
@@ -237,7 +250,10 @@ fn build(program: &Program, mode: Mode) -> Result<Built, String> {
 
 /// Runs a compiler; the result appears under its name only when complete, so that runs side by
 /// side do not disturb each other.
-fn compile(mut command: Command, to: &Path, log: &mut Vec<String>) -> Result<(), String> {
+///
+/// # Errors
+/// The command and the compiler's messages.
+pub fn compile(mut command: Command, to: &Path, log: &mut Vec<String>) -> Result<(), String> {
     let part = to.with_extension(format!("part{}", std::process::id()));
     command.arg("-o").arg(&part);
     log.push(format!("{command:?}"));
@@ -250,7 +266,10 @@ fn compile(mut command: Command, to: &Path, log: &mut Vec<String>) -> Result<(),
 }
 
 /// The command that starts a built program.
-fn start(built: &Built, mode: Mode, arguments: &[&str]) -> Result<Command, String> {
+///
+/// # Errors
+/// What is missing, with the remedy.
+pub fn start(built: &Built, mode: Mode, arguments: &[&str]) -> Result<Command, String> {
     let mut command = match mode {
         Mode::MuslDynamic => {
             let loader = present(toolchain().join("lib/libc.so"))?;
