@@ -1,7 +1,6 @@
 /* C23's free_sized with another size than was asked for. */
 #include "misuse.h"
-
-void free_sized(void *, size_t);
+#include "../programs/byssal_extras.h"
 
 int main(int argc, char **argv)
 {

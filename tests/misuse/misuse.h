@@ -5,6 +5,8 @@
 #define MISUSE_H
 
 #include "../programs/check.h"
+#include <signal.h>
+#include <ucontext.h>
 
 enum { NEIGHBOURS = 48, OTHERS = 64 };
 static size_t size = 100;
@@ -34,9 +36,33 @@ static MAYBE_UNUSED char *victim(int argc, char **argv)
 	return p;
 }
 
+#if defined __x86_64__
+#define FIRST_WORD(context) ((uint64_t)(context)->uc_mcontext.gregs[REG_RDI])
+#define TRAP SIGILL
+#elif defined __aarch64__
+#define FIRST_WORD(context) ((uint64_t)(context)->uc_mcontext.regs[0])
+#define TRAP SIGTRAP
+#endif
+
+#ifdef TRAP
+/* byssal's trap has the fault's number in a register: tell it, then die of the same trap. */
+static void tell_fault(int number, siginfo_t *info, void *context)
+{
+	(void)info;
+	say_to(1, "fault ");
+	say_number(1, FIRST_WORD((ucontext_t *)context));
+	say_to(1, "\n");
+	signal(number, SIG_DFL);
+}
+#endif
+
 /* From here on the process is expected to die. */
 static MAYBE_UNUSED void arm(void)
 {
+#ifdef TRAP
+	struct sigaction action = { .sa_sigaction = tell_fault, .sa_flags = SA_SIGINFO };
+	sigaction(TRAP, &action, NULL);
+#endif
 	say_to(1, "armed\n");
 }
 

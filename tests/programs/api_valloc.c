@@ -12,7 +12,7 @@ int main(void)
 		VERIFY(p, n, 1);
 		free(p);
 		free(q);
-#ifndef ON_MUSL
+#ifdef __GLIBC__
 		p = pvalloc(n);
 		CHECK(p && aligned(p, page));
 		n = (n + page - 1) & ~(page - 1);

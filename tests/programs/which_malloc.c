@@ -27,11 +27,10 @@ int main(int argc, char **argv)
 {
 	(void)argc;
 #ifdef ON_MUSL
-	const char *where = "libc.so";
-	/* The interpreter may be named by a link. */
+	/* The interpreter may be named by a link: ask where strlen is. */
 	Dl_info info;
 	CHECK(dladdr((void *)strlen, &info));
-	where = info.dli_fname;
+	const char *where = info.dli_fname;
 	(void)argv;
 #else
 	const char *where = getenv("LD_PRELOAD") ? "libbyssal.so" : argv[0];

@@ -17,6 +17,10 @@ pub enum Mode {
     MuslStatic,
     /// The produced toolchain, its libc.so as the loader.
     MuslDynamic,
+    /// The produced toolchain, its musl build of libbyssal.so by LD_PRELOAD.
+    MuslPreload,
+    /// The produced toolchain, `-static`, its musl build of libbyssal.a.
+    MuslArchive,
     /// The host's compiler and libc, LD_PRELOAD.
     Preload,
     /// The host's compiler and libc.so, libbyssal.a linked into the program.
@@ -28,9 +32,17 @@ pub enum Mode {
 }
 
 pub const MUSL: &[Mode] = &[Mode::MuslStatic, Mode::MuslDynamic];
-pub const LIBRARY: &[Mode] = &[Mode::Preload, Mode::Archive, Mode::HostStatic];
-pub const ALL: &[Mode] =
-    &[Mode::MuslStatic, Mode::MuslDynamic, Mode::Preload, Mode::Archive, Mode::HostStatic];
+pub const LIBRARY: &[Mode] =
+    &[Mode::Preload, Mode::Archive, Mode::HostStatic, Mode::MuslPreload, Mode::MuslArchive];
+pub const ALL: &[Mode] = &[
+    Mode::MuslStatic,
+    Mode::MuslDynamic,
+    Mode::Preload,
+    Mode::Archive,
+    Mode::HostStatic,
+    Mode::MuslPreload,
+    Mode::MuslArchive,
+];
 
 const REMEDY: &str = "run `make` first (or point BYSSAL_TOOLCHAIN and BYSSAL_LIB at a build)";
 
@@ -42,6 +54,8 @@ impl Mode {
         match self {
             Mode::MuslStatic => "musl-static",
             Mode::MuslDynamic => "musl-dynamic",
+            Mode::MuslPreload => "musl-preload",
+            Mode::MuslArchive => "musl-archive",
             Mode::Preload => "preload",
             Mode::Archive => "archive",
             Mode::HostStatic => "host-static",
@@ -50,11 +64,23 @@ impl Mode {
     }
 
     pub fn is_static(self) -> bool {
-        matches!(self, Mode::MuslStatic | Mode::HostStatic)
+        matches!(self, Mode::MuslStatic | Mode::MuslArchive | Mode::HostStatic)
     }
 
     pub fn is_musl(self) -> bool {
-        matches!(self, Mode::MuslStatic | Mode::MuslDynamic)
+        use Mode::{MuslArchive, MuslDynamic, MuslPreload, MuslStatic};
+        matches!(self, MuslStatic | MuslDynamic | MuslPreload | MuslArchive)
+    }
+
+    /// The library that brings byssal into the program, if it is not libc itself.
+    fn library(self) -> Option<PathBuf> {
+        match self {
+            Mode::MuslStatic | Mode::MuslDynamic | Mode::Plain => None,
+            Mode::MuslPreload => Some(toolchain().join("lib/libbyssal.so")),
+            Mode::MuslArchive => Some(toolchain().join("lib/libbyssal.a")),
+            Mode::Preload => Some(libraries().join("libbyssal.so")),
+            Mode::Archive | Mode::HostStatic => Some(libraries().join("libbyssal.a")),
+        }
     }
 
     /// The compiler, or what is missing and the remedy.
@@ -71,8 +97,9 @@ impl Mode {
         match self {
             Mode::MuslStatic => &["-DON_MUSL", "-DON_STATIC"],
             Mode::MuslDynamic => &["-DON_MUSL"],
-            Mode::Preload | Mode::Archive | Mode::Plain => &["-DON_LIBRARY"],
-            Mode::HostStatic => &["-DON_LIBRARY", "-DON_STATIC"],
+            Mode::Preload | Mode::MuslPreload | Mode::Plain => &["-DON_LIBRARY", "-DON_PRELOAD"],
+            Mode::Archive => &["-DON_LIBRARY"],
+            Mode::HostStatic | Mode::MuslArchive => &["-DON_LIBRARY", "-DON_STATIC"],
         }
     }
 }
@@ -122,6 +149,12 @@ fn try_test(program: &Program, mode: Mode) -> Result<Outcome, String> {
     }
     if mode == Mode::HostStatic && !host_has_static_libc() {
         return Ok(Outcome::Skipped("the host has no static libc (libc.a)".into()));
+    }
+    if let (true, Some(library)) = (mode.is_musl(), mode.library()) {
+        // The toolchain is the product; its libraries are an extra of some builds.
+        if toolchain().exists() && !library.exists() {
+            return Ok(Outcome::Skipped(format!("this build has no {}", library.display())));
+        }
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(mode.name())
@@ -177,8 +210,18 @@ fn judge(program: &Program, finished: &Finished) -> Outcome {
             let trapped = finished.signal().is_some_and(|signal| {
                 [libc::SIGILL, libc::SIGTRAP, libc::SIGSEGV, libc::SIGABRT].contains(&signal)
             });
+            // Where the trap tells its number (misuse.h), it must be the right one.
+            let number = finished.stdout.lines().find_map(|line| line.strip_prefix("fault "));
+            let right = number.is_none_or(|number| {
+                number.parse().is_ok_and(|number| program.faults().contains(&number))
+            });
             match (said("armed"), trapped) {
-                (true, true) => Outcome::Passed,
+                (true, true) if right => Outcome::Passed,
+                (true, true) => Outcome::Failed(format!(
+                    "trapped as another fault than {:?}\n{}",
+                    program.faults(),
+                    finished.describe()
+                )),
                 (false, _) => Outcome::Failed(format!(
                     "ended before its misuse (nothing said \"armed\")\n{}",
                     finished.describe()
@@ -231,14 +274,11 @@ pub fn build_in(program: &Program, mode: Mode, folder: PathBuf) -> Result<Built,
     if !linked.is_empty() {
         command.arg("-Wl,-rpath,$ORIGIN");
     }
-    match mode {
-        Mode::Archive | Mode::HostStatic => {
-            command.arg(present(libraries().join("libbyssal.a"))?);
+    if let Some(library) = mode.library() {
+        let library = present(library)?;
+        if library.extension().is_some_and(|extension| extension == "a") {
+            command.arg(library);
         }
-        Mode::Preload => {
-            present(libraries().join("libbyssal.so"))?;
-        }
-        Mode::MuslStatic | Mode::MuslDynamic | Mode::Plain => {}
     }
     if !mode.is_musl() {
         command.arg("-ldl");
@@ -271,7 +311,7 @@ pub fn compile(mut command: Command, to: &Path, log: &mut Vec<String>) -> Result
 /// What is missing, with the remedy.
 pub fn start(built: &Built, mode: Mode, arguments: &[&str]) -> Result<Command, String> {
     let mut command = match mode {
-        Mode::MuslDynamic => {
+        Mode::MuslDynamic | Mode::MuslPreload => {
             let loader = present(toolchain().join("lib/libc.so"))?;
             if interpreter_is(&built.path, &loader) {
                 Command::new(&built.path)
@@ -290,8 +330,8 @@ pub fn start(built: &Built, mode: Mode, arguments: &[&str]) -> Result<Command, S
         }
     }
     command.env_remove("LD_PRELOAD").env_remove("GLIBC_TUNABLES");
-    if mode == Mode::Preload {
-        command.env("LD_PRELOAD", present(libraries().join("libbyssal.so"))?);
+    if matches!(mode, Mode::Preload | Mode::MuslPreload) {
+        command.env("LD_PRELOAD", present(mode.library().unwrap_or_default())?);
     }
     command.args(arguments).current_dir(&built.folder);
     Ok(command)
