@@ -1,0 +1,141 @@
+//! aligned_alloc: slots whose stride is a multiple, or whole pages.
+
+use crate::chunk::Chunk;
+use crate::config::{CHUNK, CLASSES, GRANULE, PRESET, RUN_PAGE, UNIT};
+use crate::fault::{stop, Fault};
+use crate::meta::{Meta, State, CLASS_RUN};
+use crate::pages::Platform;
+use crate::process::Process;
+use crate::provider::{Locked, Run};
+use crate::size_class::{class_of, stride, MAX_SMALL, UNITS};
+use core::ptr;
+
+/// Largest alignment that a group of power-of-two stride has, see `group::alignment`.
+const MAX_SLOT_ALIGN: usize = RUN_PAGE / 2;
+/// Largest alignment of a run: a chunk has several such places.
+const MAX_RUN_ALIGN: usize = CHUNK / 8;
+/// Class that picks the guard byte of run blocks.
+const GUARD: usize = CLASSES + 1;
+
+impl<P: Platform> Process<P> {
+    /// A block of `n` bytes at a multiple of `align`, a power of two. Null, and errno, when
+    /// memory is out.
+    pub fn aligned_alloc(&self, align: usize, n: usize) -> *mut u8 {
+        debug_assert!(align.is_power_of_two());
+        if align <= UNIT {
+            return self.malloc(n);
+        }
+        if n <= MAX_SMALL && align <= MAX_SLOT_ALIGN {
+            if let Some(class) = aligned_class(align, n) {
+                return self.start_alloc(class, n);
+            }
+        }
+        if n <= MAX_SMALL && align <= MAX_RUN_ALIGN {
+            let block = self.run_alloc(align, n);
+            if !block.is_null() {
+                return block;
+            }
+        }
+        self.large_alloc(n.max(1), align)
+    }
+
+    /// A block of `n` bytes in whole pages of a chunk; null when there is none.
+    fn run_alloc(&self, align: usize, n: usize) -> *mut u8 {
+        let heap = self.heap();
+        let heap = if self.is_empty_heap(heap) { self.attach() } else { heap };
+        if heap.is_null() {
+            return ptr::null_mut();
+        }
+        // A block of whole pages has no guard byte: one more page for it would be too much.
+        // The hardened preset pays it.
+        let bytes = if PRESET.guard_pages { n + 1 } else { n.max(1) };
+        let pages = bytes.div_ceil(RUN_PAGE);
+        let mut locked = self.lock();
+        let Some(run) = locked.take_run(pages, (align / RUN_PAGE).max(1)) else {
+            return ptr::null_mut();
+        };
+        // SAFETY: the run is ours; so is the cell.
+        unsafe {
+            let Some(cell) = Chunk::take_cell(run.chunk) else {
+                locked.return_run(run);
+                return ptr::null_mut();
+            };
+            let first = run.granule();
+            Meta::init(cell, first, CLASS_RUN, 1, 0, run.fresh);
+            (*cell).state = State::Run as u8;
+            *Meta::run_length(cell) = [n, pages];
+            // Only the first granule: a pointer elsewhere into the run is no block.
+            Chunk::enter(run.chunk, first, 1, Chunk::cell_index(cell));
+            let block = Meta::base_of(cell);
+            if n % RUN_PAGE != 0 || n == 0 || PRESET.guard_pages {
+                self.write_guards(GUARD, block.add(n), 1);
+            }
+            block
+        }
+    }
+
+    /// Frees the run block at `block`.
+    ///
+    /// # Safety
+    /// `meta` is a run's, `block` its start, and the program does not use it any more.
+    pub(crate) unsafe fn free_run(&self, meta: *mut Meta, block: *mut u8) {
+        let mut locked = self.lock();
+        // SAFETY: by contract; under the lock only one of two racing frees finds the run.
+        unsafe {
+            if !(*meta).is(State::Run) {
+                stop(Fault::DoubleFree, block.addr());
+            }
+            self.check_run_end(meta, block);
+            locked.release_run(meta, block);
+        }
+    }
+
+    /// Stops the process if the byte behind a run's block was written.
+    ///
+    /// # Safety
+    /// `meta` is a run's, `block` its start.
+    unsafe fn check_run_end(&self, meta: *mut Meta, block: *mut u8) {
+        // SAFETY: by contract.
+        unsafe {
+            let [n, pages] = *Meta::run_length(meta);
+            if n < pages * RUN_PAGE && !self.guards_stand(GUARD, block.add(n), 1) {
+                stop(Fault::Overflow, block.add(n).addr());
+            }
+        }
+    }
+}
+
+impl<P: Platform> Locked<'_, P> {
+    /// Gives the pages of a freed run back.
+    ///
+    /// # Safety
+    /// As `free_run`.
+    unsafe fn release_run(&mut self, meta: *mut Meta, block: *mut u8) {
+        // SAFETY: by contract.
+        unsafe {
+            let [_, pages] = *Meta::run_length(meta);
+            let chunk = Chunk::around(meta);
+            let first = (*meta).base as usize;
+            if PRESET.zero_on_free {
+                block.write_bytes(0, pages * RUN_PAGE);
+            }
+            (*meta).state = State::Free as u8;
+            Chunk::enter(chunk, first, 1, 0);
+            let page = first * GRANULE / RUN_PAGE;
+            self.return_run(Run { chunk, page, pages, fresh: false });
+            self.return_cell(meta);
+        }
+    }
+}
+
+/// The smallest class whose slots are multiples of `align` and hold `n` bytes and a guard, unless
+/// a run of pages is smaller.
+fn aligned_class(align: usize, n: usize) -> Option<usize> {
+    let class = (class_of(n)..CLASSES).find(|&class| {
+        UNITS[class] as usize % (align / UNIT) == 0
+            && (align <= GRANULE || stride(class).is_power_of_two())
+    })?;
+    // From a few pages on, whole pages waste less than the next power of two.
+    let pages = n.max(1).next_multiple_of(RUN_PAGE);
+    (stride(class) <= pages || stride(class) < RUN_PAGE).then_some(class)
+}

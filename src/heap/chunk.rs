@@ -1,0 +1,320 @@
+//! Chunks: 4 MiB aligned windows of address space that hold groups and their metas.
+//!
+//! ```text
+//! | header | first metas | map: u16 a granule | more metas | guard page | data ... | end |
+//! ```
+//!
+//! A map entry is the index of the granule's meta, in cells of 64 bytes from the chunk's start;
+//! 0 leads to the header's first cell, a pseudo-meta that no pointer passes. The first metas
+//! share the header's page, and so does the start of the map: a small process touches one page
+//! for all three.
+
+use crate::config::{CHUNK, GRANULE, RUN_PAGE};
+use crate::meta::{Meta, CLASS_NONE};
+use crate::sync::{AtomicU16, Ordering};
+
+
+/// Bytes of a cell: a meta or a nest.
+pub const CELL: usize = 64;
+/// Run pages in a chunk.
+pub const PAGES: usize = CHUNK / RUN_PAGE;
+/// Granules in a chunk.
+pub const GRANULES: usize = CHUNK / GRANULE;
+/// Windows of a nest's size in a chunk.
+const NEST_WINDOWS: usize = CHUNK / crate::config::NEST;
+/// Words of a bitmap over run pages.
+const WORDS: usize = PAGES.div_ceil(64);
+
+/// Cells of the header.
+const HEADER_CELLS: usize = size_of::<Chunk>().div_ceil(CELL);
+/// Cells of metas between the header and the map.
+const FIRST_METAS: usize = 8;
+/// Where the map starts, in bytes.
+pub const MAP_OFFSET: usize = (HEADER_CELLS + FIRST_METAS) * CELL;
+/// First cell behind the map.
+const MORE_METAS: usize = (MAP_OFFSET + GRANULES * 2).div_ceil(CELL);
+/// End of the metas: cells for 7 of 8 granules, which are all that are left for data.
+pub const META_END: usize = MAP_OFFSET + GRANULES * 2 + GRANULES * 7 / 8 * CELL;
+
+/// A bitmap over the run pages of a chunk.
+pub type Pages = [u64; WORDS];
+
+/// The header. All of it belongs to whoever holds the provider lock, unless said otherwise.
+#[repr(C, align(64))]
+pub struct Chunk {
+    /// What map entry 0 leads to: it holds no block. Never written after the chunk is made.
+    pseudo: Meta,
+    /// Next chunk, in the order of their making.
+    pub next: *mut Chunk,
+    /// The previous one.
+    pub prev: *mut Chunk,
+    /// Number in that order.
+    pub sequence: usize,
+    /// First free cell that was used before.
+    free_cells: *mut Meta,
+    /// First cell never used.
+    fresh_cell: u32,
+    /// Cells in use, heaps included.
+    pub cells: u32,
+    /// First byte of data, as an offset.
+    pub data: u32,
+    /// Data up to here may be touched (the rest is reserved), as an offset.
+    pub open: u32,
+    /// The chunk's end, as an offset.
+    pub limit: u32,
+    /// Run pages in use.
+    pub used_pages: u32,
+    /// No free run is longer than this many run pages.
+    pub longest: u32,
+    /// Grows with the program break; never unmapped.
+    pub is_break: bool,
+    /// Pages in runs, and pages that do not exist.
+    pub used: Pages,
+    /// Free pages that are not zero.
+    pub dirty: Pages,
+    /// Cell of the nest in each window of a nest's size, 0 for none. Written under the lock when
+    /// a nest comes or goes; read by the nest's owner.
+    nests: [AtomicU16; NEST_WINDOWS],
+}
+
+/// The chunk's window that `address` lies in.
+#[inline(always)]
+pub fn window(address: usize) -> usize {
+    address >> crate::config::CHUNK_SHIFT
+}
+
+impl Chunk {
+    /// Makes a chunk header at `at`, for data from `data` to `limit` of which `open` is open.
+    ///
+    /// # Safety
+    /// [at, at + META_END) is zero and writable, at is chunk-aligned, and nobody else knows of it.
+    pub unsafe fn create(at: *mut u8, data: usize, open: usize, limit: usize) -> *mut Chunk {
+        let chunk = at.cast::<Chunk>();
+        // SAFETY: by contract; all-zero bytes are a valid header.
+        unsafe {
+            (*chunk).pseudo.class = CLASS_NONE;
+            (*chunk).fresh_cell = HEADER_CELLS as u32;
+            (*chunk).data = data as u32;
+            (*chunk).open = open as u32;
+            (*chunk).limit = limit as u32;
+            (*chunk).used = [u64::MAX; WORDS];
+            set(&mut (*chunk).used, data / RUN_PAGE, (limit - data) / RUN_PAGE, false);
+            (*chunk).longest = ((limit - data) / RUN_PAGE) as u32;
+        }
+        chunk
+    }
+
+    /// The chunk around a cell or a byte of data.
+    #[inline(always)]
+    pub fn around<T>(inside: *mut T) -> *mut Chunk {
+        inside.cast::<u8>().map_addr(|a| a & !(CHUNK - 1)).cast()
+    }
+
+    /// The map's entry of a granule.
+    ///
+    /// # Safety
+    /// `chunk` is a chunk and `granule` is below `GRANULES`.
+    #[inline(always)]
+    pub unsafe fn entry<'a>(chunk: *mut Chunk, granule: usize) -> &'a AtomicU16 {
+        // SAFETY: the map has one entry for each granule. Entries are atomic because frees of
+        // other threads read them while the owner of a neighbouring group writes its own.
+        unsafe { &*chunk.cast::<u8>().add(MAP_OFFSET + granule * 2).cast::<AtomicU16>() }
+    }
+
+    /// The meta of the group at `address` in this chunk, or the pseudo-meta.
+    ///
+    /// # Safety
+    /// `chunk` is a chunk, and `address` lies in its window.
+    #[inline(always)]
+    pub unsafe fn meta_at(chunk: *mut Chunk, address: usize) -> *mut Meta {
+        // SAFETY: the granule number is below GRANULES; entries hold indices of cells. Relaxed:
+        // a live block's pointer came here by the program's own synchronisation, which orders
+        // the entry too; any other pointer is rejected by what the meta says.
+        unsafe {
+            let granule = (address & (CHUNK - 1)) / GRANULE;
+            let cell = Chunk::entry(chunk, granule).load(Ordering::Relaxed);
+            chunk.cast::<Meta>().add(cell as usize)
+        }
+    }
+
+    /// Index of a cell of this chunk.
+    pub fn cell_index<T>(cell: *mut T) -> u16 {
+        ((cell.addr() & (CHUNK - 1)) / CELL) as u16
+    }
+
+    /// Enters `cell` for all granules from `first` on; 0 clears them.
+    ///
+    /// # Safety
+    /// The granules belong to the caller.
+    pub unsafe fn enter(chunk: *mut Chunk, first: usize, granules: usize, cell: u16) {
+        for granule in first..first + granules {
+            // SAFETY: by contract. Relaxed: see `meta_at`.
+            unsafe { Chunk::entry(chunk, granule).store(cell, Ordering::Relaxed) };
+        }
+    }
+
+    /// Cell of the nest in the window around `granule`.
+    ///
+    /// # Safety
+    /// `chunk` is a chunk and `granule` is below `GRANULES`.
+    pub unsafe fn nest<'a>(chunk: *mut Chunk, granule: usize) -> &'a AtomicU16 {
+        // SAFETY: by contract.
+        unsafe { &(*chunk).nests[granule / 64] }
+    }
+
+    /// A cell for a meta or a nest, its contents undefined. Provider lock.
+    ///
+    /// # Safety
+    /// `chunk` is a chunk, and the caller holds the provider lock.
+    pub unsafe fn take_cell(chunk: *mut Chunk) -> Option<*mut Meta> {
+        // SAFETY: the lock makes the header ours; cells below META_END exist.
+        unsafe {
+            let mut cell = (*chunk).free_cells;
+            if cell.is_null() {
+                cell = Chunk::fresh_cells(chunk, 1)?;
+            } else {
+                (*chunk).free_cells = (*cell).next;
+                (*chunk).cells += 1;
+            }
+            Some(cell)
+        }
+    }
+
+    /// `count` cells in a row that were never used, all zero.
+    ///
+    /// # Safety
+    /// As `take_cell`.
+    pub unsafe fn fresh_cells(chunk: *mut Chunk, count: usize) -> Option<*mut Meta> {
+        // SAFETY: as above.
+        unsafe {
+            let mut first = (*chunk).fresh_cell as usize;
+            let map = MAP_OFFSET / CELL..MORE_METAS;
+            if first < map.end && first + count > map.start {
+                // The cells left before the map go to the free list.
+                while first < map.start {
+                    (*chunk).fresh_cell += 1;
+                    (*chunk).cells += 1;
+                    Chunk::return_cell(chunk.cast::<Meta>().add(first));
+                    first += 1;
+                }
+                first = map.end;
+            }
+            if (first + count) * CELL > META_END {
+                return None;
+            }
+            (*chunk).fresh_cell = (first + count) as u32;
+            (*chunk).cells += count as u32;
+            Some(chunk.cast::<Meta>().add(first))
+        }
+    }
+
+    /// Gives a cell back.
+    ///
+    /// # Safety
+    /// The cell came from `take_cell`, nobody uses it, and the caller holds the provider lock.
+    pub unsafe fn return_cell(cell: *mut Meta) {
+        // SAFETY: by contract. Zero records: a stale pointer that still leads here is rejected.
+        unsafe {
+            let chunk = Chunk::around(cell);
+            cell.write_bytes(0, 1);
+            (*cell).next = (*chunk).free_cells;
+            (*chunk).free_cells = cell;
+            (*chunk).cells -= 1;
+        }
+    }
+}
+
+/// Sets or clears `count` bits of a bitmap from `first` on.
+pub fn set(map: &mut Pages, first: usize, count: usize, value: bool) {
+    for page in first..first + count {
+        if value {
+            map[page / 64] |= 1 << (page % 64);
+        } else {
+            map[page / 64] &= !(1 << (page % 64));
+        }
+    }
+}
+
+/// Number of set bits among `count` from `first` on.
+pub fn count_set(map: &Pages, first: usize, count: usize) -> usize {
+    (first..first + count).filter(|page| map[page / 64] & 1 << (page % 64) != 0).count()
+}
+
+/// First page at or after `from` whose bit is `value`; `PAGES` if there is none.
+fn seek(map: &Pages, from: usize, value: bool) -> usize {
+    let mut page = from;
+    while page < PAGES {
+        let word = if value { map[page / 64] } else { !map[page / 64] } >> (page % 64);
+        if word != 0 {
+            return page + word.trailing_zeros() as usize;
+        }
+        page = (page / 64 + 1) * 64;
+    }
+    PAGES
+}
+
+/// First run of `count` clear bits that starts at a multiple of `align` pages; or the length of
+/// the longest run seen.
+pub fn find_clear(map: &Pages, count: usize, align: usize) -> Result<usize, usize> {
+    let mut longest = 0;
+    let mut page = seek(map, 0, false);
+    while page < PAGES {
+        let end = seek(map, page, true);
+        let start = page.next_multiple_of(align);
+        if start + count <= end {
+            return Ok(start);
+        }
+        longest = longest.max(end - page);
+        page = seek(map, end, false);
+    }
+    Err(longest)
+}
+
+/// Calls `each(first, count)` for every longest run of pages set in `map`.
+pub fn each_run(map: &Pages, mut each: impl FnMut(usize, usize)) {
+    let mut page = seek(map, 0, true);
+    while page < PAGES {
+        let end = seek(map, page, false);
+        each(page, end - page);
+        page = seek(map, end, true);
+    }
+}
+
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(MAP_OFFSET < RUN_PAGE, "the map starts in the header's page");
+    assert!(META_END < CHUNK / 4);
+    assert!(CELL == size_of::<Meta>());
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_aligned_runs_and_the_longest_when_there_is_none() {
+        let mut map: Pages = [u64::MAX; WORDS];
+        set(&mut map, 5, 3, false);
+        set(&mut map, 17, 6, false);
+        assert_eq!(find_clear(&map, 3, 1), Ok(5));
+        assert_eq!(find_clear(&map, 4, 1), Ok(17));
+        assert_eq!(find_clear(&map, 3, 4), Ok(20));
+        assert_eq!(find_clear(&map, 7, 1), Err(6));
+        assert_eq!(count_set(&map, 0, 24), 24 - 9);
+    }
+
+    #[test]
+    fn runs_are_listed_across_words() {
+        let mut map: Pages = [0; WORDS];
+        set(&mut map, 60, 4, true);
+        set(&mut map, 2, 1, true);
+        let mut seen = [(0, 0); 2];
+        let mut found = 0;
+        each_run(&map, |first, count| {
+            seen[found] = (first, count);
+            found += 1;
+        });
+        assert_eq!(seen, [(2, 1), (60, 4)]);
+    }
+}

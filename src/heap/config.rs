@@ -1,0 +1,133 @@
+//! Every knob, in one place, and the two presets. Relations are asserted at compile time.
+
+/// Granularity and alignment of every block, in bytes.
+pub const UNIT: usize = 16;
+
+/// Number of size classes of slots.
+pub const CLASSES: usize = 48;
+
+/// Slots of a group at most: one bit each in a 32-bit mask.
+pub const MAX_SLOTS: usize = 32;
+
+/// log2 of the chunk size: 4 MiB on 64-bit targets, 1 MiB on 32-bit ones. The small-constants
+/// build makes chunks run out after a few groups, so that tests reach the rare paths.
+pub const CHUNK_SHIFT: u32 = if cfg!(small_constants) {
+    18
+} else if usize::BITS == 64 {
+    22
+} else {
+    20
+};
+
+/// Size and alignment of a chunk in bytes.
+pub const CHUNK: usize = 1 << CHUNK_SHIFT;
+
+/// Bits of a user-space address.
+pub const ADDRESS_BITS: u32 = if usize::BITS == 32 {
+    32
+} else if cfg!(target_arch = "x86_64") {
+    47
+} else {
+    48
+};
+
+/// Bytes of one entry of a chunk's map. Groups start and end at multiples of it.
+pub const GRANULE: usize = 512;
+
+/// Bytes of one bit of a chunk's run bitmap. The system's page may be larger (it is known at run
+/// time only): then purging rounds inwards.
+pub const RUN_PAGE: usize = 4096;
+
+/// Bytes of a nest: the run that a heap cuts into groups of up to `NEST_GROUP_MAX` bytes.
+pub const NEST: usize = GRANULE * 64;
+
+/// Largest group that lives in a nest, in bytes.
+pub const NEST_GROUP_MAX: usize = if cfg!(small_constants) { 2048 } else { 8192 };
+
+/// Largest group in bytes, unless a single slot is larger.
+pub const GROUP_MAX: usize = 128 * 1024;
+
+/// Bytes that the first group of a class takes, if a slot fits.
+pub const FIRST_GROUP: usize = 512;
+
+/// An empty group up to this size stays with its heap for the next burst.
+pub const KEEP_GROUP_MAX: usize = 32 * 1024;
+
+/// Dirty free pages (of `RUN_PAGE`) that may wait before they are given back, plus one in
+/// `1 << DIRTY_SHIFT` of those in use.
+pub const DIRTY_PAGES: usize = if cfg!(small_constants) { 4 } else { 128 };
+/// See `DIRTY_PAGES`.
+pub const DIRTY_SHIFT: u32 = 4;
+
+/// Bytes in free slots of at least `IDLE_STRIDE` that a heap may hold before it gives their pages
+/// back.
+pub const IDLE_BYTES: usize = if cfg!(small_constants) { 64 << 10 } else { 512 << 10 };
+/// See `IDLE_BYTES`.
+pub const IDLE_STRIDE: usize = 8192;
+
+/// Freed large mappings kept for reuse: entries, and bytes (plus an eighth of the live bytes).
+pub const LARGE_CACHE_ENTRIES: usize = 32;
+/// See `LARGE_CACHE_ENTRIES`.
+pub const LARGE_CACHE_BYTES: usize = 1 << 20;
+/// A cached mapping goes back after this many further frees of large blocks.
+pub const LARGE_CACHE_AGE: u32 = 64;
+
+/// Heaps at the most: the owner's number in a meta is 16 bits wide, 0 is nobody.
+pub const MAX_HEAPS: usize = 1 << 16;
+
+/// What differs between the presets.
+#[derive(Debug, Clone, Copy)]
+pub struct Preset {
+    /// Its name, for people.
+    pub name: &'static str,
+    /// Guard bytes depend on their address as well as on the class.
+    pub guard_by_address: bool,
+    /// Clear a block when it is freed, and verify at reuse that it still is clear.
+    pub zero_on_free: bool,
+    /// Hand out the free slots of a group in random order.
+    pub random_slots: bool,
+    /// Freed slots that wait in line before they count as free.
+    pub quarantine: usize,
+    /// An inaccessible page behind each large block.
+    pub guard_pages: bool,
+    /// Cached freed large blocks are inaccessible.
+    pub seal_freed_large: bool,
+}
+
+/// Strict at the price of mallocng's memory and mimalloc's time.
+pub const DEFAULT: Preset = Preset {
+    name: "default",
+    guard_by_address: false,
+    zero_on_free: false,
+    random_slots: false,
+    quarantine: 0,
+    guard_pages: false,
+    seal_freed_large: false,
+};
+
+/// As strict as hardened_malloc.
+pub const HARDENED: Preset = Preset {
+    name: "hardened",
+    guard_by_address: true,
+    zero_on_free: true,
+    random_slots: true,
+    quarantine: if cfg!(small_constants) { 4 } else { 128 },
+    guard_pages: true,
+    seal_freed_large: true,
+};
+
+/// The preset of this build.
+pub const PRESET: Preset = if cfg!(feature = "hardened") { HARDENED } else { DEFAULT };
+
+/// Room for the quarantine in each heap (at least one, for a valid array).
+pub const QUARANTINE: usize = if PRESET.quarantine == 0 { 1 } else { PRESET.quarantine };
+
+const _: () = {
+    assert!(CHUNK / GRANULE <= 1 << 16, "a granule's number fits u16");
+    assert!(NEST / GRANULE == 64, "one bit a granule in a nest's mask");
+    assert!(NEST_GROUP_MAX <= NEST / 4);
+    assert!(NEST % RUN_PAGE == 0 && CHUNK % NEST == 0);
+    assert!(FIRST_GROUP % GRANULE == 0 || FIRST_GROUP == GRANULE);
+    assert!(RUN_PAGE % GRANULE == 0 && GRANULE % UNIT == 0);
+    assert!(ADDRESS_BITS > CHUNK_SHIFT);
+};

@@ -1,0 +1,84 @@
+//! Every detected misuse has a name and a number; there is one way to stop.
+//!
+//! The number and the address lie in `FAULT` (found by gdb as `byssal_heap::fault::FAULT`, or by
+//! name in the libraries) and, on x86_64 and aarch64, in the first two argument registers at the
+//! trapping instruction. Nothing is printed here: output machinery is not part of libc's core.
+
+/// A detected misuse. The numbers are stable: documentation and tests name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Fault {
+    /// free or realloc of a block that is already free.
+    DoubleFree = 1,
+    /// A pointer that is no block's start: foreign, interior or misaligned.
+    InvalidPointer = 2,
+    /// A byte behind the block's end was written.
+    Overflow = 3,
+    /// A freed block was written.
+    WriteAfterFree = 4,
+    /// `free_sized` or `free_aligned_sized` with another size or alignment than the block's.
+    SizeMismatch = 5,
+    /// Out-of-band state contradicts itself.
+    Corruption = 6,
+}
+
+impl Fault {
+    /// The name that documentation uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::DoubleFree => "double free",
+            Fault::InvalidPointer => "invalid pointer",
+            Fault::Overflow => "overflow",
+            Fault::WriteAfterFree => "write after free",
+            Fault::SizeMismatch => "size mismatch",
+            Fault::Corruption => "corruption",
+        }
+    }
+}
+
+/// The fault that stopped the process: number, then address. Zero while all is well.
+pub static mut FAULT: [usize; 2] = [0; 2];
+
+/// Called with the fault before the process stops, when a library wants to print it.
+pub static mut REPORT: Option<fn(Fault, usize)> = None;
+
+/// Stops the process. `address` is the pointer or the clobbered byte.
+#[cold]
+#[inline(never)]
+pub fn stop(fault: Fault, address: usize) -> ! {
+    #[cfg(test)]
+    panic!("byssal fault: {} at {address:#x}", fault.name());
+    #[cfg(not(test))]
+    {
+        // SAFETY: the process stops here; a race between two faulting threads can only mix two
+        // true reports. REPORT is written once, before any thread exists.
+        unsafe {
+            (&raw mut FAULT).write_volatile([fault as usize, address]);
+            if let Some(report) = (&raw const REPORT).read() {
+                report(fault, address);
+            }
+        }
+        loop {
+            trap(fault as usize, address);
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// An instruction that raises SIGILL or SIGTRAP, with both words in registers.
+#[cfg(not(test))]
+#[inline(always)]
+fn trap(fault: usize, address: usize) {
+    // SAFETY: these instructions only raise a signal.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        core::arch::asm!("ud2", in("rdi") fault, in("rsi") address);
+        #[cfg(target_arch = "x86")]
+        core::arch::asm!("ud2", in("eax") fault, in("edx") address);
+        #[cfg(target_arch = "aarch64")]
+        core::arch::asm!("brk #1", in("x0") fault, in("x1") address);
+        // Elsewhere a store to the null page raises SIGSEGV; FAULT holds the words.
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64")))]
+        core::ptr::without_provenance_mut::<usize>(fault).write_volatile(address);
+    }
+}

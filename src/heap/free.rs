@@ -1,0 +1,201 @@
+//! free: pointer, record, owner, masks.
+
+use crate::config::PRESET;
+use crate::fault::{stop, Fault};
+use crate::heap::Heap;
+use crate::meta::{Meta, CLASS_RUN};
+use crate::pages::Platform;
+use crate::pointer::{Slot, Untrusted};
+use crate::process::Process;
+use crate::remote::Sent;
+use crate::sync::Ordering;
+
+impl<P: Platform> Process<P> {
+    /// Frees a block; null is no block. Stops the process on any other pointer. Keeps errno.
+    ///
+    /// # Safety
+    /// The program does not use the block any more.
+    #[inline(always)]
+    pub unsafe fn free(&self, block: *mut u8) {
+        let heap = self.heap();
+        if let Some(slot) = Untrusted::new(block).find(self) {
+            // SAFETY: the thread's own heap, or the empty one, which owns no group. Relaxed: the
+            // owner is fixed while the group lives.
+            unsafe {
+                if (*slot.meta).owner.load(Ordering::Relaxed) == (*heap).id {
+                    return self.free_own(heap, &slot);
+                }
+            }
+        }
+        // SAFETY: by contract.
+        unsafe { self.free_slow(block) }
+    }
+
+    /// Frees a block of this thread's heap.
+    ///
+    /// # Safety
+    /// The caller may work on the heap that owns the slot.
+    #[inline(always)]
+    unsafe fn free_own(&self, heap: *mut Heap, slot: &Slot) {
+        // SAFETY: by contract.
+        unsafe {
+            slot.clear_record();
+            self.check_end(slot);
+            self.clear_freed(slot);
+            self.line_up(heap, slot);
+        }
+    }
+
+    /// The rest of free: null, blocks of other heaps, donated, run and large blocks, misuse.
+    ///
+    /// # Safety
+    /// As `free`.
+    #[cold]
+    #[inline(never)]
+    unsafe fn free_slow(&self, block: *mut u8) {
+        if block.is_null() {
+            return;
+        }
+        // SAFETY: by contract; `expect` yields live blocks only.
+        unsafe {
+            match self.expect(block) {
+                Block::Slot(slot) => self.free_slot(&slot),
+                Block::Run(meta) => self.free_run(meta, block),
+                Block::Large => self.large_free(block),
+            }
+        }
+    }
+
+    /// Frees a block in a slot of any heap.
+    ///
+    /// # Safety
+    /// The program does not use the block any more.
+    pub(crate) unsafe fn free_slot(&self, slot: &Slot) {
+        let heap = self.heap();
+        // SAFETY: the slot is live. Relaxed: the owner is fixed while the group lives.
+        unsafe {
+            let owner = (*slot.meta).owner.load(Ordering::Relaxed);
+            if owner == (*heap).id {
+                self.free_own(heap, slot);
+            } else {
+                self.free_remote(owner, slot);
+            }
+        }
+    }
+
+    /// Frees a block of another heap: the end is checked here and now, as its line is likely in
+    /// this thread's cache, then one atomic operation gives the slot back.
+    ///
+    /// # Safety
+    /// As `free_slot`.
+    unsafe fn free_remote(&self, owner: u16, slot: &Slot) {
+        // SAFETY: the slot is live until `send`; heaps live for ever.
+        unsafe {
+            self.check_end(slot);
+            // Before the bit: afterwards the owner may write a new block's record.
+            slot.clear_record();
+            self.clear_freed(slot);
+            let heap = self.heap_by_id(owner);
+            match (*heap).mail.0.send(slot.meta, slot.bit()) {
+                Sent::Delivered => {}
+                Sent::OwnerParked => self.collect_parked(heap),
+                Sent::OwnerDead(bits) => self.reclaim(slot.meta, bits),
+                Sent::Double => stop(Fault::DoubleFree, slot.block().addr()),
+            }
+        }
+    }
+
+    /// What kind of live block starts at `block`. Stops the process if none does.
+    pub(crate) fn expect(&self, block: *mut u8) -> Block {
+        let pointer = Untrusted::new(block);
+        if let Some(slot) = pointer.find(self).or_else(|| self.donated.find(pointer)) {
+            return Block::Slot(slot);
+        }
+        let meta = pointer.meta(self);
+        // SAFETY: metas given by the map are readable.
+        unsafe {
+            if !meta.is_null() && (*meta).class == CLASS_RUN && Meta::base_of(meta) == block {
+                return Block::Run(meta);
+            }
+            if self.large_contains(block) {
+                return Block::Large;
+            }
+            stop(self.classify(meta, block), block.addr())
+        }
+    }
+
+    /// The name of the misuse: freed blocks' starts are double frees, all else is invalid.
+    ///
+    /// # Safety
+    /// `meta` is what the map gave for `block`, or null.
+    unsafe fn classify(&self, meta: *mut Meta, block: *mut u8) -> Fault {
+        // SAFETY: by contract.
+        unsafe {
+            if !meta.is_null() && (*meta).class < CLASS_RUN {
+                let stride = crate::size_class::stride((*meta).class as usize);
+                let distance = block.addr() - Meta::base_of(meta).addr();
+                let index = distance / stride;
+                let free = index < (*meta).slots() && !self.holds_block(meta, index);
+                if free && distance % crate::config::UNIT == 0 {
+                    return Fault::DoubleFree;
+                }
+            }
+            if self.large_was_freed(block) {
+                return Fault::DoubleFree;
+            }
+            Fault::InvalidPointer
+        }
+    }
+
+    /// Whether slot `index` has a record of a live block.
+    ///
+    /// # Safety
+    /// `meta` is the cell of a group with slots, `index` below its capacity.
+    pub(crate) unsafe fn holds_block(&self, meta: *mut Meta, index: usize) -> bool {
+        // SAFETY: by contract.
+        unsafe {
+            let class = (*meta).class as usize;
+            if class < crate::slot::FIRST_WIDE {
+                (*meta).records.narrow(index).load(Ordering::Relaxed) != 0
+            } else {
+                let record = (*meta).records.wide(index).load(Ordering::Relaxed);
+                crate::slot::wide_read(class, record).is_some()
+            }
+        }
+    }
+
+    /// free_sized, free_aligned_sized: frees a block that was asked for with this size and
+    /// alignment (1 to ask nothing). Stops the process if that cannot be.
+    ///
+    /// # Safety
+    /// As `free`.
+    pub unsafe fn free_sized(&self, block: *mut u8, align: usize, n: usize) {
+        if block.is_null() {
+            return;
+        }
+        let fits = match self.expect(block) {
+            // The record holds the size, rounded up as `fit` does.
+            Block::Slot(slot) => {
+                crate::slot::fit(slot.class, slot.stride(), slot.offset, n) == Some(slot.length())
+            }
+            _ => self.usable_size(block) == n,
+        };
+        if !fits || !align.is_power_of_two() || block.addr() % align != 0 {
+            stop(Fault::SizeMismatch, block.addr());
+        }
+        // SAFETY: by contract.
+        unsafe { self.free(block) }
+    }
+}
+
+/// A live block, by kind.
+pub(crate) enum Block {
+    /// In a slot.
+    Slot(Slot),
+    /// Alone in a run of pages.
+    Run(*mut Meta),
+    /// In a mapping of its own.
+    Large,
+}
+
+const _: () = assert!(!PRESET.name.is_empty());

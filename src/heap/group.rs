@@ -1,0 +1,228 @@
+//! Groups: made for a heap, released when empty.
+
+use crate::chunk::Chunk;
+use crate::config::{
+    CLASSES, FIRST_GROUP, GRANULE, GROUP_MAX, NEST_GROUP_MAX, RUN_PAGE,
+};
+use crate::heap::Heap;
+use crate::meta::{Meta, State};
+use crate::nest;
+use crate::pages::Platform;
+use crate::process::Process;
+use crate::provider::{Locked, Run};
+use crate::size_class::stride;
+use crate::slot::max_slots;
+use core::ptr;
+
+/// Size of a group: slots, and bytes from the chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Slots.
+    pub capacity: usize,
+    /// Bytes, a multiple of the granule, or of the run page above `NEST_GROUP_MAX`.
+    pub bytes: usize,
+}
+
+/// The shape of a group of `class` with about `wanted` slots: at most that many, as many as fill
+/// the bytes well.
+pub fn shape(class: usize, wanted: usize) -> Shape {
+    let stride = stride(class);
+    let most = max_slots(class).min((GROUP_MAX / stride).max(1));
+    let wanted = wanted.clamp(1, most);
+    // A few slots fewer may fill whole granules better.
+    let least = (wanted - wanted / 8).max(1);
+    let mut best = Shape { capacity: 0, bytes: 1 };
+    for capacity in (least..=wanted).rev() {
+        let bytes = rounded(capacity * stride);
+        if best.capacity == 0 || capacity * best.bytes > best.capacity * bytes {
+            best = Shape { capacity, bytes };
+        }
+    }
+    // The rounding may leave room for more.
+    best.capacity = (best.bytes / stride).min(most).max(best.capacity);
+    best
+}
+
+/// Bytes that a group of `bytes` takes.
+fn rounded(bytes: usize) -> usize {
+    let granules = bytes.next_multiple_of(GRANULE);
+    if granules <= NEST_GROUP_MAX {
+        granules
+    } else {
+        bytes.next_multiple_of(RUN_PAGE)
+    }
+}
+
+/// Bytes of the group that `meta` describes.
+///
+/// # Safety
+/// `meta` is the cell of a group with slots.
+pub unsafe fn bytes_of(meta: *mut Meta) -> usize {
+    // SAFETY: by contract.
+    unsafe { rounded((*meta).capacity as usize * stride((*meta).class as usize)) }
+}
+
+/// Slots of the next group of `class`, when the heap's groups of it have `slots`: as many again,
+/// so that the number of groups grows with the logarithm and the unused part stays below a half.
+fn next_slots(class: usize, slots: usize) -> usize {
+    slots.max(FIRST_GROUP / stride(class)).max(1)
+}
+
+/// Alignment of a group in granules: a power-of-two stride lies on its own multiples (up to a
+/// run page), which serves aligned allocations.
+fn alignment(class: usize) -> usize {
+    let stride = stride(class);
+    if stride.is_power_of_two() {
+        (stride / GRANULE).clamp(1, RUN_PAGE / GRANULE)
+    } else {
+        1
+    }
+}
+
+impl<P: Platform> Process<P> {
+    /// Makes a group of `class` for `heap`; its state is `Detached`. Null when memory is out.
+    ///
+    /// # Safety
+    /// The caller may work on the heap.
+    pub(crate) unsafe fn new_group(&self, heap: *mut Heap, class: usize) -> *mut Meta {
+        // SAFETY: by contract.
+        unsafe {
+            let slots = (*heap).classes[class].slots as usize;
+            let mut locked = self.lock();
+            for wanted in [next_slots(class, slots), 1] {
+                let shape = shape(class, wanted);
+                let made = locked.make_group(heap, class, shape);
+                if !made.is_null() {
+                    (*heap).classes[class].slots += (*made).capacity as u32;
+                    (*heap).classes[class].groups += 1;
+                    return made;
+                }
+            }
+            ptr::null_mut()
+        }
+    }
+}
+
+impl<P: Platform> Locked<'_, P> {
+    /// A group of `shape`, or null.
+    ///
+    /// # Safety
+    /// The caller may work on the heap.
+    unsafe fn make_group(&mut self, heap: *mut Heap, class: usize, shape: Shape) -> *mut Meta {
+        // SAFETY: by contract; runs, parts and cells are ours until entered.
+        unsafe {
+            let granules = shape.bytes / GRANULE;
+            let (chunk, first, fresh) = if shape.bytes <= NEST_GROUP_MAX {
+                let align = alignment(class);
+                let mut part = nest::take(heap, granules, align);
+                if part.is_none() && self.add_nest(heap) {
+                    part = nest::take(heap, granules, align);
+                }
+                let Some(part) = part else { return ptr::null_mut() };
+                (part.chunk, part.granule, part.fresh)
+            } else {
+                let Some(run) = self.take_run(shape.bytes / RUN_PAGE, 1) else { return ptr::null_mut() };
+                (run.chunk, run.granule(), run.fresh)
+            };
+            let Some(cell) = Chunk::take_cell(chunk) else {
+                self.return_bytes(heap, chunk, first, shape.bytes);
+                return ptr::null_mut();
+            };
+            Meta::init(cell, first, class as u8, shape.capacity, (*heap).id, fresh);
+            Chunk::enter(chunk, first, granules, Chunk::cell_index(cell));
+            cell
+        }
+    }
+
+    /// Gives the bytes of a group back.
+    ///
+    /// # Safety
+    /// The caller may work on the heap; nothing uses the bytes, which are its own.
+    unsafe fn return_bytes(
+        &mut self,
+        heap: *mut Heap,
+        chunk: *mut Chunk,
+        first: usize,
+        bytes: usize,
+    ) {
+        // SAFETY: by contract.
+        unsafe {
+            if bytes <= NEST_GROUP_MAX {
+                self.return_part(heap, chunk, first, bytes / GRANULE, true);
+            } else {
+                let page = first * GRANULE / RUN_PAGE;
+                self.return_run(Run { chunk, page, pages: bytes / RUN_PAGE, fresh: false });
+            }
+        }
+    }
+
+    /// Releases an empty group that is in no list and no bin.
+    ///
+    /// # Safety
+    /// The caller may work on the heap that owns it; no slot is live.
+    pub(crate) unsafe fn release_group(&mut self, heap: *mut Heap, meta: *mut Meta) {
+        // SAFETY: by contract.
+        unsafe {
+            let class = (*meta).class as usize;
+            debug_assert!(class < CLASSES && (*meta).is_empty());
+            let bytes = bytes_of(meta);
+            let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
+            self.process.check_clear(Meta::base_of(meta), bytes);
+            (*heap).classes[class].slots -= (*meta).capacity as u32;
+            (*heap).classes[class].groups -= 1;
+            (*meta).state = State::Free as u8;
+            // Before the bytes go: a stale pointer must not lead to a reused cell.
+            Chunk::enter(chunk, first, bytes / GRANULE, 0);
+            self.return_bytes(heap, chunk, first, bytes);
+            self.return_cell(meta);
+        }
+    }
+}
+
+impl<P: Platform> Locked<'_, P> {
+    /// Releases an empty group in a run, whose heap nobody will ever work on again.
+    ///
+    /// # Safety
+    /// No slot is live; the caller alone found it empty.
+    pub(crate) unsafe fn release_abandoned(&mut self, meta: *mut Meta) {
+        // SAFETY: by contract.
+        unsafe {
+            let bytes = bytes_of(meta);
+            let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
+            (*meta).state = State::Free as u8;
+            Chunk::enter(chunk, first, bytes / GRANULE, 0);
+            let page = first * GRANULE / RUN_PAGE;
+            self.return_run(Run { chunk, page, pages: bytes / RUN_PAGE, fresh: false });
+            self.return_cell(meta);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_hold_their_slots_and_waste_little() {
+        for class in 0..CLASSES {
+            for wanted in 1..=32 {
+                let shape = shape(class, wanted);
+                let used = shape.capacity * stride(class);
+                assert!(shape.capacity >= 1 && used <= shape.bytes);
+                assert!(shape.capacity <= max_slots(class));
+                assert_eq!(rounded(used), shape.bytes, "bytes follow from class and slots");
+                let in_nest = shape.bytes <= NEST_GROUP_MAX;
+                if shape.bytes > if in_nest { 4 * GRANULE } else { 2 * RUN_PAGE } {
+                    assert!(used * 4 > shape.bytes * 3, "class {class} {shape:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_group_of_small_blocks_is_one_granule() {
+        for class in 0..16 {
+            assert_eq!(shape(class, next_slots(class, 0)).bytes, GRANULE, "class {class}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What guards a slot's memory: the bytes around its end, and in the hardened preset cleared
+//! memory and a place in line for freed slots.
+//!
+//! A block's end is verified at the free itself, and whenever the block is resized. Putting the
+//! check off until the line is in the cache was measured and rejected, see `lib.rs`.
+
+use crate::config::{PRESET, QUARANTINE};
+use crate::fault::{stop, Fault};
+use crate::heap::{Heap, Quarantined};
+use crate::pages::Platform;
+use crate::pointer::Slot;
+use crate::process::{next_random, Process};
+
+impl<P: Platform> Process<P> {
+    /// Writes the guards of an end of `len` bytes at `at`.
+    ///
+    /// # Safety
+    /// The end is the caller's.
+    #[inline(always)]
+    pub(crate) unsafe fn write_guards(&self, class: usize, at: *mut u8, len: usize) {
+        // SAFETY: by contract; len is at least 1.
+        unsafe {
+            let last = at.add(len - 1);
+            at.write(self.guard(class, at.addr()));
+            last.write(self.guard(class, last.addr()));
+        }
+    }
+
+    /// Whether both guards of an end still stand.
+    ///
+    /// # Safety
+    /// The end is readable.
+    #[inline(always)]
+    pub(crate) unsafe fn guards_stand(&self, class: usize, at: *mut u8, len: usize) -> bool {
+        // SAFETY: by contract. Volatile: a program that overflows may race with us, and what is
+        // read is only compared.
+        unsafe {
+            let last = at.add(len - 1);
+            at.read_volatile() == self.guard(class, at.addr())
+                && last.read_volatile() == self.guard(class, last.addr())
+        }
+    }
+
+    /// Stops the process if the end of `slot` was written.
+    ///
+    /// # Safety
+    /// The slot's memory is mapped.
+    #[inline(always)]
+    pub(crate) unsafe fn check_end(&self, slot: &Slot) {
+        // SAFETY: by contract.
+        unsafe {
+            if !self.guards_stand(slot.class, slot.end_at(), slot.end) {
+                stop(Fault::Overflow, slot.end_at().addr());
+            }
+        }
+    }
+
+    /// Clears a freed slot, if the preset says so. With it all free memory is zero.
+    ///
+    /// # Safety
+    /// The slot is ours and holds no live block.
+    #[inline(always)]
+    pub(crate) unsafe fn clear_freed(&self, slot: &Slot) {
+        if PRESET.zero_on_free {
+            // SAFETY: the block is dead.
+            unsafe { slot.start.write_bytes(0, slot.stride()) };
+        }
+    }
+
+    /// If the preset clears freed memory: stops the process if free memory is no longer clear.
+    ///
+    /// # Safety
+    /// [start, start + len) is free memory; start and len are multiples of 16.
+    #[inline(always)]
+    pub(crate) unsafe fn check_clear(&self, start: *mut u8, len: usize) {
+        if !PRESET.zero_on_free {
+            return;
+        }
+        // SAFETY: by contract. Volatile: the writer we look for may be racing.
+        unsafe {
+            let words = start.cast::<u64>();
+            for word in 0..len / 8 {
+                if words.add(word).read_volatile() != 0 {
+                    stop(Fault::WriteAfterFree, words.add(word).addr());
+                }
+            }
+        }
+    }
+
+    /// Lets a freed slot of the heap wait in line; returns the one whose turn it is, if any.
+    ///
+    /// # Safety
+    /// The caller may work on the heap.
+    #[inline(always)]
+    pub(crate) unsafe fn quarantine(&self, heap: *mut Heap, entry: Quarantined) -> Quarantined {
+        // SAFETY: by contract.
+        unsafe {
+            // A random place: how long a slot waits cannot be foreseen.
+            let random = next_random(&mut (*heap).seed) >> 32;
+            let place = ((random * QUARANTINE as u64) >> 32) as usize;
+            core::mem::replace(&mut (*heap).quarantine[place], entry)
+        }
+    }
+}

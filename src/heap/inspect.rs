@@ -1,0 +1,476 @@
+//! Looking at a whole heap: `check` verifies every invariant, `dump` prints every slot.
+//!
+//! Both need a process at rest: no other thread inside the allocator.
+
+use crate::chunk::{count_set, Chunk, GRANULES, PAGES};
+use crate::config::{CLASSES, GRANULE, PRESET, QUARANTINE};
+use crate::group::bytes_of;
+use crate::heap::Heap;
+use crate::meta::{Meta, Nest, State, CLASS_NONE, CLASS_RUN};
+use crate::pages::Platform;
+use crate::process::Process;
+use crate::provider::Locked;
+use crate::remote::{Life, Node};
+use crate::size_class::stride;
+use crate::sync::Ordering;
+use core::fmt::{self, Write};
+
+/// What a walk found.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Groups with slots.
+    pub groups: usize,
+    /// Live blocks in slots.
+    pub live: usize,
+    /// Blocks in runs of pages.
+    pub runs: usize,
+    /// Large blocks.
+    pub large: usize,
+    /// Bytes of live blocks of all kinds.
+    pub live_bytes: usize,
+    /// Heaps ever made.
+    pub heaps: usize,
+    /// Bytes of pages in use in chunks.
+    pub used_bytes: usize,
+    /// Bytes of free pages in chunks that are not zero.
+    pub dirty_bytes: usize,
+    /// Bytes of freed large mappings kept.
+    pub cached_bytes: usize,
+}
+
+/// The state of one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SlotState {
+    Live,
+    Freed,
+    Remote,
+    Avail,
+    Quarantine,
+    Unused,
+}
+
+impl SlotState {
+    /// Its letter in a dump.
+    fn letter(self) -> char {
+        match self {
+            SlotState::Live => 'L',
+            SlotState::Freed => 'f',
+            SlotState::Remote => 'r',
+            SlotState::Avail => 'a',
+            SlotState::Quarantine => 'q',
+            SlotState::Unused => '.',
+        }
+    }
+}
+
+/// The broken invariant.
+type Broken = &'static str;
+
+/// Err unless `holds`.
+fn ensure(holds: bool, broken: Broken) -> Result<(), Broken> {
+    if holds {
+        Ok(())
+    } else {
+        Err(broken)
+    }
+}
+
+impl<P: Platform> Process<P> {
+    /// Verifies every invariant of the whole heap; tells the first broken one.
+    pub fn check(&self) -> Result<Summary, Broken> {
+        let mut locked = self.lock();
+        let mut summary = Summary { heaps: locked.provider.heaps, ..Summary::default() };
+        locked.check_chunks(&mut summary)?;
+        for id in 1..=locked.provider.heaps {
+            let heap = self.heap_by_id(id as u16);
+            ensure(!heap.is_null(), "a heap's number leads to it")?;
+            // SAFETY: heaps live for ever; the process is at rest.
+            unsafe {
+                if (*heap).mail.0.life() != Life::Dead as u32 {
+                    self.check_heap(heap, &mut locked)?;
+                }
+            }
+        }
+        locked.each_large(|_, _, n| {
+            summary.large += 1;
+            summary.live_bytes += n;
+        });
+        ensure(summary.large == locked.provider.large.live, "large blocks are counted")?;
+        summary.cached_bytes = locked.provider.large.cached_bytes;
+        Ok(summary)
+    }
+
+    /// The state of slot `index`, from the four places that can tell; Err if not exactly one does.
+    ///
+    /// # Safety
+    /// `meta` is a group's; the process is at rest.
+    unsafe fn slot_state(&self, meta: *mut Meta, index: usize) -> Result<SlotState, Broken> {
+        // SAFETY: by contract; owners live for ever.
+        unsafe {
+            let heap = self.heap_by_id((*meta).owner.load(Ordering::Relaxed));
+            let class = (*meta).class as usize;
+            let bit = 1u32 << index;
+            let live = self.holds_block(meta, index);
+            let freed = (*meta).freed.load(Ordering::Relaxed) & bit != 0;
+            let remote = (*meta).mask().peek() & bit != 0;
+            let current = (*heap).current(class) == meta;
+            let avail = current && (*heap).bins[class].avail & bit != 0;
+            let quarantined = PRESET.quarantine != 0
+                && (&(*heap).quarantine)[..QUARANTINE]
+                    .iter()
+                    .any(|q| q.meta == meta && q.index as usize == index);
+            if index >= (*meta).slots() {
+                let idle = freed && !live && !remote && !avail && !quarantined;
+                return ensure(idle, "a slot not activated is only free")
+                    .map(|()| SlotState::Unused);
+            }
+            match (live, freed, remote, avail, quarantined) {
+                (true, false, false, false, false) => Ok(SlotState::Live),
+                (false, true, false, false, false) => Ok(SlotState::Freed),
+                (false, false, true, false, false) => Ok(SlotState::Remote),
+                (false, false, false, true, false) => Ok(SlotState::Avail),
+                (false, false, false, false, true) => Ok(SlotState::Quarantine),
+                _ => Err("each slot is live or in exactly one mask"),
+            }
+        }
+    }
+
+    /// Verifies a heap's bins, queues and counters.
+    ///
+    /// # Safety
+    /// The process is at rest.
+    unsafe fn check_heap(&self, heap: *mut Heap, locked: &mut Locked<'_, P>) -> Result<(), Broken> {
+        let (mut slots, mut groups) = ([0u32; CLASSES], [0u32; CLASSES]);
+        locked.each_group(|meta| {
+            // SAFETY: groups are alive.
+            unsafe {
+                if (*meta).owner.load(Ordering::Relaxed) == (*heap).id {
+                    slots[(*meta).class as usize] += (*meta).capacity as u32;
+                    groups[(*meta).class as usize] += 1;
+                }
+            }
+            Ok(())
+        })?;
+        for class in 0..CLASSES {
+            // SAFETY: by contract; groups in bins and queues are alive.
+            unsafe {
+                let state = &(&(*heap).classes)[class];
+                ensure(state.slots == slots[class], "a class's slots are counted")?;
+                ensure(state.groups == groups[class], "a class's groups are counted")?;
+                let bin = &(&(*heap).bins)[class];
+                if bin.meta.is_null() {
+                    ensure(bin.avail == 0, "a bin without group has no slots")?;
+                } else {
+                    ensure((*bin.meta).is(State::Current), "a bin's group is current")?;
+                    ensure(bin.avail & !(*bin.meta).active() == 0, "avail slots are active")?;
+                }
+                let (mut queued, mut empty) = (0, 0);
+                let mut meta = state.head;
+                while !meta.is_null() {
+                    ensure((*meta).is(State::Queued), "groups in a queue are queued")?;
+                    ensure((*meta).class as usize == class, "a queue is of one class")?;
+                    ensure((*meta).has_room(), "groups in a queue have room")?;
+                    queued += 1;
+                    empty += (*meta).is_empty() as u32;
+                    ensure(queued <= state.groups, "a queue ends")?;
+                    ensure(!(*meta).next.is_null() || meta == state.tail, "a queue's tail")?;
+                    meta = (*meta).next;
+                }
+                ensure(queued == state.queued, "queued groups are counted")?;
+                ensure(empty == state.empty, "empty groups are counted")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints every heap, class, group, slot, run and large block, one line each:
+    ///
+    /// ```text
+    /// byssal-dump 1 preset=default heaps=1
+    /// heap id=1 life=active idle=0
+    /// class heap=1 class=3 stride=64 slots=8 groups=1 queued=0 empty=0
+    /// group heap=1 class=3 base=0x7f0000075000 bytes=512 state=current slots=La....ff
+    /// run base=0x7f0000080000 pages=1 bytes=4096
+    /// large base=0x7f0000100000 mapped=204800 bytes=200000
+    /// total groups=1 live=2 runs=1 large=1 live_bytes=204160 used=32768 dirty=0 cached=0
+    /// ```
+    ///
+    /// Numbers are bytes unless named otherwise. Letters of slots, from the first on: `L` live,
+    /// `a` next to be handed out, `f` freed, `r` freed by another thread, `q` in quarantine,
+    /// `.` never used.
+    pub fn dump(&self, out: &mut dyn Write) -> fmt::Result {
+        let mut locked = self.lock();
+        let heaps = locked.provider.heaps;
+        writeln!(out, "byssal-dump 1 preset={} heaps={heaps}", PRESET.name)?;
+        for id in 1..=heaps {
+            // SAFETY: heaps live for ever.
+            unsafe { dump_heap(out, self.heap_by_id(id as u16))? };
+        }
+        let mut result = Ok(());
+        // SAFETY: groups and runs given by the walk are alive.
+        let _ = locked.each_group(|meta| unsafe {
+            result = result.and_then(|()| self.dump_group(out, meta));
+            Ok(())
+        });
+        result?;
+        let mut result = Ok(());
+        locked.each_run_block(|base, pages, n| {
+            result = result
+                .and_then(|()| writeln!(out, "run base={base:p} pages={pages} bytes={n}"));
+        });
+        result?;
+        let mut result = Ok(());
+        locked.each_large(|base, len, n| {
+            result = result
+                .and_then(|()| writeln!(out, "large base={base:p} mapped={len} bytes={n}"));
+        });
+        result?;
+        drop(locked);
+        match self.check() {
+            Ok(s) => writeln!(
+                out,
+                "total groups={} live={} runs={} large={} live_bytes={} used={} dirty={} cached={}",
+                s.groups, s.live, s.runs, s.large, s.live_bytes, s.used_bytes, s.dirty_bytes,
+                s.cached_bytes
+            ),
+            Err(broken) => writeln!(out, "broken {broken}"),
+        }
+    }
+
+    /// Prints a group.
+    ///
+    /// # Safety
+    /// The group is alive, the process at rest.
+    unsafe fn dump_group(&self, out: &mut dyn Write, meta: *mut Meta) -> fmt::Result {
+        // SAFETY: by contract.
+        unsafe {
+            let state = match (*meta).state {
+                s if s == State::Current as u8 => "current",
+                s if s == State::Queued as u8 => "queued",
+                _ => "detached",
+            };
+            write!(
+                out,
+                "group heap={} class={} base={:p} bytes={} state={state} slots=",
+                (*meta).owner.load(Ordering::Relaxed),
+                (*meta).class,
+                self.first_slot(meta),
+                bytes_of(meta),
+            )?;
+            for index in 0..(*meta).capacity as usize {
+                let letter = self.slot_state(meta, index).map_or('?', SlotState::letter);
+                out.write_char(letter)?;
+            }
+            out.write_char('\n')
+        }
+    }
+}
+
+/// Prints a heap and its classes.
+///
+/// # Safety
+/// The heap lives, the process is at rest.
+unsafe fn dump_heap(out: &mut dyn Write, heap: *mut Heap) -> fmt::Result {
+    // SAFETY: by contract.
+    unsafe {
+        let life = ["unused", "active", "parked", "dead"][(*heap).mail.0.life() as usize & 3];
+        writeln!(out, "heap id={} life={life} idle={}", (*heap).id, (*heap).idle)?;
+        for class in 0..CLASSES {
+            let state = &(&(*heap).classes)[class];
+            if state.groups == 0 {
+                continue;
+            }
+            writeln!(
+                out,
+                "class heap={} class={class} stride={} slots={} groups={} queued={} empty={}",
+                (*heap).id,
+                stride(class),
+                state.slots,
+                state.groups,
+                state.queued,
+                state.empty,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+impl<P: Platform> Locked<'_, P> {
+    /// Calls `each` for every meta that a map leads to, once.
+    fn each_meta(
+        &mut self,
+        mut each: impl FnMut(*mut Meta) -> Result<(), Broken>,
+    ) -> Result<(), Broken> {
+        let mut chunk = self.provider.chunks;
+        while !chunk.is_null() {
+            let mut last = 0;
+            for granule in 0..GRANULES {
+                // SAFETY: chunks in the list exist.
+                let cell = unsafe { Chunk::entry(chunk, granule) }.load(Ordering::Relaxed);
+                if cell != 0 && cell != last {
+                    each(chunk.cast::<Meta>().wrapping_add(cell as usize))?;
+                }
+                last = cell;
+            }
+            // SAFETY: as above.
+            chunk = unsafe { (*chunk).next };
+        }
+        Ok(())
+    }
+
+    /// Calls `each` for every group with slots.
+    fn each_group(
+        &mut self,
+        mut each: impl FnMut(*mut Meta) -> Result<(), Broken>,
+    ) -> Result<(), Broken> {
+        for index in 0..self.process.donated.len() {
+            each(self.process.donated.meta(index))?;
+        }
+        // SAFETY: metas that a map leads to are alive.
+        self.each_meta(|meta| if unsafe { (*meta).class } < CLASS_RUN { each(meta) } else { Ok(()) })
+    }
+
+    /// Calls `each(base, pages, bytes)` for every block in a run.
+    fn each_run_block(&mut self, mut each: impl FnMut(*mut u8, usize, usize)) {
+        let _ = self.each_meta(|meta| {
+            // SAFETY: metas that a map leads to are alive.
+            unsafe {
+                if (*meta).class == CLASS_RUN {
+                    let [n, pages] = *Meta::run_length(meta);
+                    each(Meta::base_of(meta), pages, n);
+                }
+            }
+            Ok(())
+        });
+    }
+
+    /// Verifies chunks: bitmaps, maps, groups and their slots, nests.
+    fn check_chunks(&mut self, summary: &mut Summary) -> Result<(), Broken> {
+        let process = self.process;
+        self.each_group(|meta| {
+            // SAFETY: groups are alive, the process at rest.
+            unsafe { check_group(process, meta, summary) }
+        })?;
+        self.each_run_block(|_, _, n| {
+            summary.runs += 1;
+            summary.live_bytes += n;
+        });
+        let (mut used, mut dirty) = (0, 0);
+        let mut chunk = self.provider.chunks;
+        while !chunk.is_null() {
+            // SAFETY: chunks in the list exist; the lock is held.
+            unsafe {
+                let header = &*chunk;
+                ensure(process.in_chunk(chunk.addr()), "a chunk's window is entered")?;
+                let both = (0..PAGES / 64).all(|w| header.used[w] & header.dirty[w] == 0);
+                ensure(both, "dirty pages are free")?;
+                dirty += count_set(&header.dirty, 0, PAGES);
+                used += header.used_pages as usize;
+                let data = header.data as usize / crate::config::RUN_PAGE;
+                let limit = header.limit as usize / crate::config::RUN_PAGE;
+                let counted = count_set(&header.used, data, limit - data);
+                ensure(counted == header.used_pages as usize, "a chunk's pages are counted")?;
+                check_nests(chunk)?;
+                chunk = header.next;
+            }
+        }
+        ensure(used == self.provider.used_pages, "pages in use are counted")?;
+        ensure(dirty == self.provider.dirty_pages, "dirty pages are counted")?;
+        summary.used_bytes = used * crate::config::RUN_PAGE;
+        summary.dirty_bytes = dirty * crate::config::RUN_PAGE;
+        Ok(())
+    }
+}
+
+/// Verifies that the used granules of each nest are those that groups lie in.
+///
+/// # Safety
+/// The chunk exists, the process is at rest.
+unsafe fn check_nests(chunk: *mut Chunk) -> Result<(), Broken> {
+    for window in 0..GRANULES / 64 {
+        // SAFETY: by contract.
+        unsafe {
+            let cell = Chunk::nest(chunk, window * 64).load(Ordering::Relaxed);
+            if cell == 0 {
+                continue;
+            }
+            let nest = chunk.cast::<Meta>().add(cell as usize).cast::<Nest>();
+            ensure((*nest).base as usize == window * 64, "a nest fills its window")?;
+            for bit in 0..64 {
+                let entry = Chunk::entry(chunk, window * 64 + bit).load(Ordering::Relaxed);
+                let used = (*nest).used & 1 << bit != 0;
+                ensure(used == (entry != 0), "a nest's granules are those of its groups")?;
+            }
+            let listed = (*nest).used != u64::MAX;
+            ensure(listed == (*nest).listed, "nests with room are listed")?;
+        }
+    }
+    Ok(())
+}
+
+/// Verifies a group and counts its blocks.
+///
+/// # Safety
+/// The group is alive, the process at rest.
+unsafe fn check_group<P: Platform>(
+    process: &Process<P>,
+    meta: *mut Meta,
+    summary: &mut Summary,
+) -> Result<(), Broken> {
+    // SAFETY: by contract.
+    unsafe {
+        ensure((*meta).class != CLASS_NONE, "a map does not lead to the header")?;
+        ensure(!(*meta).is(State::Free), "a map leads to groups only")?;
+        if !process.donated.holds(meta) {
+            let chunk = Chunk::around(meta);
+            let cell = Chunk::cell_index(meta);
+            let first = (*meta).base as usize;
+            for granule in first..first + bytes_of(meta) / GRANULE {
+                let entry = Chunk::entry(chunk, granule).load(Ordering::Relaxed);
+                ensure(entry == cell, "all granules of a group lead to it")?;
+            }
+        }
+        summary.groups += 1;
+        for index in 0..(*meta).capacity as usize {
+            if process.slot_state(meta, index)? != SlotState::Live {
+                continue;
+            }
+            let start = process.first_slot(meta).add(index * stride((*meta).class as usize));
+            summary.live += 1;
+            summary.live_bytes += process.check_block(meta, index, start)?;
+        }
+    }
+    Ok(())
+}
+
+impl<P: Platform> Process<P> {
+    /// Verifies the end of the live block in a slot; its length.
+    ///
+    /// # Safety
+    /// The slot is live, the process at rest.
+    unsafe fn check_block(
+        &self,
+        meta: *mut Meta,
+        index: usize,
+        start: *mut u8,
+    ) -> Result<usize, Broken> {
+        // SAFETY: by contract.
+        unsafe {
+            let class = (*meta).class as usize;
+            let offset = if class < crate::slot::FIRST_WIDE {
+                let record = (*meta).records.narrow(index).load(Ordering::Relaxed);
+                (crate::slot::narrow_offset_field(record) - 1) * crate::config::UNIT
+            } else {
+                let record = (*meta).records.wide(index).load(Ordering::Relaxed);
+                crate::slot::wide_read(class, record).map_or(0, |place| place.offset)
+            };
+            let pointer = crate::pointer::Untrusted::new(start.add(offset));
+            let found = pointer.find(self).or_else(|| self.donated.find(pointer));
+            let slot = found.ok_or("a live block's pointer leads to its slot")?;
+            ensure(slot.meta == meta && slot.index == index, "and to no other")?;
+            let stands = self.guards_stand(class, slot.end_at(), slot.end);
+            ensure(stands, "a live block's end is intact")?;
+            Ok(slot.length())
+        }
+    }
+}

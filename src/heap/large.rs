@@ -1,0 +1,608 @@
+//! Blocks above the largest class: a mapping each, a record out of band, and a bounded cache of
+//! freed mappings.
+//!
+//! ```text
+//! mapping: | block: n bytes | guard byte | rest of the page | (hardened: inaccessible page) |
+//!          ^ base = block
+//! ```
+
+use crate::chunk::Chunk;
+use crate::config::{
+    CLASSES, LARGE_CACHE_AGE, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES, PRESET,
+};
+use crate::fault::{stop, Fault};
+use crate::meta::Meta;
+use crate::pages::{Access, Platform};
+use crate::process::Process;
+use crate::provider::{map_aligned, Locked};
+use core::ptr::{self, NonNull};
+
+/// Buckets that need no mapping.
+const FIRST_BUCKETS: usize = 32;
+
+/// Class that picks the guard byte of large blocks.
+const GUARD: usize = CLASSES;
+
+/// One mapping. It uses a meta's cell.
+#[repr(C)]
+pub struct Record {
+    /// Next record in the bucket; in `stuck`, next of those.
+    next: *mut Record,
+    /// First byte of the mapping and of the block.
+    base: *mut u8,
+    /// Bytes of the mapping that may be used.
+    len: usize,
+    /// Bytes of the block.
+    n: usize,
+    /// Count of frees when it was cached.
+    stamp: u32,
+    /// Whether all bytes are zero, the guard aside.
+    fresh: bool,
+}
+
+/// Records of live blocks by address, and freed mappings. Provider lock.
+pub struct Large {
+    first: [*mut Record; FIRST_BUCKETS],
+    /// More buckets, a power of two; null while `first` is enough.
+    more: *mut *mut Record,
+    buckets: usize,
+    /// Live blocks and their bytes.
+    pub live: usize,
+    /// See `live`.
+    pub live_bytes: usize,
+    cache: [*mut Record; LARGE_CACHE_ENTRIES],
+    /// Entries of `cache` in use, oldest first.
+    pub cached: usize,
+    /// Their bytes.
+    pub cached_bytes: usize,
+    /// Mappings that the system refused to take back.
+    stuck: *mut Record,
+    /// Frees so far.
+    frees: u32,
+}
+
+impl Large {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Large {
+            first: [ptr::null_mut(); FIRST_BUCKETS],
+            more: ptr::null_mut(),
+            buckets: FIRST_BUCKETS,
+            live: 0,
+            live_bytes: 0,
+            cache: [ptr::null_mut(); LARGE_CACHE_ENTRIES],
+            cached: 0,
+            cached_bytes: 0,
+            stuck: ptr::null_mut(),
+            frees: 0,
+        }
+    }
+
+    /// The bucket of an address.
+    fn bucket(&mut self, address: usize) -> *mut *mut Record {
+        // Fibonacci hashing of the page number (Knuth, vol. 3, 6.4).
+        let hash = (address as u64 >> 12).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let index = hash as usize & (self.buckets - 1);
+        if self.more.is_null() {
+            &raw mut self.first[index]
+        } else {
+            self.more.wrapping_add(index)
+        }
+    }
+
+    /// The link that leads to the record of the live block at `address`.
+    fn link_to(&mut self, address: usize) -> Option<*mut *mut Record> {
+        let mut link = self.bucket(address);
+        // SAFETY: links and records in buckets are alive.
+        unsafe {
+            while !(*link).is_null() {
+                if (**link).base.addr() == address {
+                    return Some(link);
+                }
+                link = &raw mut (**link).next;
+            }
+        }
+        None
+    }
+
+    /// The record of the live block at `address`.
+    fn find(&mut self, address: usize) -> Option<&mut Record> {
+        let link = self.link_to(address)?;
+        // SAFETY: found records are alive.
+        Some(unsafe { &mut **link })
+    }
+
+    /// Enters a record of a live block.
+    ///
+    /// # Safety
+    /// The record is complete and in no list.
+    unsafe fn insert(&mut self, record: *mut Record) {
+        // SAFETY: by contract.
+        unsafe {
+            let bucket = self.bucket((*record).base.addr());
+            (*record).next = *bucket;
+            *bucket = record;
+            self.live += 1;
+            self.live_bytes += (*record).len;
+        }
+    }
+
+    /// Takes the record of the live block at `address` out.
+    fn remove(&mut self, address: usize) -> Option<*mut Record> {
+        let link = self.link_to(address)?;
+        // SAFETY: found links and records are alive.
+        unsafe {
+            let record = *link;
+            *link = (*record).next;
+            self.live -= 1;
+            self.live_bytes -= (*record).len;
+            Some(record)
+        }
+    }
+
+    /// Takes entry `index` out of the cache.
+    fn uncache(&mut self, index: usize) -> *mut Record {
+        let record = self.cache[index];
+        self.cache.copy_within(index + 1..self.cached, index);
+        self.cached -= 1;
+        // SAFETY: cached records are alive.
+        self.cached_bytes -= unsafe { (*record).len };
+        record
+    }
+
+    /// Bytes that the cache may hold now.
+    fn cache_bound(&self) -> usize {
+        LARGE_CACHE_BYTES + self.live_bytes / 8
+    }
+}
+
+impl<P: Platform> Process<P> {
+    /// A block of `n` bytes, more than a slot holds, at a multiple of `align`. Null, and errno,
+    /// when memory is out or n exceeds PTRDIFF_MAX.
+    pub(crate) fn large_alloc(&self, n: usize, align: usize) -> *mut u8 {
+        let made = if n > isize::MAX as usize { None } else { self.lock().make_large(n, align) };
+        match made {
+            Some(block) => block,
+            None => {
+                self.platform.out_of_memory();
+                ptr::null_mut()
+            }
+        }
+    }
+
+    /// Frees the large block that starts at `block`.
+    ///
+    /// # Safety
+    /// The program does not use the block any more.
+    pub(crate) unsafe fn large_free(&self, block: *mut u8) {
+        let mut locked = self.lock();
+        match locked.provider.large.remove(block.addr()) {
+            // SAFETY: by contract.
+            Some(record) => unsafe { locked.retire_large(record) },
+            None => stop(Fault::DoubleFree, block.addr()),
+        }
+    }
+
+    /// Whether a large block starts at `block`.
+    pub(crate) fn large_contains(&self, block: *mut u8) -> bool {
+        self.lock().provider.large.find(block.addr()).is_some()
+    }
+
+    /// Whether a freed large block that is still cached starts at `block`.
+    pub(crate) fn large_was_freed(&self, block: *mut u8) -> bool {
+        let locked = self.lock();
+        let large = &*locked.provider;
+        // SAFETY: cached records are alive.
+        large.large.cache[..large.large.cached].iter().any(|r| unsafe { (**r).base == block })
+    }
+
+    /// Length of the large block at `block` in bytes.
+    pub(crate) fn large_length(&self, block: *mut u8) -> usize {
+        match self.lock().provider.large.find(block.addr()) {
+            Some(record) => record.n,
+            None => stop(Fault::InvalidPointer, block.addr()),
+        }
+    }
+
+    /// Whether the large block at `block`, fresh from malloc, is all zero.
+    pub(crate) fn large_is_zero(&self, block: *mut u8) -> bool {
+        self.lock().provider.large.find(block.addr()).is_some_and(|record| record.fresh)
+    }
+
+    /// Resizes the large block at `block` to `n` bytes, perhaps moving its pages. Null: unchanged.
+    ///
+    /// # Safety
+    /// The program's use of the old address ends on success.
+    pub(crate) unsafe fn large_resize(&self, block: *mut u8, n: usize) -> *mut u8 {
+        let mut locked = self.lock();
+        let Some(record) = locked.provider.large.remove(block.addr()) else {
+            stop(Fault::DoubleFree, block.addr())
+        };
+        // SAFETY: the record was of a live block.
+        unsafe {
+            self.check_large_end(record);
+            let resized = locked.resize_mapping(record, n);
+            if resized {
+                (*record).n = n;
+                (*record).fresh = false;
+                self.write_large_guard(record);
+            }
+            locked.provider.large.insert(record);
+            if resized {
+                (*record).base
+            } else {
+                ptr::null_mut()
+            }
+        }
+    }
+
+    /// Bytes of a mapping that holds a block of `n` bytes and its guard.
+    fn mapping_len(&self, n: usize) -> Option<usize> {
+        n.checked_add(1)?.checked_next_multiple_of(self.platform.page_size())
+    }
+
+    /// Bytes of the inaccessible part behind each mapping.
+    fn large_margin(&self) -> usize {
+        if PRESET.guard_pages {
+            self.platform.page_size()
+        } else {
+            0
+        }
+    }
+
+    /// Writes the guard byte behind a large block.
+    ///
+    /// # Safety
+    /// The record is of a live block.
+    unsafe fn write_large_guard(&self, record: *mut Record) {
+        // SAFETY: n is below the mapping's length.
+        unsafe { self.write_guards(GUARD, (*record).base.add((*record).n), 1) };
+    }
+
+    /// Stops the process if the byte behind a large block was written.
+    ///
+    /// # Safety
+    /// The record is of a live block.
+    unsafe fn check_large_end(&self, record: *mut Record) {
+        // SAFETY: as above.
+        unsafe {
+            let end = (*record).base.add((*record).n);
+            if !self.guards_stand(GUARD, end, 1) {
+                stop(Fault::Overflow, end.addr());
+            }
+        }
+    }
+}
+
+impl<P: Platform> Locked<'_, P> {
+    /// A large block.
+    fn make_large(&mut self, n: usize, align: usize) -> Option<*mut u8> {
+        self.process.draw_secrets();
+        let len = self.process.mapping_len(n)?;
+        let record = match self.reuse_large(len, align) {
+            Some(record) => record,
+            None => match self.map_large(len, align) {
+                Some(record) => record,
+                None => {
+                    // What is cached may be what is missing.
+                    self.drop_large_cache();
+                    self.purge();
+                    self.map_large(len, align)?
+                }
+            },
+        };
+        // SAFETY: the record's mapping is ours and holds n bytes and the guard.
+        unsafe {
+            (*record).n = n;
+            self.process.write_large_guard(record);
+            self.provider.large.insert(record);
+            self.grow_buckets();
+            Some((*record).base)
+        }
+    }
+
+    /// A record with a fresh mapping.
+    fn map_large(&mut self, len: usize, align: usize) -> Option<*mut Record> {
+        let platform = &self.process.platform;
+        let margin = self.process.large_margin();
+        let record = self.any_cell()?.cast::<Record>();
+        let total = len.checked_add(margin);
+        let mapped = total.and_then(|total| map_aligned(platform, total, align, Access::ReadWrite));
+        // SAFETY: the cell is ours; the mapping is new.
+        unsafe {
+            let Some(at) = mapped else {
+                self.return_cell(record.cast());
+                return None;
+            };
+            // Without its guard page a block is still a good block.
+            let _ = margin == 0 || platform.protect(at.add(len), margin, Access::None);
+            record.write(Record {
+                next: ptr::null_mut(),
+                base: at.as_ptr(),
+                len,
+                n: 0,
+                stamp: 0,
+                fresh: true,
+            });
+        }
+        Some(record)
+    }
+
+    /// A cell of any chunk.
+    fn any_cell(&mut self) -> Option<*mut Meta> {
+        // SAFETY: we hold the lock.
+        self.cells_of_any(|chunk| unsafe { Chunk::take_cell(chunk) })
+    }
+
+    /// A record from the cache, or from the mappings that could not go back, whose mapping fits.
+    fn reuse_large(&mut self, len: usize, align: usize) -> Option<*mut Record> {
+        let mut best = None;
+        for index in 0..self.provider.large.cached {
+            let record = self.provider.large.cache[index];
+            // SAFETY: cached records are alive.
+            unsafe {
+                let fits = (*record).len >= len && (*record).base.addr() % align == 0;
+                if fits && best.is_none_or(|(_, best_len)| (*record).len < best_len) {
+                    best = Some((index, (*record).len));
+                }
+            }
+        }
+        if let Some((index, _)) = best {
+            let record = self.provider.large.uncache(index);
+            // SAFETY: the record is ours now.
+            return unsafe { self.unseal(record, len) };
+        }
+        let mut link = &raw mut self.provider.large.stuck;
+        // SAFETY: links and records in the list are alive.
+        unsafe {
+            while !(*link).is_null() {
+                let record = *link;
+                if (*record).len >= len && (*record).base.addr() % align == 0 {
+                    *link = (*record).next;
+                    return self.unseal(record, len);
+                }
+                link = &raw mut (*record).next;
+            }
+        }
+        None
+    }
+
+    /// Makes a freed mapping usable for `len` bytes; what is beyond goes back to the cache or the
+    /// system.
+    ///
+    /// # Safety
+    /// The record is in no list.
+    unsafe fn unseal(&mut self, record: *mut Record, len: usize) -> Option<*mut Record> {
+        let platform = &self.process.platform;
+        // SAFETY: by contract.
+        unsafe {
+            let base = NonNull::new_unchecked((*record).base);
+            if PRESET.seal_freed_large && !platform.protect(base, len, Access::ReadWrite) {
+                self.put_in_cache(record);
+                return None;
+            }
+            // A guard page stands behind the whole mapping only: no splitting then.
+            if (*record).len - len > len / 8 && !PRESET.guard_pages {
+                self.split(record, len);
+            } else if PRESET.seal_freed_large {
+                let rest = (*record).len - len;
+                let _ = rest == 0 || platform.protect(base.add(len), rest, Access::ReadWrite);
+            }
+            Some(record)
+        }
+    }
+
+    /// Cuts a record's mapping after `len` bytes.
+    ///
+    /// # Safety
+    /// The record is in no list and its mapping longer.
+    unsafe fn split(&mut self, record: *mut Record, len: usize) {
+        let Some(cell) = self.any_cell() else { return };
+        let rest = cell.cast::<Record>();
+        // SAFETY: by contract; the cell is ours.
+        unsafe {
+            rest.write(Record {
+                next: ptr::null_mut(),
+                base: (*record).base.add(len),
+                len: (*record).len - len,
+                n: 0,
+                stamp: (*record).stamp,
+                fresh: (*record).fresh,
+            });
+            (*record).len = len;
+            self.put_in_cache(rest);
+        }
+    }
+
+    /// Verifies the end of a block that was freed, and caches or unmaps its mapping.
+    ///
+    /// # Safety
+    /// The record is of a freed block and in no list.
+    unsafe fn retire_large(&mut self, record: *mut Record) {
+        // SAFETY: by contract.
+        unsafe {
+            self.process.check_large_end(record);
+            let base = NonNull::new_unchecked((*record).base);
+            let large = &mut self.provider.large;
+            large.frees = large.frees.wrapping_add(1);
+            (*record).stamp = large.frees;
+            (*record).fresh = false;
+            if PRESET.seal_freed_large {
+                let platform = &self.process.platform;
+                (*record).fresh = platform.purge(base, (*record).len);
+                if !(*record).fresh {
+                    base.as_ptr().write_bytes(0, (*record).len);
+                    (*record).fresh = true;
+                }
+                let _ = platform.protect(base, (*record).len, Access::None);
+            }
+            self.put_in_cache(record);
+        }
+        self.age_cache();
+        self.retry_stuck();
+    }
+
+    /// Puts a record into the cache; older ones make room.
+    ///
+    /// # Safety
+    /// The record is of no live block and in no list.
+    unsafe fn put_in_cache(&mut self, record: *mut Record) {
+        // SAFETY: by contract.
+        unsafe {
+            if (*record).len > self.provider.large.cache_bound() {
+                return self.unmap_large(record);
+            }
+            if self.provider.large.cached == LARGE_CACHE_ENTRIES {
+                let oldest = self.provider.large.uncache(0);
+                self.unmap_large(oldest);
+            }
+            let large = &mut self.provider.large;
+            large.cache[large.cached] = record;
+            large.cached += 1;
+            large.cached_bytes += (*record).len;
+        }
+    }
+
+    /// Unmaps what is too old or too much.
+    fn age_cache(&mut self) {
+        loop {
+            let large = &mut self.provider.large;
+            if large.cached == 0 {
+                return;
+            }
+            // SAFETY: cached records are alive.
+            let age = large.frees.wrapping_sub(unsafe { (*large.cache[0]).stamp });
+            if age <= LARGE_CACHE_AGE && large.cached_bytes <= large.cache_bound() {
+                return;
+            }
+            let oldest = large.uncache(0);
+            // SAFETY: no list holds it.
+            unsafe { self.unmap_large(oldest) };
+        }
+    }
+
+    /// Unmaps everything that is cached.
+    pub fn drop_large_cache(&mut self) {
+        while self.provider.large.cached > 0 {
+            let oldest = self.provider.large.uncache(0);
+            // SAFETY: no list holds it.
+            unsafe { self.unmap_large(oldest) };
+        }
+    }
+
+    /// Gives a mapping back. At the system's limit of mappings it may refuse, since the hole would
+    /// make two mappings of one: then only the pages go, and the mapping waits for another use.
+    ///
+    /// # Safety
+    /// The record is of no live block and in no list.
+    unsafe fn unmap_large(&mut self, record: *mut Record) {
+        let platform = &self.process.platform;
+        // SAFETY: by contract.
+        unsafe {
+            let base = NonNull::new_unchecked((*record).base);
+            if platform.unmap(base, (*record).len + self.process.large_margin()) {
+                self.return_cell(record.cast());
+                return;
+            }
+            (*record).fresh = platform.purge(base, (*record).len);
+            (*record).next = self.provider.large.stuck;
+            self.provider.large.stuck = record;
+        }
+    }
+
+    /// Tries again to unmap one mapping that was refused.
+    fn retry_stuck(&mut self) {
+        let record = self.provider.large.stuck;
+        if !record.is_null() {
+            // SAFETY: records in the list are alive; it leaves the list here.
+            unsafe {
+                self.provider.large.stuck = (*record).next;
+                self.unmap_large(record);
+            }
+        }
+    }
+
+    /// Resizes a record's mapping for a block of `n` bytes.
+    ///
+    /// # Safety
+    /// The record is in no list, its mapping live.
+    unsafe fn resize_mapping(&mut self, record: *mut Record, n: usize) -> bool {
+        let Some(len) = self.process.mapping_len(n) else { return false };
+        let platform = &self.process.platform;
+        let margin = self.process.large_margin();
+        // SAFETY: by contract.
+        unsafe {
+            if len == (*record).len {
+                return true;
+            }
+            let base = NonNull::new_unchecked((*record).base);
+            if margin != 0 {
+                // mremap would keep the guard's protection in the middle: the caller copies.
+                return false;
+            }
+            let Some(moved) = platform.remap(base, (*record).len, len, true) else {
+                return len < (*record).len;
+            };
+            (*record).base = moved.as_ptr();
+            (*record).len = len;
+        }
+        true
+    }
+
+    /// Doubles the buckets when chains get long. Without memory for it they stay long.
+    fn grow_buckets(&mut self) {
+        let large = &mut self.provider.large;
+        if large.live <= 2 * large.buckets {
+            return;
+        }
+        let platform = &self.process.platform;
+        let bytes = |count: usize| {
+            (count * size_of::<*mut Record>()).next_multiple_of(platform.page_size())
+        };
+        let (old, old_count) = (large.more, large.buckets);
+        let count = (8 * old_count).max(512);
+        let Some(new) = platform.map(0, bytes(count), Access::ReadWrite) else { return };
+        let old_first = large.first;
+        large.more = new.as_ptr().cast();
+        large.buckets = count;
+        let old_buckets = if old.is_null() { old_first.as_ptr() } else { old.cast_const() };
+        for index in 0..old_count {
+            // SAFETY: the old buckets and their records are alive.
+            unsafe {
+                let mut record = *old_buckets.add(index);
+                while !record.is_null() {
+                    let next = (*record).next;
+                    let bucket = large.bucket((*record).base.addr());
+                    (*record).next = *bucket;
+                    *bucket = record;
+                    record = next;
+                }
+            }
+        }
+        if let Some(old) = NonNull::new(old) {
+            // SAFETY: nothing refers to the old buckets. If the system refuses they are lost.
+            unsafe { platform.unmap(old.cast(), bytes(old_count)) };
+        }
+    }
+
+    /// Calls `each(base, n)` for every live large block.
+    pub fn each_large(&mut self, mut each: impl FnMut(*mut u8, usize, usize)) {
+        let large = &mut self.provider.large;
+        for index in 0..large.buckets {
+            // SAFETY: buckets and records in them are alive.
+            unsafe {
+                let mut record = if large.more.is_null() {
+                    large.first[index]
+                } else {
+                    *large.more.add(index)
+                };
+                while !record.is_null() {
+                    each((*record).base, (*record).len, (*record).n);
+                    record = (*record).next;
+                }
+            }
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Record>() <= size_of::<Meta>());

@@ -1,0 +1,230 @@
+//! Out-of-band state: one cache line a group, and one a nest.
+
+use crate::config::{CHUNK, GRANULE};
+use crate::remote::{Node, RemoteMask};
+use crate::slot::WIDE_SLOTS;
+use crate::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU8, Ordering};
+
+/// Class of a group that is one aligned run of pages for one block.
+pub const CLASS_RUN: u8 = 48;
+/// Class of the pseudo-meta at each chunk's start: what a map entry of 0 leads to.
+pub const CLASS_NONE: u8 = 49;
+
+/// What a group is to its heap. Only the owner looks at it, and `check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// The cell is unused (or is a nest's).
+    Free = 0,
+    /// A bin hands out its slots.
+    Current = 1,
+    /// In no list: the owner's next free in it queues it.
+    Detached = 2,
+    /// In the class's queue: it has slots to give.
+    Queued = 3,
+    /// One block over whole pages, see `CLASS_RUN`.
+    Run = 4,
+}
+
+/// The state of a group.
+///
+/// Conservation: each slot below `slots` is either live (its record tells a block), or its bit
+/// stands in exactly one of `freed`, `remote`, the bin's `avail` mask or the quarantine; bits of
+/// slots not yet activated are set in `freed`.
+#[repr(C, align(64))]
+pub struct Meta {
+    /// Next group in the class's queue, or next free cell. Owner; provider lock when free.
+    pub next: *mut Meta,
+    /// Next in the owner's list of groups with remote frees. See `remote.rs`.
+    link: AtomicPtr<Meta>,
+    /// Slots the owner got back, and slots not yet activated. Written by the owner only.
+    pub freed: AtomicU32,
+    /// Slots other threads gave back.
+    remote: RemoteMask,
+    /// First granule of the group in its chunk. Fixed while the group lives.
+    pub base: u16,
+    /// Number of the owning heap. Fixed while the group lives.
+    pub owner: AtomicU16,
+    /// Size class. Fixed while the group lives.
+    pub class: u8,
+    /// A `State`; owner.
+    pub state: u8,
+    /// Slots activated so far, and `FRESH`. Owner.
+    slots: u8,
+    /// Slots there is room for. Fixed while the group lives.
+    pub capacity: u8,
+    /// One record a slot, see `slot.rs`. Written by the thread that allocates or frees the slot.
+    pub records: Records,
+}
+
+/// Records of the slots of a group: 32 of one byte or 16 of two. Two views of the same bytes are
+/// not a union because loom's atomics are no plain bytes; the wide view is the stored one and the
+/// narrow one is reached by address.
+#[repr(C, align(32))]
+pub struct Records {
+    wide: [AtomicU16; WIDE_SLOTS],
+}
+
+impl Records {
+    /// Record `index` of a narrow group.
+    #[inline(always)]
+    pub fn narrow(&self, index: usize) -> &AtomicU8 {
+        debug_assert!(index < 2 * WIDE_SLOTS);
+        // SAFETY: 16 atomics of two bytes are 32 bytes; AtomicU8 has no alignment demand, and a
+        // group's records are only ever used through one of the two views at a time (the class
+        // is fixed while the group lives).
+        unsafe { &*self.wide.as_ptr().cast::<AtomicU8>().add(index) }
+    }
+
+    /// Record `index` of a wide group.
+    #[inline(always)]
+    pub fn wide(&self, index: usize) -> &AtomicU16 {
+        &self.wide[index]
+    }
+}
+
+impl Node for Meta {
+    #[inline(always)]
+    fn mask(&self) -> &RemoteMask {
+        &self.remote
+    }
+    #[inline(always)]
+    fn link(&self) -> &AtomicPtr<Meta> {
+        &self.link
+    }
+}
+
+/// Flag in `Meta::slots`: bytes of slots not yet activated are zero.
+const FRESH: u8 = 0x80;
+
+/// Mask of the lowest `slots` bits, 0 to 32.
+#[inline(always)]
+pub fn low_mask(slots: usize) -> u32 {
+    ((1u64 << slots) - 1) as u32
+}
+
+impl Meta {
+    /// The chunk that this cell lies in (not so for donated groups, whose cells lie elsewhere).
+    #[inline(always)]
+    pub fn chunk_of(meta: *mut Meta) -> *mut u8 {
+        meta.cast::<u8>().map_addr(|a| a & !(CHUNK - 1))
+    }
+
+    /// First byte of the group.
+    ///
+    /// # Safety
+    /// `meta` is the cell of a group that lives in the same chunk.
+    #[inline(always)]
+    pub unsafe fn base_of(meta: *mut Meta) -> *mut u8 {
+        // SAFETY: by contract the group lies in this chunk, at that granule.
+        unsafe { Meta::chunk_of(meta).add((*meta).base as usize * GRANULE) }
+    }
+
+    /// Number of activated slots.
+    #[inline(always)]
+    pub fn slots(&self) -> usize {
+        (self.slots & !FRESH) as usize
+    }
+
+    /// Whether the bytes of slots not yet activated are zero.
+    pub fn is_fresh(&self) -> bool {
+        self.slots & FRESH != 0
+    }
+
+    /// Sets the number of activated slots.
+    pub fn set_slots(&mut self, slots: usize) {
+        self.slots = slots as u8 | self.slots & FRESH;
+    }
+
+    /// Bits of the activated slots.
+    #[inline(always)]
+    pub fn active(&self) -> u32 {
+        low_mask(self.slots())
+    }
+
+    /// Slots that are free and activated, as far as the owner knows.
+    #[inline(always)]
+    pub fn free_slots(&self) -> u32 {
+        self.freed.load(Ordering::Relaxed) & self.active()
+    }
+
+    /// Whether each slot is free or not yet activated.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.freed.load(Ordering::Relaxed) == u32::MAX
+    }
+
+    /// Whether some slot could be handed out without a new group.
+    #[inline(always)]
+    pub fn has_room(&self) -> bool {
+        self.free_slots() != 0 || self.slots() < self.capacity as usize
+    }
+
+    /// Whether `state` is the group's state.
+    #[inline(always)]
+    pub fn is(&self, state: State) -> bool {
+        self.state == state as u8
+    }
+
+    /// Makes the cell the state of a new group without activated slots.
+    ///
+    /// # Safety
+    /// The cell is unused and nobody else looks at it.
+    pub unsafe fn init(
+        meta: *mut Meta,
+        base: usize,
+        class: u8,
+        capacity: usize,
+        owner: u16,
+        fresh: bool,
+    ) {
+        // SAFETY: by contract the cell is ours; all-zero bytes are valid in every field.
+        unsafe {
+            meta.write_bytes(0, 1);
+            (*meta).freed.store(u32::MAX, Ordering::Relaxed);
+            (*meta).base = base as u16;
+            (*meta).owner.store(owner, Ordering::Relaxed);
+            (*meta).class = class;
+            (*meta).state = State::Detached as u8;
+            (*meta).capacity = capacity as u8;
+            (*meta).slots = if fresh { FRESH } else { 0 };
+        }
+    }
+
+    /// Length of the block of a `CLASS_RUN` group in bytes; its records' room holds it.
+    ///
+    /// # Safety
+    /// `meta` is the cell of a run's group.
+    pub unsafe fn run_length(meta: *mut Meta) -> *mut [usize; 2] {
+        // SAFETY: 32 bytes, aligned to 32: room for two words (length, pages). Runs use no slot
+        // records.
+        unsafe { (&raw mut (*meta).records).cast() }
+    }
+}
+
+/// A run of 64 granules that a heap cuts into small groups. It uses a meta's cell.
+#[repr(C, align(64))]
+pub struct Nest {
+    /// Neighbours in the heap's list of nests with room. Owner.
+    pub next: *mut Nest,
+    /// See `next`.
+    pub prev: *mut Nest,
+    /// Granules that belong to groups. Owner.
+    pub used: u64,
+    /// Granules that were ever used since the pages were zero. Owner.
+    pub dirty: u64,
+    /// First granule of the nest in its chunk. Fixed.
+    pub base: u16,
+    /// Number of the owning heap. Fixed.
+    pub owner: u16,
+    /// Whether it stands in the heap's list. Owner.
+    pub listed: bool,
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<Meta>() == 64);
+    assert!(size_of::<Nest>() == 64);
+    // free reads the hot fields and the record from one line.
+    assert!(core::mem::offset_of!(Meta, records) == 32);
+};

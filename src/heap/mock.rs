@@ -1,0 +1,247 @@
+//! A system for tests: real pages, books on every mapping, and failures on demand.
+
+use crate::pages::{Access, Platform};
+use core::ptr::NonNull;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Mutex;
+
+std::thread_local! {
+    static HEAP: Cell<usize> = const { Cell::new(0) };
+    static ERRNO: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Bytes of address space for the break of a mock process.
+const BREAK_SPACE: usize = 16 << 20;
+
+/// The mock system of one process. A test thread uses one process at a time.
+pub struct Mock {
+    /// Mappings by start, with their lengths.
+    maps: Mutex<BTreeMap<usize, usize>>,
+    /// Calls until they start to fail; usize::MAX for never.
+    pub calls_left: AtomicUsize,
+    /// Whether only one call fails, or all from then on.
+    pub fail_once: AtomicBool,
+    /// Calls so far.
+    pub calls: AtomicUsize,
+    /// Whether there is a break.
+    pub has_break: bool,
+    break_start: AtomicUsize,
+    break_now: AtomicUsize,
+    held: AtomicBool,
+}
+
+impl Mock {
+    /// A system without limits.
+    pub const fn new(has_break: bool) -> Self {
+        Mock {
+            maps: Mutex::new(BTreeMap::new()),
+            calls_left: AtomicUsize::new(usize::MAX),
+            fail_once: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
+            has_break,
+            break_start: AtomicUsize::new(0),
+            break_now: AtomicUsize::new(0),
+            held: AtomicBool::new(false),
+        }
+    }
+
+    /// This thread has no heap.
+    pub fn new_thread() {
+        HEAP.set(0);
+    }
+
+    /// Whether errno was set since the last question.
+    pub fn take_errno() -> bool {
+        ERRNO.replace(false)
+    }
+
+    /// Bytes mapped now, reservations included.
+    pub fn mapped(&self) -> usize {
+        self.maps.lock().unwrap().values().sum()
+    }
+
+    /// Counts a call; whether it may succeed.
+    fn may(&self) -> bool {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let left = self.calls_left.load(Ordering::Relaxed);
+        if left == usize::MAX {
+            return true;
+        }
+        if left > 0 {
+            self.calls_left.store(left - 1, Ordering::Relaxed);
+            return true;
+        }
+        if self.fail_once.load(Ordering::Relaxed) {
+            self.calls_left.store(usize::MAX, Ordering::Relaxed);
+        }
+        false
+    }
+
+    /// Removes [at, at + len) from the books; every byte must be in them.
+    fn forget(&self, at: usize, len: usize) {
+        let mut maps = self.maps.lock().unwrap();
+        let (&start, &length) = maps.range(..=at).next_back().expect("unmap of nothing");
+        assert!(at + len <= start + length, "unmap beyond a mapping");
+        maps.remove(&start);
+        if start < at {
+            maps.insert(start, at - start);
+        }
+        if at + len < start + length {
+            maps.insert(at + len, start + length - at - len);
+        }
+    }
+
+    fn holds(&self, at: usize, len: usize) -> bool {
+        let start = self.break_start.load(Ordering::Relaxed);
+        if start != 0 && at >= start && at + len <= start + BREAK_SPACE {
+            return true;
+        }
+        let maps = self.maps.lock().unwrap();
+        // Neighbouring mappings are one range.
+        let mut from = at;
+        while from < at + len {
+            match maps.range(..=from).next_back() {
+                Some((&start, &length)) if from < start + length => from = start + length,
+                _ => return false,
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Mock {
+    fn drop(&mut self) {
+        for (&at, &len) in self.maps.lock().unwrap().iter() {
+            // SAFETY: the process that used the mapping is gone.
+            unsafe { libc::munmap(at as *mut _, len) };
+        }
+        let start = self.break_start.load(Ordering::Relaxed);
+        if start != 0 {
+            // SAFETY: as above.
+            unsafe { libc::munmap(start as *mut _, BREAK_SPACE) };
+        }
+    }
+}
+
+fn protection(access: Access) -> i32 {
+    match access {
+        Access::None => libc::PROT_NONE,
+        Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+    }
+}
+
+fn system_map(hint: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a fresh private mapping.
+    let at = unsafe { libc::mmap(hint as *mut _, len, protection(access), flags, -1, 0) };
+    (at != libc::MAP_FAILED).then(|| NonNull::new(at.cast()).unwrap())
+}
+
+// SAFETY: real pages, a real lock, a thread-local word.
+unsafe impl Platform for Mock {
+    fn page_size(&self) -> usize {
+        4096
+    }
+    fn map(&self, hint: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
+        assert!(len > 0 && len % 4096 == 0);
+        if !self.may() {
+            return None;
+        }
+        let at = system_map(hint, len, access)?;
+        self.maps.lock().unwrap().insert(at.as_ptr() as usize, len);
+        Some(at)
+    }
+    unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool {
+        assert!(self.holds(at.as_ptr() as usize, len), "unmap of foreign memory");
+        if !self.may() {
+            return false;
+        }
+        self.forget(at.as_ptr() as usize, len);
+        // SAFETY: by contract.
+        unsafe { libc::munmap(at.as_ptr().cast(), len) == 0 }
+    }
+    unsafe fn protect(&self, at: NonNull<u8>, len: usize, access: Access) -> bool {
+        assert!(self.holds(at.as_ptr() as usize, len), "protect of foreign memory");
+        // SAFETY: by contract.
+        self.may() && unsafe { libc::mprotect(at.as_ptr().cast(), len, protection(access)) == 0 }
+    }
+    unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
+        assert!(self.holds(at.as_ptr() as usize, len), "purge of foreign memory");
+        // SAFETY: by contract.
+        self.may() && unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 }
+    }
+    unsafe fn remap(
+        &self,
+        at: NonNull<u8>,
+        old: usize,
+        new: usize,
+        may_move: bool,
+    ) -> Option<NonNull<u8>> {
+        if !self.may() {
+            return None;
+        }
+        let flags = if may_move { libc::MREMAP_MAYMOVE } else { 0 };
+        // SAFETY: by contract.
+        let moved = unsafe { libc::mremap(at.as_ptr().cast(), old, new, flags) };
+        if moved == libc::MAP_FAILED {
+            return None;
+        }
+        self.forget(at.as_ptr() as usize, old);
+        self.maps.lock().unwrap().insert(moved as usize, new);
+        NonNull::new(moved.cast())
+    }
+    fn program_break(&self) -> usize {
+        if !self.has_break {
+            return 0;
+        }
+        if self.break_start.load(Ordering::Relaxed) == 0 {
+            let Some(at) = system_map(0, BREAK_SPACE, Access::None) else { return 0 };
+            self.break_start.store(at.as_ptr() as usize, Ordering::Relaxed);
+            self.break_now.store(at.as_ptr() as usize, Ordering::Relaxed);
+        }
+        self.break_now.load(Ordering::Relaxed)
+    }
+    fn move_break(&self, to: usize) -> bool {
+        let start = self.break_start.load(Ordering::Relaxed);
+        if !self.may() || to > start + BREAK_SPACE {
+            return false;
+        }
+        let now = self.break_now.load(Ordering::Relaxed);
+        let at = NonNull::new(now as *mut u8).unwrap();
+        // SAFETY: within the space of the break.
+        let moved = unsafe {
+            libc::mprotect(at.as_ptr().cast(), to - now, protection(Access::ReadWrite)) == 0
+        };
+        if moved {
+            self.break_now.store(to, Ordering::Relaxed);
+        }
+        moved
+    }
+    fn random(&self) -> [u64; 2] {
+        [0x0123_4567_89ab_cdef, 42]
+    }
+    fn lock(&self) {
+        // Acquire and release: an ordinary spin lock, enough for tests.
+        while self.held.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
+    fn unlock(&self) {
+        assert!(self.held.swap(false, Ordering::Release));
+    }
+    unsafe fn reset_lock(&self) {}
+    fn threaded(&self) -> bool {
+        true
+    }
+    fn heap_field(&self) -> usize {
+        HEAP.get()
+    }
+    fn set_heap_field(&self, value: usize) {
+        HEAP.set(value);
+    }
+    fn out_of_memory(&self) {
+        ERRNO.set(true);
+    }
+}

@@ -1,0 +1,194 @@
+//! Nests: runs of 32 KiB that a heap cuts into groups of whole granules, without the lock.
+
+use crate::chunk::Chunk;
+use crate::config::{GRANULE, NEST, RUN_PAGE};
+use crate::heap::Heap;
+use crate::meta::{Meta, Nest};
+use crate::pages::Platform;
+use crate::provider::{Locked, Run};
+use core::ptr;
+
+/// Nests that are tried before a new one is made.
+const TRIES: usize = 16;
+
+/// Granules in a nest.
+#[derive(Clone, Copy)]
+pub struct Part {
+    /// The chunk around the nest.
+    pub chunk: *mut Chunk,
+    /// First granule in the chunk.
+    pub granule: usize,
+    /// Whether all bytes are zero.
+    pub fresh: bool,
+}
+
+/// Mask of `count` granules from `first` on; count is 1 to 63.
+fn granule_mask(first: usize, count: usize) -> u64 {
+    ((1u64 << count) - 1) << first
+}
+
+/// First place of `count` clear bits in a row that is a multiple of `align`, a power of two.
+fn find_place(used: u64, count: usize, align: usize) -> Option<usize> {
+    (0..=64 - count).step_by(align).find(|&first| used & granule_mask(first, count) == 0)
+}
+
+/// Takes `count` granules out of one of the heap's nests.
+///
+/// # Safety
+/// The caller may work on the heap.
+pub unsafe fn take(heap: *mut Heap, count: usize, align: usize) -> Option<Part> {
+    // SAFETY: by contract; listed nests are the heap's own.
+    unsafe {
+        let mut nest = (*heap).nests;
+        for _ in 0..TRIES {
+            if nest.is_null() {
+                return None;
+            }
+            if let Some(first) = find_place((*nest).used, count, align) {
+                let mask = granule_mask(first, count);
+                let fresh = (*nest).dirty & mask == 0;
+                (*nest).used |= mask;
+                (*nest).dirty |= mask;
+                if (*nest).used == u64::MAX {
+                    unlist(heap, nest);
+                }
+                let granule = (*nest).base as usize + first;
+                return Some(Part { chunk: Chunk::around(nest), granule, fresh });
+            }
+            nest = (*nest).next;
+        }
+        None
+    }
+}
+
+/// Puts `nest` at the head of the heap's list.
+///
+/// # Safety
+/// The caller may work on the heap, whose own unlisted nest it is.
+unsafe fn list(heap: *mut Heap, nest: *mut Nest) {
+    // SAFETY: by contract.
+    unsafe {
+        (*nest).prev = ptr::null_mut();
+        (*nest).next = (*heap).nests;
+        if !(*nest).next.is_null() {
+            (*(*nest).next).prev = nest;
+        }
+        (*heap).nests = nest;
+        (*nest).listed = true;
+    }
+}
+
+/// Takes `nest` out of the heap's list.
+///
+/// # Safety
+/// The caller may work on the heap, whose own listed nest it is.
+unsafe fn unlist(heap: *mut Heap, nest: *mut Nest) {
+    // SAFETY: by contract.
+    unsafe {
+        if (*nest).prev.is_null() {
+            (*heap).nests = (*nest).next;
+        } else {
+            (*(*nest).prev).next = (*nest).next;
+        }
+        if !(*nest).next.is_null() {
+            (*(*nest).next).prev = (*nest).prev;
+        }
+        (*nest).listed = false;
+    }
+}
+
+impl<P: Platform> Locked<'_, P> {
+    /// Adds a nest to the heap.
+    ///
+    /// # Safety
+    /// The caller may work on the heap.
+    pub unsafe fn add_nest(&mut self, heap: *mut Heap) -> bool {
+        let pages = NEST / RUN_PAGE;
+        let Some(run) = self.take_run(pages, pages) else { return false };
+        // SAFETY: the run is ours and lies in one window of a nest's size; the cell is ours.
+        unsafe {
+            let Some(cell) = Chunk::take_cell(run.chunk) else {
+                self.return_run(run);
+                return false;
+            };
+            let nest = cell.cast::<Nest>();
+            cell.write_bytes(0, 1);
+            (*nest).dirty = if run.fresh { 0 } else { u64::MAX };
+            (*nest).base = run.granule() as u16;
+            (*nest).owner = (*heap).id;
+            let index = Chunk::cell_index(cell);
+            // Relaxed: only this heap's owner reads it.
+            Chunk::nest(run.chunk, run.granule())
+                .store(index, crate::sync::Ordering::Relaxed);
+            list(heap, nest);
+        }
+        true
+    }
+
+    /// Gives granules back to their nest, and an empty nest back to its chunk, unless it is the
+    /// heap's only one and `keep` says so.
+    ///
+    /// # Safety
+    /// The caller may work on the heap, and nothing uses the granules, which are its own.
+    pub unsafe fn return_part(
+        &mut self,
+        heap: *mut Heap,
+        chunk: *mut Chunk,
+        granule: usize,
+        count: usize,
+        keep: bool,
+    ) {
+        // SAFETY: by contract; the nest's cell lives while a granule of it is in use.
+        unsafe {
+            let entry = Chunk::nest(chunk, granule);
+            let cell = entry.load(crate::sync::Ordering::Relaxed);
+            let nest = chunk.cast::<Meta>().add(cell as usize).cast::<Nest>();
+            (*nest).used &= !granule_mask(granule - (*nest).base as usize, count);
+            if !(*nest).listed {
+                list(heap, nest);
+            }
+            let only = (*nest).next.is_null() && (*nest).prev.is_null();
+            if (*nest).used == 0 && !(only && keep) {
+                unlist(heap, nest);
+                entry.store(0, crate::sync::Ordering::Relaxed);
+                let page = (*nest).base as usize * GRANULE / RUN_PAGE;
+                let pages = NEST / RUN_PAGE;
+                self.return_run(Run { chunk, page, pages, fresh: false });
+                self.return_cell(nest.cast());
+            }
+        }
+    }
+
+    /// Gives the heap's empty nests back.
+    ///
+    /// # Safety
+    /// The caller may work on the heap.
+    pub unsafe fn drop_empty_nests(&mut self, heap: *mut Heap) {
+        // SAFETY: by contract.
+        unsafe {
+            let mut nest = (*heap).nests;
+            while !nest.is_null() {
+                let next = (*nest).next;
+                if (*nest).used == 0 {
+                    self.return_part(heap, Chunk::around(nest), (*nest).base as usize, 1, false);
+                }
+                nest = next;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_aligned_and_clear() {
+        assert_eq!(find_place(0, 16, 1), Some(0));
+        assert_eq!(find_place(1, 16, 1), Some(1));
+        assert_eq!(find_place(1, 16, 8), Some(8));
+        assert_eq!(find_place(u64::MAX, 1, 1), None);
+        assert_eq!(find_place(u64::MAX >> 16, 16, 1), Some(48));
+        assert_eq!(find_place(u64::MAX >> 15, 16, 1), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! What the allocator asks of the system: pages, a lock, the thread's heap, randomness, errno.
+//!
+//! One implementation for musl, one for the libraries (both in `src/abi`), one for tests.
+
+use core::ptr::NonNull;
+
+/// What may be done with a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reserved address space: any access faults.
+    None,
+    /// Ordinary memory.
+    ReadWrite,
+}
+
+/// The system under the heap.
+///
+/// # Safety
+/// Memory given by `map` must be private to the caller, zero, and stay until `unmap`. `lock` must
+/// exclude other threads and order memory, or may do nothing while there is a single thread.
+/// `heap_field` must be per thread and start as zero in each thread.
+pub unsafe trait Platform {
+    /// Size of the system's page in bytes, a power of two of at least 4096.
+    fn page_size(&self) -> usize;
+
+    /// Fresh zero memory of `len` bytes (a multiple of the page size), at `hint` if that is free
+    /// and elsewhere otherwise. None when the system has no more.
+    fn map(&self, hint: usize, len: usize, access: Access) -> Option<NonNull<u8>>;
+
+    /// Gives [at, at+len) back. False when the system refuses (it may, at its limit of mappings):
+    /// then the memory is as before.
+    ///
+    /// # Safety
+    /// The range came from `map` or `remap` and nothing uses it any more.
+    unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool;
+
+    /// Changes what may be done with [at, at+len). False: nothing changed.
+    ///
+    /// # Safety
+    /// The range came from `map`, and nobody relies on an access that goes away.
+    unsafe fn protect(&self, at: NonNull<u8>, len: usize, access: Access) -> bool;
+
+    /// Gives the physical pages of [at, at+len) back; the next read sees zeros. False: contents
+    /// are as before.
+    ///
+    /// # Safety
+    /// The range came from `map` or the break, and its contents are not needed.
+    unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool;
+
+    /// Resizes a mapping, keeping its contents; moves it only if `may_move`. None: unchanged.
+    ///
+    /// # Safety
+    /// [at, at+old) is one mapping from `map`; after success only the new place is valid.
+    unsafe fn remap(
+        &self,
+        at: NonNull<u8>,
+        old: usize,
+        new: usize,
+        may_move: bool,
+    ) -> Option<NonNull<u8>>;
+
+    /// The end of the program's data segment, which only this allocator moves; 0 when this
+    /// platform leaves it to others.
+    fn program_break(&self) -> usize;
+
+    /// Moves the break up to `to`. False: it stays.
+    fn move_break(&self, to: usize) -> bool;
+
+    /// Sixteen unpredictable bytes, fixed for the life of the process; weaker ones if the system
+    /// gives none.
+    fn random(&self) -> [u64; 2];
+
+    /// Takes the one lock under the heaps.
+    fn lock(&self);
+
+    /// Releases it.
+    fn unlock(&self);
+
+    /// In the child of a fork: nobody holds the lock.
+    ///
+    /// # Safety
+    /// Only one thread exists.
+    unsafe fn reset_lock(&self);
+
+    /// Whether other threads may exist.
+    fn threaded(&self) -> bool;
+
+    /// The word that this thread keeps for the allocator; zero in a new thread.
+    fn heap_field(&self) -> usize;
+
+    /// Sets that word. When it becomes nonzero, the platform sees to it that
+    /// `Process::thread_exit` runs in this thread's last moments.
+    fn set_heap_field(&self, value: usize);
+
+    /// Sets errno to ENOMEM.
+    fn out_of_memory(&self);
+}

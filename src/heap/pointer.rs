@@ -1,0 +1,156 @@
+//! The one gate from a wild pointer to a trusted slot.
+//!
+//! `Untrusted` cannot be dereferenced. `find` yields a `Slot` that holds a live block, or nothing.
+//! What it reads is out of band: the window bit, the chunk's map, the group's meta.
+
+use crate::chunk::Chunk;
+use crate::config::{CHUNK, GRANULE, UNIT};
+use crate::meta::{Meta, CLASS_RUN};
+use crate::pages::Platform;
+use crate::process::Process;
+use crate::size_class::{stride, RECIPROCALS, UNITS};
+use crate::slot::{narrow_end, narrow_offset_field, wide_read, FIRST_WIDE};
+use crate::sync::Ordering;
+
+/// A pointer from the program, of unknown worth.
+#[derive(Clone, Copy)]
+pub struct Untrusted(*mut u8);
+
+/// A slot that holds a live block.
+#[derive(Clone, Copy)]
+pub struct Slot {
+    /// Its group.
+    pub meta: *mut Meta,
+    /// Its number in the group.
+    pub index: usize,
+    /// Its class.
+    pub class: usize,
+    /// The slot's first byte.
+    pub start: *mut u8,
+    /// Bytes from there to the block.
+    pub offset: usize,
+    /// Bytes behind the block.
+    pub end: usize,
+}
+
+impl Slot {
+    /// The block's first byte.
+    #[inline(always)]
+    pub fn block(&self) -> *mut u8 {
+        self.start.wrapping_add(self.offset)
+    }
+    /// Bytes of the slot.
+    #[inline(always)]
+    pub fn stride(&self) -> usize {
+        stride(self.class)
+    }
+    /// Bytes of the block.
+    #[inline(always)]
+    pub fn length(&self) -> usize {
+        self.stride() - self.offset - self.end
+    }
+    /// First byte of the end.
+    #[inline(always)]
+    pub fn end_at(&self) -> *mut u8 {
+        self.start.wrapping_add(self.stride() - self.end)
+    }
+    /// The slot's bit in the group's masks.
+    #[inline(always)]
+    pub fn bit(&self) -> u32 {
+        1 << self.index
+    }
+    /// Marks the slot as holding no block.
+    ///
+    /// # Safety
+    /// The caller frees the block.
+    #[inline(always)]
+    pub unsafe fn clear_record(&self) {
+        // Relaxed: only the thread that frees the live block writes its record; the masks order
+        // this write before any reuse.
+        // SAFETY: a live block's group lives.
+        unsafe {
+            if self.class < FIRST_WIDE {
+                (*self.meta).records.narrow(self.index).store(0, Ordering::Relaxed);
+            } else {
+                (*self.meta).records.wide(self.index).store(0, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Untrusted {
+    /// Any pointer.
+    #[inline(always)]
+    pub fn new(pointer: *mut u8) -> Self {
+        Untrusted(pointer)
+    }
+
+    /// The pointer's number, for messages and look-ups.
+    #[inline(always)]
+    pub fn address(self) -> usize {
+        self.0.addr()
+    }
+
+    /// The meta that the map gives for this address; null when it is in no chunk. It may be the
+    /// pseudo-meta.
+    #[inline(always)]
+    pub fn meta<P: Platform>(self, process: &Process<P>) -> *mut Meta {
+        if !process.in_chunk(self.address()) {
+            return core::ptr::null_mut();
+        }
+        // SAFETY: the window bit says that a chunk lives there. (A program that frees a wild
+        // pointer into a chunk that another thread is just unmapping stops by a segment fault.)
+        unsafe { Chunk::meta_at(Chunk::around(self.0), self.address()) }
+    }
+
+    /// The slot of the live block that starts exactly here. None for anything else, runs and
+    /// large blocks included.
+    #[inline(always)]
+    pub fn find<P: Platform>(self, process: &Process<P>) -> Option<Slot> {
+        let meta = self.meta(process);
+        if meta.is_null() {
+            return None;
+        }
+        // SAFETY: the map leads to cells of the chunk, which are readable.
+        let base = unsafe { (*meta).base as usize * GRANULE };
+        self.find_in(meta, (self.address() & (CHUNK - 1)).wrapping_sub(base))
+    }
+
+    /// The same, given the group and this pointer's distance from its first slot.
+    ///
+    /// i = rotr(distance, 4) * reciprocal >> 31: a misaligned or negative distance becomes so
+    /// large that i exceeds every capacity.
+    #[inline(always)]
+    pub(crate) fn find_in(self, meta: *mut Meta, distance: usize) -> Option<Slot> {
+        // SAFETY: `meta` is readable; a class of a slotted group is below 48.
+        unsafe {
+            let class = (*meta).class as usize;
+            if class >= CLASS_RUN as usize {
+                return None;
+            }
+            let units = (distance as u32).rotate_right(UNIT.ilog2());
+            let index = ((units as u64 * RECIPROCALS[class] as u64) >> 31) as usize;
+            if index >= (*meta).capacity as usize {
+                return None;
+            }
+            let from_start = units as usize - index * UNITS[class] as usize;
+            let (field, end) = if class < FIRST_WIDE {
+                let record = (*meta).records.narrow(index).load(Ordering::Relaxed);
+                (narrow_offset_field(record), narrow_end(record))
+            } else {
+                let record = (*meta).records.wide(index).load(Ordering::Relaxed);
+                match wide_read(class, record) {
+                    Some(place) => (place.offset / UNIT + 1, place.end),
+                    None => (0, 0),
+                }
+            };
+            // Field 0 (no block) equals no offset plus one.
+            if field != from_start + 1 {
+                return None;
+            }
+            let offset = from_start * UNIT;
+            let start = self.0.wrapping_sub(offset);
+            Some(Slot { meta, index, class, start, offset, end })
+        }
+    }
+}

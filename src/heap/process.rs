@@ -1,0 +1,252 @@
+//! Everything there is one of in a process.
+
+use crate::config::{ADDRESS_BITS, CHUNK_SHIFT, CLASSES, PRESET};
+use crate::heap::Heap;
+use crate::pages::Platform;
+use crate::provider::{Locked, Provider};
+use crate::sync::{AtomicPtr, AtomicU32, Ordering};
+use core::cell::UnsafeCell;
+use core::ptr;
+
+/// Windows of a chunk's size in the address space.
+const WINDOWS: usize = 1 << (ADDRESS_BITS - CHUNK_SHIFT);
+
+/// Heaps that the first table holds, and each further one.
+const FIRST_HEAPS: usize = 64;
+const MORE_HEAPS: usize = 512;
+
+/// Table of heaps by number. Entries only ever appear.
+struct HeapTable {
+    first: [AtomicPtr<Heap>; FIRST_HEAPS],
+    more: [AtomicPtr<AtomicPtr<Heap>>; 126],
+}
+
+/// The state of the allocator in one process: a static in the libraries, many in tests.
+///
+/// What a small process touches stands together at the start.
+#[repr(C)]
+pub struct Process<P: Platform> {
+    /// The heap of a thread that has none: no slots, no groups. Never written.
+    empty: Heap,
+    /// The first thread's heap.
+    main: UnsafeCell<Heap>,
+    /// Secrets, fixed once the first heap is attached.
+    secrets: UnsafeCell<Secrets>,
+    provider: UnsafeCell<Provider>,
+    /// The system underneath.
+    pub platform: P,
+    heaps: HeapTable,
+    /// Memory from the dynamic linker.
+    pub(crate) donated: crate::donate::Donated,
+    /// One bit a window: is there a chunk?
+    windows: [AtomicU32; WINDOWS / 32],
+}
+
+/// Unpredictable numbers.
+pub struct Secrets {
+    /// Nonzero guard bytes, one for each class, then one for runs and large blocks.
+    guards: [u8; CLASSES + 2],
+    /// For guards that depend on their address.
+    key: u8,
+    /// State of the generator of unimportant choices.
+    seed: u64,
+    ready: bool,
+}
+
+// SAFETY: the cells are used under the provider lock, by the main heap's owner, or are read only
+// once set up.
+unsafe impl<P: Platform> Sync for Process<P> {}
+
+impl<P: Platform> Process<P> {
+    /// A process without any memory.
+    pub const fn new(platform: P) -> Self {
+        Process {
+            empty: Heap::EMPTY,
+            main: UnsafeCell::new(Heap::EMPTY),
+            secrets: UnsafeCell::new(Secrets {
+                guards: [0; CLASSES + 2],
+                key: 0,
+                seed: 0,
+                ready: false,
+            }),
+            provider: UnsafeCell::new(Provider::new()),
+            platform,
+            heaps: HeapTable {
+                first: [const { AtomicPtr::new(ptr::null_mut()) }; FIRST_HEAPS],
+                more: [const { AtomicPtr::new(ptr::null_mut()) }; 126],
+            },
+            donated: crate::donate::Donated::new(),
+            windows: [const { AtomicU32::new(0) }; WINDOWS / 32],
+        }
+    }
+
+    /// Readies a process in zero memory, without moving it over the stack.
+    ///
+    /// # Safety
+    /// `process` is zero and valid for writes.
+    #[cfg(test)]
+    pub(crate) unsafe fn init_for_test(process: *mut Self, platform: P) {
+        // SAFETY: by contract; zero is right for all but these.
+        unsafe {
+            (&raw mut (*process).platform).write(platform);
+            (&raw mut (*process).provider).write(UnsafeCell::new(Provider::new()));
+        }
+    }
+
+    /// This thread's heap, perhaps the empty one. The thread's word holds the distance from the
+    /// empty heap, so that a new thread's zero needs no test.
+    #[inline(always)]
+    pub fn heap(&self) -> *mut Heap {
+        let empty = &raw const self.empty;
+        empty.cast_mut().cast::<u8>().wrapping_add(self.platform.heap_field()).cast()
+    }
+
+    /// Makes `heap` this thread's heap.
+    pub fn set_heap(&self, heap: *mut Heap) {
+        self.platform.set_heap_field(heap.addr().wrapping_sub((&raw const self.empty).addr()));
+    }
+
+    /// Whether `heap` is the empty heap.
+    #[inline(always)]
+    pub fn is_empty_heap(&self, heap: *mut Heap) -> bool {
+        ptr::eq(heap, &raw const self.empty)
+    }
+
+    /// The empty heap.
+    pub fn empty_heap(&self) -> *mut Heap {
+        (&raw const self.empty).cast_mut()
+    }
+
+    /// The heap of the first thread.
+    pub fn main_heap(&self) -> *mut Heap {
+        self.main.get()
+    }
+
+    /// Whether `address` could be in a chunk.
+    #[inline(always)]
+    pub fn is_address(&self, address: usize) -> bool {
+        crate::chunk::window(address) < WINDOWS
+    }
+
+    /// Whether `address` lies in the window of a chunk.
+    #[inline(always)]
+    pub fn in_chunk(&self, address: usize) -> bool {
+        let window = crate::chunk::window(address);
+        // Relaxed: a live block's pointer came here by the program's own synchronisation, which
+        // orders the bit too; for any other pointer either answer is right.
+        window < WINDOWS
+            && self.windows[window / 32].load(Ordering::Relaxed) & 1 << (window % 32) != 0
+    }
+
+    /// Enters the window of a new chunk. Provider lock.
+    pub(crate) fn enter_chunk(&self, address: usize) {
+        let window = crate::chunk::window(address);
+        // Relaxed: see `in_chunk`. Writers hold the lock.
+        self.windows[window / 32].fetch_or(1 << (window % 32), Ordering::Relaxed);
+    }
+
+    /// Forgets the window of a chunk. Provider lock.
+    pub(crate) fn leave_chunk(&self, address: usize) {
+        let window = crate::chunk::window(address);
+        self.windows[window / 32].fetch_and(!(1 << (window % 32)), Ordering::Relaxed);
+    }
+
+    /// Takes the provider lock.
+    pub fn lock(&self) -> Locked<'_, P> {
+        self.platform.lock();
+        // SAFETY: the lock excludes other users of the cell; `Locked` releases it when dropped.
+        let provider = unsafe { &mut *self.provider.get() };
+        Locked { process: self, provider }
+    }
+
+    /// Heap number `id`.
+    #[inline(always)]
+    pub fn heap_by_id(&self, id: u16) -> *mut Heap {
+        let id = id as usize;
+        // Acquire: the heap was set up before it was entered.
+        if id < FIRST_HEAPS {
+            return self.heaps.first[id].load(Ordering::Acquire);
+        }
+        let more = self.heaps.more[(id - FIRST_HEAPS) / MORE_HEAPS].load(Ordering::Acquire);
+        // SAFETY: numbers are given out after their table exists; tables stay.
+        unsafe { (*more.add((id - FIRST_HEAPS) % MORE_HEAPS)).load(Ordering::Acquire) }
+    }
+
+    /// Enters `heap` as number `id`. Provider lock. False when there is no room for more.
+    pub(crate) fn enter_heap(
+        &self,
+        id: usize,
+        heap: *mut Heap,
+        table: impl FnOnce() -> Option<*mut u8>,
+    ) -> bool {
+        if id < FIRST_HEAPS {
+            self.heaps.first[id].store(heap, Ordering::Release);
+            return true;
+        }
+        let Some(slot) = self.heaps.more.get((id - FIRST_HEAPS) / MORE_HEAPS) else {
+            return false;
+        };
+        let mut more = slot.load(Ordering::Relaxed);
+        if more.is_null() {
+            let Some(new) = table() else { return false };
+            more = new.cast();
+            slot.store(more, Ordering::Release);
+        }
+        // SAFETY: the table has MORE_HEAPS zero entries.
+        unsafe { (*more.add((id - FIRST_HEAPS) % MORE_HEAPS)).store(heap, Ordering::Release) };
+        true
+    }
+
+    /// Bytes of a further table of heaps.
+    pub(crate) const HEAP_TABLE_BYTES: usize = MORE_HEAPS * size_of::<AtomicPtr<Heap>>();
+
+    /// Draws the secrets, once. Provider lock, before the first heap is attached.
+    pub(crate) fn draw_secrets(&self) {
+        // SAFETY: the lock is held, and no thread reads them before a heap is attached.
+        let secrets = unsafe { &mut *self.secrets.get() };
+        if secrets.ready {
+            return;
+        }
+        let [a, b] = self.platform.random();
+        secrets.seed = a ^ b.rotate_left(32);
+        for guard in &mut secrets.guards {
+            *guard = next_random(&mut secrets.seed) as u8 | 1;
+        }
+        secrets.key = next_random(&mut secrets.seed) as u8;
+        secrets.ready = true;
+    }
+
+    /// The guard byte of a block of `class` at `address`; never zero, so that a stray string
+    /// terminator is seen.
+    #[inline(always)]
+    pub fn guard(&self, class: usize, address: usize) -> u8 {
+        // SAFETY: fixed once the first heap is attached, and only heaps make blocks. The class
+        // is below CLASSES + 2 by construction.
+        unsafe {
+            let secrets = self.secrets.get();
+            let guard = (&raw const (*secrets).guards).cast::<u8>().add(class).read();
+            if PRESET.guard_by_address {
+                let mix = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+                guard ^ ((mix as u8 ^ (*secrets).key) & !1)
+            } else {
+                guard
+            }
+        }
+    }
+
+    /// A seed for a new heap's choices. Provider lock.
+    pub(crate) fn draw_seed(&self) -> u64 {
+        // SAFETY: the lock is held.
+        unsafe { next_random(&mut (*self.secrets.get()).seed) | 1 }
+    }
+}
+
+/// splitmix64 (Steele, Lea, Flood 2014): a full-period mix of a counter, for choices that need
+/// not withstand an attacker who sees its outputs.
+pub fn next_random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

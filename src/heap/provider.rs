@@ -1,0 +1,466 @@
+//! Runs of pages, under the one lock: chunks from the system, runs from chunks, dirty pages back.
+
+use crate::chunk::{self, count_set, each_run, find_clear, Chunk, MAP_OFFSET, META_END, PAGES};
+use crate::config::{CHUNK, DIRTY_PAGES, DIRTY_SHIFT, GRANULE, NEST, RUN_PAGE};
+use crate::heap::Heap;
+use crate::large::Large;
+use crate::meta::Meta;
+use crate::pages::{Access, Platform};
+use crate::process::Process;
+use core::ptr::{self, NonNull};
+
+/// Bytes of data that a new chunk opens at first, and by which the opened part grows at least.
+const FIRST_OPEN: usize = 2 * NEST;
+
+/// What the provider lock protects.
+pub struct Provider {
+    /// Chunks in the order of their making.
+    pub chunks: *mut Chunk,
+    last: *mut Chunk,
+    /// No chunk before this one has a free run.
+    roomy: *mut Chunk,
+    sequence: usize,
+    /// Chunks without any use but their header, beyond the break's.
+    idle_chunks: usize,
+    /// Run pages in use.
+    pub used_pages: usize,
+    /// Free run pages that are not zero.
+    pub dirty_pages: usize,
+    /// Whether the break was tried.
+    break_tried: bool,
+    /// Heaps made so far; also the highest number of a heap.
+    pub heaps: usize,
+    /// Heaps without a thread.
+    pub parked: *mut Heap,
+    /// Blocks with mappings of their own.
+    pub large: Large,
+}
+
+/// A run of pages in a chunk.
+#[derive(Clone, Copy)]
+pub struct Run {
+    /// The chunk.
+    pub chunk: *mut Chunk,
+    /// First run page in the chunk.
+    pub page: usize,
+    /// Number of run pages.
+    pub pages: usize,
+    /// Whether all bytes are zero.
+    pub fresh: bool,
+}
+
+impl Run {
+    /// First granule in the chunk.
+    pub fn granule(&self) -> usize {
+        self.page * (RUN_PAGE / GRANULE)
+    }
+}
+
+impl Provider {
+    /// Nothing yet.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Provider {
+            chunks: ptr::null_mut(),
+            last: ptr::null_mut(),
+            roomy: ptr::null_mut(),
+            sequence: 0,
+            idle_chunks: 0,
+            used_pages: 0,
+            dirty_pages: 0,
+            break_tried: false,
+            heaps: 0,
+            parked: ptr::null_mut(),
+            large: Large::new(),
+        }
+    }
+}
+
+/// The provider while its lock is held.
+pub struct Locked<'a, P: Platform> {
+    /// The process around it.
+    pub process: &'a Process<P>,
+    /// What the lock protects.
+    pub provider: &'a mut Provider,
+}
+
+impl<P: Platform> Drop for Locked<'_, P> {
+    fn drop(&mut self) {
+        self.process.platform.unlock();
+    }
+}
+
+impl<P: Platform> Locked<'_, P> {
+    /// A run of `pages` run pages that starts at a multiple of `align` of them.
+    pub fn take_run(&mut self, pages: usize, align: usize) -> Option<Run> {
+        let mut chunk = self.provider.roomy;
+        while !chunk.is_null() {
+            // SAFETY: chunks in the list exist; the lock makes their headers ours.
+            unsafe {
+                if (*chunk).longest as usize >= pages {
+                    if let Some(run) = self.take_run_in(chunk, pages, align) {
+                        return Some(run);
+                    }
+                }
+                if chunk == self.provider.roomy && (*chunk).longest == 0 {
+                    self.provider.roomy = (*chunk).next;
+                }
+                chunk = (*chunk).next;
+            }
+        }
+        let chunk = self.make_chunk(pages, align)?;
+        // SAFETY: just made.
+        unsafe { self.take_run_in(chunk, pages, align) }
+    }
+
+    /// The same in one chunk.
+    ///
+    /// # Safety
+    /// `chunk` is in the list.
+    unsafe fn take_run_in(&mut self, chunk: *mut Chunk, pages: usize, align: usize) -> Option<Run> {
+        // SAFETY: the lock makes the header ours.
+        let header = unsafe { &mut *chunk };
+        let page = match find_clear(&header.used, pages, align) {
+            Ok(page) => page,
+            Err(longest) => {
+                header.longest = longest as u32;
+                return None;
+            }
+        };
+        let end = (page + pages) * RUN_PAGE;
+        // SAFETY: as above.
+        if end > header.open as usize && !unsafe { self.open(chunk, end) } {
+            return None;
+        }
+        self.provider.idle_chunks -= Self::is_idle(header) as usize;
+        let dirty = count_set(&header.dirty, page, pages);
+        chunk::set(&mut header.used, page, pages, true);
+        chunk::set(&mut header.dirty, page, pages, false);
+        header.used_pages += pages as u32;
+        self.provider.used_pages += pages;
+        self.provider.dirty_pages -= dirty;
+        Some(Run { chunk, page, pages, fresh: dirty == 0 })
+    }
+
+    /// Makes data up to offset `end` usable.
+    ///
+    /// # Safety
+    /// `chunk` is in the list, `end` at most its limit.
+    unsafe fn open(&mut self, chunk: *mut Chunk, end: usize) -> bool {
+        // SAFETY: the lock makes the header ours.
+        let header = unsafe { &mut *chunk };
+        let base = chunk.addr();
+        let (open, data) = (header.open as usize, header.data as usize);
+        // Doubling what is open bounds the number of calls; the pages cost nothing until touched.
+        let page_size = self.process.platform.page_size();
+        let generous = (open + (open - data).max(FIRST_OPEN)).clamp(end, header.limit as usize);
+        for to in [generous, end.next_multiple_of(page_size).min(header.limit as usize)] {
+            let opened = if header.is_break {
+                self.process.platform.program_break() == base + open
+                    && self.process.platform.move_break(base + to)
+            } else {
+                // SAFETY: [open, limit) is our reservation.
+                unsafe {
+                    let at = NonNull::new_unchecked(chunk.cast::<u8>().add(open));
+                    self.process.platform.protect(at, to - open, Access::ReadWrite)
+                }
+            };
+            if opened {
+                header.open = to as u32;
+                return true;
+            }
+        }
+        if header.is_break {
+            // The break stands against something: the rest of this chunk does not exist.
+            let rest = open / RUN_PAGE;
+            chunk::set(&mut header.used, rest, PAGES - rest, true);
+            header.limit = open as u32;
+        }
+        false
+    }
+
+    /// Gives a run back; its pages are dirty.
+    ///
+    /// # Safety
+    /// The run came from `take_run`, and nothing uses it any more.
+    pub unsafe fn return_run(&mut self, run: Run) {
+        // SAFETY: by contract.
+        let header = unsafe { &mut *run.chunk };
+        chunk::set(&mut header.used, run.page, run.pages, false);
+        chunk::set(&mut header.dirty, run.page, run.pages, true);
+        header.used_pages -= run.pages as u32;
+        header.longest = PAGES as u32;
+        self.provider.used_pages -= run.pages;
+        self.provider.dirty_pages += run.pages;
+        // SAFETY: roomy is null or in the list.
+        unsafe {
+            if self.provider.roomy.is_null()
+                || (*self.provider.roomy).sequence > header.sequence
+            {
+                self.provider.roomy = run.chunk;
+            }
+        }
+        if self.provider.dirty_pages > DIRTY_PAGES + (self.provider.used_pages >> DIRTY_SHIFT) {
+            self.purge();
+        }
+    }
+
+    /// Gives a cell back, and with the last one perhaps the chunk.
+    ///
+    /// # Safety
+    /// As `Chunk::return_cell`; any run that the cell described was returned before.
+    pub unsafe fn return_cell(&mut self, cell: *mut Meta) {
+        // SAFETY: by contract; the chunk lives.
+        unsafe {
+            let chunk = Chunk::around(cell);
+            Chunk::return_cell(cell);
+            if Self::is_idle(&*chunk) {
+                self.provider.idle_chunks += 1;
+                if self.provider.idle_chunks > 1 {
+                    self.unmap_chunk(chunk);
+                }
+            }
+        }
+    }
+
+    /// Cells that `take` finds in some chunk, or in a new one.
+    pub fn cells_of_any(
+        &mut self,
+        take: impl Fn(*mut Chunk) -> Option<*mut Meta>,
+    ) -> Option<*mut Meta> {
+        let mut chunk = self.provider.chunks;
+        loop {
+            let new = chunk.is_null();
+            if new {
+                chunk = self.make_chunk(1, 1)?;
+            }
+            // SAFETY: chunks in the list exist; the lock makes their headers ours.
+            unsafe {
+                let idle = Locked::<P>::is_idle(&*chunk);
+                let cells = take(chunk);
+                if cells.is_some() {
+                    self.provider.idle_chunks -= idle as usize;
+                }
+                if cells.is_some() || new {
+                    return cells;
+                }
+                chunk = (*chunk).next;
+            }
+        }
+    }
+
+    /// Whether nothing of the chunk is in use and it could go.
+    fn is_idle(chunk: &Chunk) -> bool {
+        chunk.used_pages == 0 && chunk.cells == 0 && !chunk.is_break
+    }
+
+    /// Gives the physical pages of all dirty free runs back.
+    pub fn purge(&mut self) {
+        let platform = &self.process.platform;
+        let page_size = platform.page_size();
+        let mut chunk = self.provider.chunks;
+        while !chunk.is_null() {
+            // SAFETY: chunks in the list exist; the lock makes their headers ours.
+            let header = unsafe { &mut *chunk };
+            let dirty = header.dirty;
+            each_run(&dirty, |first, count| {
+                let start = (first * RUN_PAGE).next_multiple_of(page_size);
+                let end = (first + count) * RUN_PAGE / page_size * page_size;
+                if start >= end {
+                    return;
+                }
+                // SAFETY: dirty runs are free and in the opened part of the chunk.
+                let purged = unsafe {
+                    let at = NonNull::new_unchecked(chunk.cast::<u8>().add(start));
+                    platform.purge(at, end - start)
+                };
+                if purged {
+                    let (first, count) = (start / RUN_PAGE, (end - start) / RUN_PAGE);
+                    chunk::set(&mut header.dirty, first, count, false);
+                    self.provider.dirty_pages -= count;
+                }
+            });
+            chunk = header.next;
+        }
+    }
+
+    /// A new chunk with room for a run of `pages`, from the break or from a mapping.
+    pub fn make_chunk(&mut self, pages: usize, align: usize) -> Option<*mut Chunk> {
+        let page_size = self.process.platform.page_size();
+        let data = META_END.next_multiple_of(page_size) + page_size;
+        let data = data.next_multiple_of(RUN_PAGE);
+        let need = (data + pages * RUN_PAGE).next_multiple_of(align * RUN_PAGE)
+            + if align > 1 { pages * RUN_PAGE } else { 0 };
+        if need > CHUNK - page_size {
+            return None;
+        }
+        let chunk = self.chunk_from_break(data, need).or_else(|| self.map_chunk(data, need))?;
+        self.process.enter_chunk(chunk.addr());
+        let provider = &mut *self.provider;
+        provider.sequence += 1;
+        // SAFETY: the chunk is new and ours; `last` is null or in the list.
+        unsafe {
+            (*chunk).sequence = provider.sequence;
+            (*chunk).prev = provider.last;
+            if provider.last.is_null() {
+                provider.chunks = chunk;
+            } else {
+                (*provider.last).next = chunk;
+            }
+            if !(*chunk).is_break {
+                provider.idle_chunks += 1;
+            }
+        }
+        provider.last = chunk;
+        if provider.roomy.is_null() {
+            provider.roomy = chunk;
+        }
+        Some(chunk)
+    }
+
+    /// The first chunk, on the heap segment that the kernel has ready: two calls and no mapping.
+    fn chunk_from_break(&mut self, data: usize, need: usize) -> Option<*mut Chunk> {
+        let platform = &self.process.platform;
+        if core::mem::replace(&mut self.provider.break_tried, true) {
+            return None;
+        }
+        let now = platform.program_break();
+        if now == 0 {
+            return None;
+        }
+        let start = now.checked_next_multiple_of(CHUNK)?;
+        let open = need.max(data + FIRST_OPEN).next_multiple_of(platform.page_size());
+        let limit = CHUNK - platform.page_size();
+        if !self.process.is_address(start.checked_add(CHUNK)?) || !platform.move_break(start + open)
+        {
+            return None;
+        }
+        let at = ptr::with_exposed_provenance_mut::<u8>(start);
+        // SAFETY: the kernel just gave us [start, start + open), all zero. The page before the
+        // data becomes a guard; without it (should that fail) the chunk works all the same.
+        unsafe {
+            let guard = NonNull::new_unchecked(at.add(data - platform.page_size()));
+            platform.protect(guard, platform.page_size(), Access::None);
+            let chunk = Chunk::create(at, data, open, limit);
+            (*chunk).is_break = true;
+            Some(chunk)
+        }
+    }
+
+    /// A chunk from a reservation. The first one reserves a quarter only, for processes under a
+    /// tight limit of address space.
+    fn map_chunk(&mut self, data: usize, need: usize) -> Option<*mut Chunk> {
+        let platform = &self.process.platform;
+        let page_size = platform.page_size();
+        let small = (CHUNK / 4).max((need + page_size).next_multiple_of(page_size));
+        let spans: &[usize] =
+            if self.provider.chunks.is_null() { &[small] } else { &[CHUNK, small] };
+        for &span in spans {
+            let Some(at) = self.reserve_aligned(span) else { continue };
+            let open = need.max(data + FIRST_OPEN).min(span - page_size);
+            let open = open.next_multiple_of(page_size);
+            // SAFETY: [at, at + span) is our new reservation. The page before the data and the
+            // last page stay inaccessible.
+            unsafe {
+                let first_data = NonNull::new_unchecked(at.as_ptr().add(data));
+                if platform.protect(at, data - page_size, Access::ReadWrite)
+                    && platform.protect(first_data, open - data, Access::ReadWrite)
+                {
+                    return Some(Chunk::create(at.as_ptr(), data, open, span - page_size));
+                }
+                platform.unmap(at, span);
+            }
+        }
+        None
+    }
+
+    /// `span` bytes of inaccessible address space at a chunk's alignment.
+    fn reserve_aligned(&mut self, span: usize) -> Option<NonNull<u8>> {
+        let platform = &self.process.platform;
+        // Below the last chunk there is often room, as the kernel maps downwards: one call.
+        if !self.provider.last.is_null() {
+            let hint = self.provider.last.addr().wrapping_sub(CHUNK);
+            if let Some(at) = platform.map(hint, span, Access::None) {
+                if at.addr().get() % CHUNK == 0 {
+                    return Some(at);
+                }
+                // SAFETY: just mapped, unused.
+                unsafe { platform.unmap(at, span) };
+            }
+        }
+        map_aligned(platform, span, CHUNK, Access::None)
+    }
+
+    /// Gives an unused chunk's address space back.
+    ///
+    /// # Safety
+    /// No cell and no run of the chunk is in use.
+    unsafe fn unmap_chunk(&mut self, chunk: *mut Chunk) {
+        // SAFETY: by contract; neighbours in the list exist.
+        unsafe {
+            let header = &mut *chunk;
+            let span = header.limit as usize + self.process.platform.page_size();
+            let dirty = count_set(&header.dirty, 0, PAGES);
+            let (next, prev) = (header.next, header.prev);
+            self.process.leave_chunk(chunk.addr());
+            if !self.process.platform.unmap(NonNull::new_unchecked(chunk.cast()), span) {
+                self.process.enter_chunk(chunk.addr());
+                return;
+            }
+            self.provider.dirty_pages -= dirty;
+            self.provider.idle_chunks -= 1;
+            let before = if prev.is_null() {
+                &mut self.provider.chunks
+            } else {
+                &mut (*prev).next
+            };
+            *before = next;
+            if next.is_null() {
+                self.provider.last = prev;
+            } else {
+                (*next).prev = prev;
+            }
+            let roomy = self.provider.roomy;
+            if roomy == chunk {
+                self.provider.roomy = next;
+            }
+        }
+    }
+}
+
+/// Maps `len` bytes at a multiple of `align`, by mapping more and giving the ends back.
+pub fn map_aligned<P: Platform>(
+    platform: &P,
+    len: usize,
+    align: usize,
+    access: Access,
+) -> Option<NonNull<u8>> {
+    let page_size = platform.page_size();
+    if align <= page_size {
+        return platform.map(0, len, access);
+    }
+    let total = len.checked_add(align - page_size)?;
+    if total > isize::MAX as usize {
+        return None;
+    }
+    let at = platform.map(0, total, access)?;
+    let start = at.addr().get().next_multiple_of(align);
+    let head = start - at.addr().get();
+    // SAFETY: the parts are within the mapping just made and unused. A refused trim (at the
+    // limit of mappings) gives everything up again rather than losing track of a part.
+    unsafe {
+        let middle = at.add(head);
+        let tail = middle.add(len);
+        if head != 0 && !platform.unmap(at, head) {
+            platform.unmap(at, total);
+            return None;
+        }
+        if total - head - len != 0 && !platform.unmap(tail, total - head - len) {
+            platform.unmap(middle, total - head);
+            return None;
+        }
+        Some(middle)
+    }
+}
+
+const _: () = assert!(MAP_OFFSET < META_END);

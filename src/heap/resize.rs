@@ -1,0 +1,107 @@
+//! realloc and malloc_usable_size.
+
+use crate::config::RUN_PAGE;
+use crate::free::Block;
+use crate::meta::Meta;
+use crate::pages::Platform;
+use crate::pointer::Slot;
+use crate::process::Process;
+use crate::size_class::{class_of, MAX_SMALL};
+use crate::slot::{fit, Place};
+use core::ptr;
+
+impl<P: Platform> Process<P> {
+    /// Resizes a block to `n` bytes, perhaps moving it; contents up to the lesser size are kept.
+    /// Null, and errno, when memory is out: the block is unchanged. Null resizes nothing: that is
+    /// malloc. Stops the process if `block` is no live block.
+    ///
+    /// # Safety
+    /// The program uses only the returned pointer after success.
+    pub unsafe fn realloc(&self, block: *mut u8, n: usize) -> *mut u8 {
+        if block.is_null() {
+            return self.malloc(n);
+        }
+        if n > isize::MAX as usize {
+            self.platform.out_of_memory();
+            return ptr::null_mut();
+        }
+        // SAFETY: by contract; `expect` yields live blocks only.
+        unsafe {
+            let usable = match self.expect(block) {
+                Block::Slot(slot) => {
+                    if self.resize_slot(&slot, n) {
+                        return block;
+                    }
+                    slot.length()
+                }
+                Block::Run(meta) => {
+                    let [length, pages] = *Meta::run_length(meta);
+                    // A run keeps its length for good: the guard stands where it stood.
+                    if n <= length && n.div_ceil(RUN_PAGE) == pages {
+                        return block;
+                    }
+                    length
+                }
+                Block::Large => {
+                    if n > MAX_SMALL {
+                        let moved = self.large_resize(block, n);
+                        if !moved.is_null() {
+                            return moved;
+                        }
+                    }
+                    self.large_length(block)
+                }
+            };
+            self.move_block(block, usable, n)
+        }
+    }
+
+    /// Resizes a block within its slot, if its class stays the same and the slot has room.
+    /// A change of class moves the block even to shrink: so groups empty and memory goes back.
+    ///
+    /// # Safety
+    /// The caller owns the live block.
+    unsafe fn resize_slot(&self, slot: &Slot, n: usize) -> bool {
+        if n > MAX_SMALL || class_of(n) != slot.class {
+            return false;
+        }
+        let Some(n) = fit(slot.class, slot.stride(), slot.offset, n) else { return false };
+        // SAFETY: by contract. The old end is verified, as it becomes the program's.
+        unsafe {
+            self.check_end(slot);
+            let place = Place { offset: slot.offset, end: slot.stride() - slot.offset - n };
+            self.occupy(slot.meta, slot.class, slot.index, slot.start, place);
+        }
+        true
+    }
+
+    /// Moves a block of `usable` bytes to a new one of `n` bytes.
+    ///
+    /// # Safety
+    /// As `realloc`.
+    unsafe fn move_block(&self, block: *mut u8, usable: usize, n: usize) -> *mut u8 {
+        let new = self.malloc(n);
+        if !new.is_null() {
+            // SAFETY: both blocks are live and distinct, and hold as much.
+            unsafe {
+                ptr::copy_nonoverlapping(block, new, usable.min(n));
+                self.free(block);
+            }
+        }
+        new
+    }
+
+    /// Bytes that the program may use at `block`; 0 for null. Stops the process if it is no live
+    /// block.
+    pub fn usable_size(&self, block: *mut u8) -> usize {
+        if block.is_null() {
+            return 0;
+        }
+        match self.expect(block) {
+            Block::Slot(slot) => slot.length(),
+            // SAFETY: `expect` says that it is a run's.
+            Block::Run(meta) => unsafe { (*Meta::run_length(meta))[0] },
+            Block::Large => self.large_length(block),
+        }
+    }
+}

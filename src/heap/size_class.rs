@@ -1,0 +1,122 @@
+//! Bytes to size class and back. Pure; tested exhaustively in both directions.
+//!
+//! Strides in units of 16 bytes: 1 to 8, then for each power of two P from 64 the quotients
+//! P/7, P/6, P/5, P/4 rounded down: four steps a doubling, and 7, 6, 5 or 4 slots of them fill
+//! a power of two with a loss below one slot's unit each. A slot keeps at least one byte for its
+//! guard, so a block of n bytes needs n/16 + 1 units.
+
+use crate::config::{CLASSES, UNIT};
+
+/// Classes with one step per unit.
+const LINEAR: usize = 8;
+
+/// Strides in units of 16 bytes, ascending.
+pub const UNITS: [u16; CLASSES] = {
+    let mut table = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        table[class] = if class < LINEAR {
+            class as u16 + 1
+        } else {
+            let power = 64u32 << ((class - LINEAR) / 4);
+            (power / (7 - ((class - LINEAR) % 4) as u32)) as u16
+        };
+        class += 1;
+    }
+    table
+};
+
+/// ceil(2^31 / units): i = (d * reciprocal) >> 31 divides a distance d in units by the stride.
+/// 2^31 because 2^32 / 1 would not fit. Exact while d < 2^17 (16 slots of 8192 units, or fewer
+/// units): the error d * (units - 1) / (units * 2^31) stays below 1/units.
+pub const RECIPROCALS: [u32; CLASSES] = {
+    let mut table = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        table[class] = (1u32 << 31).div_ceil(UNITS[class] as u32);
+        class += 1;
+    }
+    table
+};
+
+/// Largest block that a slot holds, in bytes.
+pub const MAX_SMALL: usize = UNITS[CLASSES - 1] as usize * UNIT - 1;
+
+/// Bytes of a slot of `class`, its slack and guard included.
+#[inline(always)]
+pub const fn stride(class: usize) -> usize {
+    UNITS[class] as usize * UNIT
+}
+
+/// Entries of `SMALL`: blocks below 1024 bytes.
+const SMALL_ENTRIES: usize = 64;
+
+/// Class of a block of n bytes at n / 16.
+static SMALL: [u8; SMALL_ENTRIES] = {
+    let mut table = [0; SMALL_ENTRIES];
+    let mut entry = 0;
+    while entry < SMALL_ENTRIES {
+        let mut class = 0;
+        while (UNITS[class] as usize) < entry + 1 {
+            class += 1;
+        }
+        table[entry] = class as u8;
+        entry += 1;
+    }
+    table
+};
+
+/// The smallest class whose slots hold `n` bytes and a guard byte. `n` is at most `MAX_SMALL`.
+#[inline(always)]
+pub fn class_of(n: usize) -> usize {
+    debug_assert!(n <= MAX_SMALL);
+    if n / UNIT < SMALL_ENTRIES {
+        SMALL[n / UNIT] as usize
+    } else {
+        class_of_big(n / UNIT + 1)
+    }
+}
+
+/// The same for more than `SMALL_ENTRIES` units.
+#[inline(always)]
+fn class_of_big(units: usize) -> usize {
+    // The top stride of doubling j is 16 << j: j is the first with units <= 16 << j.
+    let doubling = (units - 1).ilog2() as usize - 3;
+    let first = LINEAR + 4 * doubling;
+    first
+        + (units > UNITS[first] as usize) as usize
+        + (units > UNITS[first + 1] as usize) as usize
+        + (units > UNITS[first + 2] as usize) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_gets_the_smallest_class_that_holds_it() {
+        for n in 0..=MAX_SMALL {
+            let class = class_of(n);
+            assert!(stride(class) > n, "{n}: slot and guard fit");
+            assert!(class == 0 || stride(class - 1) <= n, "{n}: the class below is too small");
+        }
+    }
+
+    #[test]
+    fn strides_ascend_and_end_at_128_kib() {
+        assert!(UNITS.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(stride(CLASSES - 1), 128 << 10);
+        assert_eq!(stride(7), 128);
+    }
+
+    #[test]
+    fn reciprocals_divide_exactly() {
+        for class in 0..CLASSES {
+            let units = UNITS[class] as u64;
+            let slots = if units > 36 { 16 } else { 32 };
+            for d in 0..units * slots {
+                assert_eq!((d * RECIPROCALS[class] as u64) >> 31, d / units, "class {class}");
+            }
+        }
+    }
+}
