@@ -1,0 +1,18 @@
+//! Compiles the C side of the libraries; the object for libc has none here.
+
+fn main() {
+    println!("cargo::rerun-if-changed=library.c");
+    println!("cargo::rerun-if-env-changed=BYSSAL_THREAD_OFFSET");
+    #[cfg(feature = "library")]
+    {
+        cc::Build::new()
+            .file("library.c")
+            .opt_level(2)
+            .debug(false)
+            .pic(true)
+            .flag("-std=gnu11")
+            .flag("-fno-plt")
+            .warnings_into_errors(true)
+            .compile("byssal_library");
+    }
+}

@@ -1,0 +1,99 @@
+/* What libbyssal needs of its host libc: thread-local storage, thread exit, fork, and stdio for
+ * dump_heap. Works beside glibc and beside musl. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define HIDDEN __attribute__((visibility("hidden")))
+
+/* Defined in library.rs. */
+HIDDEN void byssal_thread_exit(void);
+HIDDEN void byssal_before_fork(void);
+HIDDEN void byssal_after_fork_parent(void);
+HIDDEN void byssal_after_fork_child(void);
+HIDDEN char *byssal_dump(size_t *len, size_t *mapped);
+
+/* The initial-exec model costs one load; the word fits the spare room that every libc keeps for
+ * libraries loaded late. */
+HIDDEN __thread void *byssal_thread_heap __attribute__((tls_model("initial-exec")));
+
+/* glibc's own word on whether there is a single thread; absent elsewhere. */
+extern char __libc_single_threaded __attribute__((weak));
+
+static pthread_key_t key;
+static pthread_once_t key_once = PTHREAD_ONCE_INIT;
+static int have_key;
+
+HIDDEN void **byssal_thread_field(void)
+{
+	return &byssal_thread_heap;
+}
+
+HIDDEN int byssal_single_threaded(void)
+{
+	return &__libc_single_threaded && __libc_single_threaded;
+}
+
+static void exiting(void *unused)
+{
+	(void)unused;
+	byssal_thread_exit();
+}
+
+static void make_key(void)
+{
+	have_key = !pthread_key_create(&key, exiting);
+}
+
+/* Sees to it that this thread's heap is parked when the thread exits. Other destructors may
+ * allocate after ours: then the thread gets a heap again, and ours runs once more. */
+HIDDEN void byssal_register_thread(void)
+{
+	int saved = errno;
+	pthread_once(&key_once, make_key);
+	if (have_key) pthread_setspecific(key, &key);
+	errno = saved;
+}
+
+HIDDEN long byssal_futex(const void *word, int operation, unsigned value)
+{
+	int saved = errno;
+	long result = syscall(SYS_futex, word, operation | 128 /* private */, value, 0, 0, 0);
+	errno = saved;
+	return result;
+}
+
+HIDDEN int byssal_errno_swap(int value)
+{
+	int old = errno;
+	errno = value;
+	return old;
+}
+
+HIDDEN const unsigned char *byssal_random(void)
+{
+	return (const unsigned char *)getauxval(AT_RANDOM);
+}
+
+/* Prints every class, group and slot; 0 on success, -1 when stream cannot be written. The text is
+ * made first: stdio may allocate. */
+__attribute__((visibility("default"))) int dump_heap(FILE *stream)
+{
+	size_t len, mapped;
+	char *text = byssal_dump(&len, &mapped);
+	if (!text) return -1;
+	size_t written = fwrite(text, 1, len, stream);
+	munmap(text, mapped);
+	return written == len && !fflush(stream) ? 0 : -1;
+}
+
+__attribute__((constructor)) static void start(void)
+{
+	pthread_atfork(byssal_before_fork, byssal_after_fork_parent, byssal_after_fork_child);
+}

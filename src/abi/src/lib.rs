@@ -1,0 +1,33 @@
+//! The C entry points of byssal: a no_std archive, without any dependency at run time.
+//!
+//! With the feature `musl` it is the object that goes into libc (its contract is
+//! `musl-glue/glue.h`); with `library` it is `libbyssal.so` and `libbyssal.a`.
+#![no_std]
+
+#[cfg(all(feature = "musl", feature = "library"))]
+compile_error!("the features `musl` and `library` exclude each other");
+#[cfg(not(any(feature = "musl", feature = "library")))]
+compile_error!("choose the feature `musl` or `library`");
+
+mod futex;
+#[cfg(feature = "library")]
+mod library;
+#[cfg(feature = "musl")]
+#[allow(dead_code)]
+mod glue_bindings;
+#[cfg(feature = "musl")]
+mod musl;
+mod thread;
+
+/// Nothing in the allocator panics by design; if it does, its state is not to be trusted.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    byssal_heap::fault::stop(byssal_heap::fault::Fault::Corruption, 0)
+}
+
+/// Seeds from what differs between processes without the kernel's help: where things lie.
+fn weak_random(somewhere: usize) -> [u64; 2] {
+    let local = 0u8;
+    let stack = (&raw const local).addr() as u64;
+    [stack.rotate_left(17) ^ somewhere as u64, stack.wrapping_mul(0x9e37_79b9_7f4a_7c15)]
+}

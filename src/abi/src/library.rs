@@ -1,0 +1,441 @@
+//! Beside a libc: the public malloc family, for LD_PRELOAD and for linking.
+
+use crate::futex::Lock;
+use crate::{thread, weak_random};
+use byssal_heap::fault::{self, Fault};
+use byssal_heap::pages::{Access, Platform};
+use byssal_heap::process::Process;
+use core::ffi::{c_char, c_int, c_long, c_void};
+use core::fmt::Write;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+const ENOMEM: c_int = 12;
+const EINVAL: c_int = 22;
+const PROT_NONE: c_int = 0;
+const PROT_READ_WRITE: c_int = 3;
+const MAP_PRIVATE_ANONYMOUS: c_int =
+    if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 0x802 } else { 0x22 };
+const MADV_DONTNEED: c_int = 4;
+const MREMAP_MAYMOVE: c_int = 1;
+const SC_PAGESIZE: c_int = 30;
+
+extern "C" {
+    // The host libc. errno is saved around all of them.
+    fn mmap(at: *mut c_void, len: usize, prot: c_int, flags: c_int, fd: c_int, off: c_long)
+        -> *mut c_void;
+    fn munmap(at: *mut c_void, len: usize) -> c_int;
+    fn mprotect(at: *mut c_void, len: usize, prot: c_int) -> c_int;
+    fn madvise(at: *mut c_void, len: usize, advice: c_int) -> c_int;
+    fn mremap(at: *mut c_void, old: usize, new: usize, flags: c_int, ...) -> *mut c_void;
+    fn sysconf(name: c_int) -> c_long;
+    fn write(fd: c_int, bytes: *const c_void, len: usize) -> isize;
+    // library.c.
+    fn byssal_register_thread();
+    fn byssal_single_threaded() -> c_int;
+    fn byssal_errno_swap(value: c_int) -> c_int;
+    fn byssal_random() -> *const u8;
+}
+
+/// The host system.
+struct Host {
+    lock: Lock,
+    /// The thread that holds the lock over a fork, as the address of its word; 0 for none.
+    forking: AtomicUsize,
+    page_size: AtomicUsize,
+}
+
+/// The one allocator of the process.
+static PROCESS: Process<Host> = Process::new(Host {
+    lock: Lock::new(),
+    forking: AtomicUsize::new(0),
+    page_size: AtomicUsize::new(0),
+});
+
+/// Runs `call` and keeps errno.
+fn keeping_errno<T>(call: impl FnOnce() -> T) -> T {
+    // SAFETY: this thread's errno.
+    let saved = unsafe { byssal_errno_swap(0) };
+    let result = call();
+    // SAFETY: as above.
+    unsafe { byssal_errno_swap(saved) };
+    result
+}
+
+/// mmap's and mremap's result.
+fn mapped(at: *mut c_void) -> Option<NonNull<u8>> {
+    if at.addr() == usize::MAX {
+        None
+    } else {
+        NonNull::new(at.cast())
+    }
+}
+
+/// The constant of the system.
+fn protection(access: Access) -> c_int {
+    match access {
+        Access::None => PROT_NONE,
+        Access::ReadWrite => PROT_READ_WRITE,
+    }
+}
+
+/// Identifies the calling thread.
+fn this_thread() -> usize {
+    extern "C" {
+        fn byssal_thread_field() -> *mut c_void;
+    }
+    // SAFETY: only an address.
+    unsafe { byssal_thread_field().addr() }
+}
+
+// SAFETY: ordinary system calls; a real lock; a thread-local word.
+unsafe impl Platform for Host {
+    fn page_size(&self) -> usize {
+        // Relaxed: every thread finds the same value.
+        match self.page_size.load(Ordering::Relaxed) {
+            0 => {
+                // SAFETY: no precondition.
+                let size = unsafe { sysconf(SC_PAGESIZE) } as usize;
+                self.page_size.store(size, Ordering::Relaxed);
+                size
+            }
+            size => size,
+        }
+    }
+    fn map(&self, hint: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
+        let hint = ptr::without_provenance_mut(hint);
+        // SAFETY: a new private mapping.
+        keeping_errno(|| unsafe {
+            mapped(mmap(hint, len, protection(access), MAP_PRIVATE_ANONYMOUS, -1, 0))
+        })
+    }
+    unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool {
+        // SAFETY: by contract.
+        keeping_errno(|| unsafe { munmap(at.as_ptr().cast(), len) == 0 })
+    }
+    unsafe fn protect(&self, at: NonNull<u8>, len: usize, access: Access) -> bool {
+        // SAFETY: by contract.
+        keeping_errno(|| unsafe { mprotect(at.as_ptr().cast(), len, protection(access)) == 0 })
+    }
+    unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
+        // SAFETY: by contract.
+        keeping_errno(|| unsafe { madvise(at.as_ptr().cast(), len, MADV_DONTNEED) == 0 })
+    }
+    unsafe fn remap(
+        &self,
+        at: NonNull<u8>,
+        old: usize,
+        new: usize,
+        may_move: bool,
+    ) -> Option<NonNull<u8>> {
+        let flags = if may_move { MREMAP_MAYMOVE } else { 0 };
+        // SAFETY: by contract.
+        keeping_errno(|| unsafe { mapped(mremap(at.as_ptr().cast(), old, new, flags)) })
+    }
+    fn program_break(&self) -> usize {
+        // The break is the host libc's.
+        0
+    }
+    fn move_break(&self, _: usize) -> bool {
+        false
+    }
+    fn random(&self) -> [u64; 2] {
+        // SAFETY: null or sixteen bytes of the kernel's.
+        unsafe {
+            let bytes = byssal_random();
+            if bytes.is_null() {
+                weak_random((&raw const PROCESS).addr())
+            } else {
+                bytes.cast::<[u64; 2]>().read_unaligned()
+            }
+        }
+    }
+    fn lock(&self) {
+        // Relaxed: the word can only equal ours if this very thread stored it.
+        if self.threaded() && self.forking.load(Ordering::Relaxed) != this_thread() {
+            self.lock.lock();
+        }
+    }
+    fn unlock(&self) {
+        // Relaxed: as above.
+        if self.forking.load(Ordering::Relaxed) != this_thread() {
+            self.lock.unlock();
+        }
+    }
+    unsafe fn reset_lock(&self) {
+        self.lock.reset();
+    }
+    fn threaded(&self) -> bool {
+        // SAFETY: only asks.
+        unsafe { byssal_single_threaded() == 0 }
+    }
+    #[inline(always)]
+    fn heap_field(&self) -> usize {
+        thread::get()
+    }
+    fn set_heap_field(&self, value: usize) {
+        thread::set(value);
+        if value != 0 {
+            // SAFETY: the word is set: if this allocates, it finds a heap.
+            unsafe { byssal_register_thread() };
+        }
+    }
+    fn out_of_memory(&self) {
+        set_errno(ENOMEM);
+    }
+}
+
+/// Sets this thread's errno.
+fn set_errno(value: c_int) {
+    // SAFETY: this thread's errno.
+    unsafe { byssal_errno_swap(value) };
+}
+
+/// Text of bounded length for the last message.
+struct Line {
+    bytes: [u8; 96],
+    len: usize,
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let room = &mut self.bytes[self.len..];
+        let n = text.len().min(room.len());
+        room[..n].copy_from_slice(&text.as_bytes()[..n]);
+        self.len += n;
+        Ok(())
+    }
+}
+
+/// Prints the fault on stderr.
+fn report(fault: Fault, address: usize) {
+    let mut line = Line { bytes: [0; 96], len: 0 };
+    let _ = writeln!(line, "byssal: fault {}: {} at {address:#x}", fault as u32, fault.name());
+    // SAFETY: plain bytes.
+    unsafe { write(2, line.bytes.as_ptr().cast(), line.len) };
+}
+
+/// Set when the image is loaded: every fault finds it.
+#[used]
+#[link_section = ".init_array"]
+static SET_REPORT: extern "C" fn() = {
+    extern "C" fn set_report() {
+        // SAFETY: before the program's own threads.
+        unsafe { fault::REPORT = Some(report) };
+    }
+    set_report
+};
+
+/// C's malloc.
+#[no_mangle]
+extern "C" fn malloc(n: usize) -> *mut c_void {
+    PROCESS.malloc(n).cast()
+}
+
+/// C's calloc.
+#[no_mangle]
+extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+    let Some(n) = count.checked_mul(size) else {
+        set_errno(ENOMEM);
+        return ptr::null_mut();
+    };
+    let block = PROCESS.malloc(n);
+    if !block.is_null() && !PROCESS.is_zero(block) {
+        // SAFETY: a new block of n bytes.
+        unsafe { block.write_bytes(0, n) };
+    }
+    block.cast()
+}
+
+/// C's free.
+///
+/// # Safety
+/// C's contract.
+#[no_mangle]
+unsafe extern "C" fn free(p: *mut c_void) {
+    // SAFETY: by contract.
+    unsafe { PROCESS.free(p.cast()) }
+}
+
+/// C's realloc; size 0 gives a block of 0 bytes.
+///
+/// # Safety
+/// C's contract.
+#[no_mangle]
+unsafe extern "C" fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
+    // SAFETY: by contract.
+    unsafe { PROCESS.realloc(p.cast(), n).cast() }
+}
+
+/// POSIX-2024's reallocarray.
+///
+/// # Safety
+/// C's contract of realloc.
+#[no_mangle]
+unsafe extern "C" fn reallocarray(p: *mut c_void, count: usize, size: usize) -> *mut c_void {
+    match count.checked_mul(size) {
+        // SAFETY: by contract.
+        Some(n) => unsafe { realloc(p, n) },
+        None => {
+            set_errno(ENOMEM);
+            ptr::null_mut()
+        }
+    }
+}
+
+/// C's aligned_alloc: any size, any power of two.
+#[no_mangle]
+extern "C" fn aligned_alloc(align: usize, n: usize) -> *mut c_void {
+    if !align.is_power_of_two() {
+        set_errno(EINVAL);
+        return ptr::null_mut();
+    }
+    PROCESS.aligned_alloc(align, n).cast()
+}
+
+/// The old name of aligned_alloc.
+#[no_mangle]
+extern "C" fn memalign(align: usize, n: usize) -> *mut c_void {
+    aligned_alloc(align, n)
+}
+
+/// POSIX's posix_memalign: returns the error, leaves errno and, on failure, *out alone.
+///
+/// # Safety
+/// `out` is valid for a pointer.
+#[no_mangle]
+unsafe extern "C" fn posix_memalign(out: *mut *mut c_void, align: usize, n: usize) -> c_int {
+    if !align.is_power_of_two() || align < size_of::<*mut c_void>() {
+        return EINVAL;
+    }
+    let block = keeping_errno(|| PROCESS.aligned_alloc(align, n));
+    if block.is_null() {
+        return ENOMEM;
+    }
+    // SAFETY: by contract.
+    unsafe { *out = block.cast() };
+    0
+}
+
+/// A block at a page's start.
+#[no_mangle]
+extern "C" fn valloc(n: usize) -> *mut c_void {
+    aligned_alloc(PROCESS.platform.page_size(), n)
+}
+
+/// Whole pages.
+#[no_mangle]
+extern "C" fn pvalloc(n: usize) -> *mut c_void {
+    match n.checked_next_multiple_of(PROCESS.platform.page_size()) {
+        Some(n) => valloc(n),
+        None => {
+            set_errno(ENOMEM);
+            ptr::null_mut()
+        }
+    }
+}
+
+/// Bytes that may be used at `p`.
+#[no_mangle]
+extern "C" fn malloc_usable_size(p: *mut c_void) -> usize {
+    PROCESS.usable_size(p.cast())
+}
+
+/// C23's free_sized.
+///
+/// # Safety
+/// C's contract.
+#[no_mangle]
+unsafe extern "C" fn free_sized(p: *mut c_void, n: usize) {
+    // SAFETY: by contract.
+    unsafe { PROCESS.free_sized(p.cast(), 1, n) }
+}
+
+/// C23's free_aligned_sized.
+///
+/// # Safety
+/// C's contract.
+#[no_mangle]
+unsafe extern "C" fn free_aligned_sized(p: *mut c_void, align: usize, n: usize) {
+    // SAFETY: by contract.
+    unsafe { PROCESS.free_sized(p.cast(), align, n) }
+}
+
+/// See library.c.
+#[no_mangle]
+extern "C" fn byssal_thread_exit() {
+    PROCESS.thread_exit();
+}
+
+/// See library.c. From here to the end of the fork this thread may still allocate: other
+/// handlers do.
+#[no_mangle]
+extern "C" fn byssal_before_fork() {
+    PROCESS.before_fork();
+    PROCESS.platform.forking.store(this_thread(), Ordering::Relaxed);
+}
+
+/// See library.c.
+#[no_mangle]
+extern "C" fn byssal_after_fork_parent() {
+    PROCESS.platform.forking.store(0, Ordering::Relaxed);
+    PROCESS.after_fork_parent();
+}
+
+/// See library.c.
+#[no_mangle]
+extern "C" fn byssal_after_fork_child() {
+    PROCESS.platform.forking.store(0, Ordering::Relaxed);
+    // SAFETY: the child's only thread.
+    unsafe { PROCESS.after_fork_child() }
+}
+
+/// A growing text in a mapping of its own.
+struct Text {
+    at: NonNull<u8>,
+    len: usize,
+    mapped: usize,
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        if self.len + text.len() > self.mapped {
+            let new = (2 * self.mapped).max((self.len + text.len()).next_power_of_two());
+            // SAFETY: the text's own mapping.
+            let moved = unsafe { PROCESS.platform.remap(self.at, self.mapped, new, true) };
+            self.at = moved.ok_or(core::fmt::Error)?;
+            self.mapped = new;
+        }
+        // SAFETY: there is room.
+        unsafe {
+            let to = self.at.as_ptr().add(self.len);
+            ptr::copy_nonoverlapping(text.as_ptr(), to, text.len());
+        }
+        self.len += text.len();
+        Ok(())
+    }
+}
+
+/// The heap's dump, in a mapping that the caller unmaps; null when memory is out.
+///
+/// # Safety
+/// Both pointers are valid.
+#[no_mangle]
+unsafe extern "C" fn byssal_dump(len: *mut usize, mapped: *mut usize) -> *mut c_char {
+    const FIRST: usize = 1 << 16;
+    let Some(at) = PROCESS.platform.map(0, FIRST, Access::ReadWrite) else {
+        return ptr::null_mut();
+    };
+    let mut text = Text { at, len: 0, mapped: FIRST };
+    let whole = PROCESS.dump(&mut text).is_ok();
+    // SAFETY: by contract; the mapping is the text's.
+    unsafe {
+        if !whole {
+            PROCESS.platform.unmap(text.at, text.mapped);
+            return ptr::null_mut();
+        }
+        *len = text.len;
+        *mapped = text.mapped;
+    }
+    text.at.as_ptr().cast()
+}

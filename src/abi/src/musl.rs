@@ -1,0 +1,223 @@
+//! Inside musl: the platform through glue.c, and the contract's symbols.
+
+use crate::glue_bindings as glue;
+use crate::{thread, weak_random};
+use byssal_heap::pages::{Access, Platform};
+use byssal_heap::process::Process;
+use core::ffi::{c_char, c_int, c_void};
+use core::ptr::{self, NonNull};
+
+// Calls into libc need no detour over the GOT: everything is linked into the same object.
+core::arch::global_asm!(
+    ".hidden __byssal_map",
+    ".hidden __byssal_unmap",
+    ".hidden __byssal_protect",
+    ".hidden __byssal_purge",
+    ".hidden __byssal_remap",
+    ".hidden __byssal_break",
+    ".hidden __byssal_page_size",
+    ".hidden __byssal_random",
+    ".hidden __byssal_lock",
+    ".hidden __byssal_unlock",
+    ".hidden __byssal_reset_lock",
+    ".hidden __byssal_threaded",
+    ".hidden __byssal_errno",
+    ".hidden __byssal_thread_field",
+);
+
+/// musl, as glue.c shows it.
+struct Musl;
+
+/// The one allocator of the process.
+static PROCESS: Process<Musl> = Process::new(Musl);
+
+/// The constant of glue.h.
+fn access_code(access: Access) -> c_int {
+    match access {
+        Access::None => glue::BYSSAL_ACCESS_NONE,
+        Access::ReadWrite => glue::BYSSAL_ACCESS_READ_WRITE,
+    }
+}
+
+// SAFETY: the glue's functions do what their names say; musl's lock does nothing only while there
+// is one thread; the field is zero in each new thread.
+unsafe impl Platform for Musl {
+    fn page_size(&self) -> usize {
+        // SAFETY: no precondition.
+        unsafe { glue::__byssal_page_size() }
+    }
+    fn map(&self, hint: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
+        let hint = ptr::without_provenance_mut(hint);
+        // SAFETY: a new private mapping.
+        NonNull::new(unsafe { glue::__byssal_map(hint, len, access_code(access)) }.cast())
+    }
+    unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool {
+        // SAFETY: by contract.
+        unsafe { glue::__byssal_unmap(at.as_ptr().cast(), len) == 0 }
+    }
+    unsafe fn protect(&self, at: NonNull<u8>, len: usize, access: Access) -> bool {
+        // SAFETY: by contract.
+        unsafe { glue::__byssal_protect(at.as_ptr().cast(), len, access_code(access)) == 0 }
+    }
+    unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
+        // SAFETY: by contract.
+        unsafe { glue::__byssal_purge(at.as_ptr().cast(), len) == 0 }
+    }
+    unsafe fn remap(
+        &self,
+        at: NonNull<u8>,
+        old: usize,
+        new: usize,
+        may_move: bool,
+    ) -> Option<NonNull<u8>> {
+        // SAFETY: by contract.
+        let moved =
+            unsafe { glue::__byssal_remap(at.as_ptr().cast(), old, new, may_move as c_int) };
+        NonNull::new(moved.cast())
+    }
+    fn program_break(&self) -> usize {
+        // SAFETY: only asks.
+        unsafe { glue::__byssal_break(0) }
+    }
+    fn move_break(&self, to: usize) -> bool {
+        // SAFETY: memory between the old and the new break is nobody else's.
+        unsafe { glue::__byssal_break(to) == to }
+    }
+    fn random(&self) -> [u64; 2] {
+        let mut bytes = [[0u8; 8]; 2];
+        // SAFETY: sixteen bytes.
+        if unsafe { glue::__byssal_random(bytes.as_mut_ptr().cast()) } == 0 {
+            return weak_random((&raw const PROCESS).addr());
+        }
+        bytes.map(u64::from_ne_bytes)
+    }
+    fn lock(&self) {
+        // SAFETY: the heap takes it once at a time.
+        unsafe { glue::__byssal_lock() }
+    }
+    fn unlock(&self) {
+        // SAFETY: held.
+        unsafe { glue::__byssal_unlock() }
+    }
+    unsafe fn reset_lock(&self) {
+        // SAFETY: by contract.
+        unsafe { glue::__byssal_reset_lock() }
+    }
+    fn threaded(&self) -> bool {
+        // SAFETY: only asks.
+        unsafe { glue::__byssal_threaded() != 0 }
+    }
+    #[inline(always)]
+    fn heap_field(&self) -> usize {
+        thread::get()
+    }
+    fn set_heap_field(&self, value: usize) {
+        // musl calls `__malloc_thread_exit` in each exiting thread: nothing to register.
+        thread::set(value);
+    }
+    fn out_of_memory(&self) {
+        // ENOMEM is 12 on all of Linux's architectures.
+        // SAFETY: this thread's errno.
+        unsafe { *glue::__byssal_errno() = 12 }
+    }
+}
+
+/// See glue.h.
+#[no_mangle]
+extern "C" fn __libc_malloc_impl(n: usize) -> *mut c_void {
+    PROCESS.malloc(n).cast()
+}
+
+/// See glue.h.
+///
+/// # Safety
+/// C's contract of free.
+#[no_mangle]
+unsafe extern "C" fn __libc_free(p: *mut c_void) {
+    // SAFETY: by contract.
+    unsafe { PROCESS.free(p.cast()) }
+}
+
+/// See glue.h.
+///
+/// # Safety
+/// C's contract of realloc.
+#[no_mangle]
+unsafe extern "C" fn __libc_realloc(p: *mut c_void, n: usize) -> *mut c_void {
+    // SAFETY: by contract.
+    unsafe { PROCESS.realloc(p.cast(), n).cast() }
+}
+
+/// See glue.h.
+#[no_mangle]
+extern "C" fn __malloc_allzerop(p: *mut c_void) -> c_int {
+    PROCESS.is_zero(p.cast()) as c_int
+}
+
+/// See glue.h.
+#[no_mangle]
+extern "C" fn __malloc_atfork(who: c_int) {
+    match who {
+        0 => PROCESS.after_fork_parent(),
+        // SAFETY: musl calls this in the child's only thread, before fork returns.
+        1.. => unsafe { PROCESS.after_fork_child() },
+        _ => PROCESS.before_fork(),
+    }
+}
+
+/// See glue.h.
+#[no_mangle]
+extern "C" fn __malloc_thread_exit() {
+    PROCESS.thread_exit();
+}
+
+/// See glue.h.
+#[no_mangle]
+extern "C" fn __byssal_aligned_alloc(align: usize, n: usize) -> *mut c_void {
+    if !align.is_power_of_two() {
+        // EINVAL is 22 on all of Linux's architectures.
+        // SAFETY: this thread's errno.
+        unsafe { *glue::__byssal_errno() = 22 };
+        return ptr::null_mut();
+    }
+    PROCESS.aligned_alloc(align, n).cast()
+}
+
+/// See glue.h.
+#[no_mangle]
+extern "C" fn __byssal_usable_size(p: *mut c_void) -> usize {
+    PROCESS.usable_size(p.cast())
+}
+
+/// See glue.h.
+///
+/// # Safety
+/// The range is writable, stays mapped, and nobody uses it.
+#[no_mangle]
+unsafe extern "C" fn __byssal_donate(start: *mut c_char, end: *mut c_char) {
+    // SAFETY: by contract.
+    unsafe { PROCESS.donate(start.cast(), end.cast()) }
+}
+
+// The definitions above against the header's declarations.
+const _: () = {
+    const fn same<T: Copy>(_: T, _: T) {}
+    type Malloc = unsafe extern "C" fn(usize) -> *mut c_void;
+    type Free = unsafe extern "C" fn(*mut c_void);
+    type Realloc = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
+    type Ask = unsafe extern "C" fn(*mut c_void) -> c_int;
+    type Atfork = unsafe extern "C" fn(c_int);
+    type Exit = unsafe extern "C" fn();
+    type Aligned = unsafe extern "C" fn(usize, usize) -> *mut c_void;
+    type Usable = unsafe extern "C" fn(*mut c_void) -> usize;
+    type Donate = unsafe extern "C" fn(*mut c_char, *mut c_char);
+    same::<Malloc>(glue::__libc_malloc_impl, __libc_malloc_impl);
+    same::<Free>(glue::__libc_free, __libc_free);
+    same::<Realloc>(glue::__libc_realloc, __libc_realloc);
+    same::<Ask>(glue::__malloc_allzerop, __malloc_allzerop);
+    same::<Atfork>(glue::__malloc_atfork, __malloc_atfork);
+    same::<Exit>(glue::__malloc_thread_exit, __malloc_thread_exit);
+    same::<Aligned>(glue::__byssal_aligned_alloc, __byssal_aligned_alloc);
+    same::<Usable>(glue::__byssal_usable_size, __byssal_usable_size);
+    same::<Donate>(glue::__byssal_donate, __byssal_donate);
+};

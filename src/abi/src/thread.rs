@@ -1,0 +1,153 @@
+//! The word that each thread keeps for the allocator, reached without a call where we know how.
+
+/// Distance in bytes from the thread pointer to the field in musl's struct pthread, as the
+/// target's own compiler told the tool.
+#[cfg(feature = "musl")]
+pub const OFFSET: isize = match option_env!("BYSSAL_THREAD_OFFSET") {
+    Some(text) => parse(text.as_bytes()),
+    None => panic!("BYSSAL_THREAD_OFFSET is not set: build with `byssal archive`"),
+};
+
+/// A decimal number with an optional minus sign.
+#[cfg(feature = "musl")]
+const fn parse(text: &[u8]) -> isize {
+    let negative = !text.is_empty() && text[0] == b'-';
+    let mut at = negative as usize;
+    assert!(at < text.len(), "BYSSAL_THREAD_OFFSET is empty");
+    let mut value = 0;
+    while at < text.len() {
+        assert!(text[at].is_ascii_digit(), "BYSSAL_THREAD_OFFSET is no number");
+        value = value * 10 + (text[at] - b'0') as isize;
+        at += 1;
+    }
+    if negative {
+        -value
+    } else {
+        value
+    }
+}
+
+#[cfg(all(feature = "musl", target_arch = "x86_64"))]
+mod access {
+    use super::OFFSET;
+
+    /// Reads the word.
+    #[inline(always)]
+    pub fn get() -> usize {
+        let value;
+        // SAFETY: fs:0 is the thread's struct pthread; the field is a pointer at OFFSET.
+        unsafe {
+            core::arch::asm!("mov {}, fs:[{}]", out(reg) value, const OFFSET,
+                options(nostack, preserves_flags, readonly));
+        }
+        value
+    }
+
+    /// Writes the word.
+    #[inline(always)]
+    pub fn set(value: usize) {
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!("mov fs:[{}], {}", const OFFSET, in(reg) value,
+                options(nostack, preserves_flags));
+        }
+    }
+}
+
+#[cfg(all(feature = "musl", target_arch = "aarch64"))]
+mod access {
+    use super::OFFSET;
+
+    /// Address of the word.
+    #[inline(always)]
+    fn field() -> *mut usize {
+        let pointer: *mut u8;
+        // SAFETY: reads the thread pointer.
+        unsafe {
+            core::arch::asm!("mrs {}, tpidr_el0", out(reg) pointer,
+                options(nostack, preserves_flags, nomem, pure));
+        }
+        pointer.wrapping_offset(OFFSET).cast()
+    }
+
+    /// Reads the word.
+    #[inline(always)]
+    pub fn get() -> usize {
+        // SAFETY: the thread's own field.
+        unsafe { field().read_volatile() }
+    }
+
+    /// Writes the word.
+    #[inline(always)]
+    pub fn set(value: usize) {
+        // SAFETY: the thread's own field.
+        unsafe { field().write_volatile(value) }
+    }
+}
+
+#[cfg(all(feature = "library", target_arch = "x86_64"))]
+mod access {
+    extern "C" {
+        /// Thread-local word, see library.c.
+        static byssal_thread_heap: usize;
+    }
+
+    /// Reads the word.
+    #[inline(always)]
+    pub fn get() -> usize {
+        let value;
+        // SAFETY: the initial-exec model: the offset from the thread pointer stands in the GOT,
+        // or in the instruction once the linker relaxed it.
+        unsafe {
+            core::arch::asm!(
+                "mov {0}, qword ptr [rip + {1}@GOTTPOFF]",
+                "mov {0}, fs:[{0}]",
+                out(reg) value, sym byssal_thread_heap,
+                options(nostack, preserves_flags, readonly));
+        }
+        value
+    }
+
+    /// Writes the word.
+    #[inline(always)]
+    pub fn set(value: usize) {
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!(
+                "mov {0}, qword ptr [rip + {1}@GOTTPOFF]",
+                "mov fs:[{0}], {2}",
+                out(reg) _, sym byssal_thread_heap, in(reg) value,
+                options(nostack, preserves_flags));
+        }
+    }
+}
+
+#[cfg(not(any(
+    target_arch = "x86_64",
+    all(feature = "musl", target_arch = "aarch64"),
+)))]
+mod access {
+    #[cfg(feature = "musl")]
+    use crate::glue_bindings::__byssal_thread_field as field;
+    #[cfg(feature = "library")]
+    extern "C" {
+        #[link_name = "byssal_thread_field"]
+        fn field() -> *mut *mut core::ffi::c_void;
+    }
+
+    /// Reads the word.
+    #[inline(always)]
+    pub fn get() -> usize {
+        // SAFETY: the thread's own field.
+        unsafe { field().cast::<usize>().read_volatile() }
+    }
+
+    /// Writes the word.
+    #[inline(always)]
+    pub fn set(value: usize) {
+        // SAFETY: the thread's own field.
+        unsafe { field().cast::<usize>().write_volatile(value) }
+    }
+}
+
+pub use access::{get, set};
