@@ -1,5 +1,5 @@
 //! byssal's heap.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, loom)), no_std)]
 
 pub mod config;
 #[cfg(not(loom))]
@@ -54,3 +54,5 @@ mod thread;
 mod mock;
 #[cfg(all(test, not(loom)))]
 mod tests;
+#[cfg(all(test, loom))]
+mod loom_models;
