@@ -18,6 +18,10 @@ static void forget(void *key)
 
 int main(void)
 {
+#if defined ON_PRELOAD && !defined __GLIBC__
+	/* The shell of popen has the host's libc and cannot load a library made for musl. */
+	unsetenv("LD_PRELOAD");
+#endif
 	for (int round = 0; round < 200; round++) {
 		char *text = strdup("a string that is copied"), *part = strndup(text, 8), *made = NULL;
 		CHECK(text && part && !strcmp(part, "a string"));

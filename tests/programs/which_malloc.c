@@ -35,6 +35,8 @@ int main(int argc, char **argv)
 #else
 	const char *where = getenv("LD_PRELOAD") ? "libbyssal.so" : argv[0];
 #endif
+	/* An archive comes along only when something of it is called. */
+	free(malloc(1));
 	static const char *const names[] = {
 		"malloc", "calloc", "realloc", "free", "aligned_alloc", "memalign", "posix_memalign",
 		"reallocarray", "malloc_usable_size", "valloc",
