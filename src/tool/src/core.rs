@@ -13,9 +13,9 @@ use crate::musl::Compiler;
 use crate::{digest, project, run};
 
 /// The package that holds the C ABI of the allocator.
-const PACKAGE: &str = "byssal-abi";
+pub const PACKAGE: &str = "byssal-abi";
 /// The library file of that package.
-const STATICLIB: &str = "libbyssal_abi.a";
+pub const STATICLIB: &str = "libbyssal_abi.a";
 /// A symbol that only our own object defines: it finds that object in the static library.
 const OURS: &str = "__libc_malloc_impl";
 
@@ -79,7 +79,8 @@ impl Recipe {
         let keep = temp.path().join("keep");
         project::write_file(&keep, exports.join("\n").as_bytes())?;
         let mut objcopy = Command::new(compiler.program("objcopy")?);
-        objcopy.args(["--strip-debug", "--strip-unneeded"]);
+        // Names of local functions stay: a core dump should be readable.
+        objcopy.args(["--strip-debug", "--discard-locals"]);
         for section in [".eh_frame", ".rela.eh_frame", ".rel.eh_frame", ".comment"] {
             objcopy.args(["-R", section]);
         }

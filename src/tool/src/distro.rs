@@ -68,8 +68,16 @@ fn from_line(line: &str) -> Option<Archive> {
     }
     let mut words = rest.split_whitespace();
     let uri = words.next()?.to_owned();
-    let usable = !uri.starts_with("cdrom:") && words.skip(1).any(|component| component == "main");
+    let usable = is_whole(words.next()?)
+        && !uri.starts_with("cdrom:")
+        && words.any(|component| component == "main");
     usable.then_some(Archive { uri, signed_by })
+}
+
+/// Whether a suite is that of a whole release: the archives of `trixie-security` and the like have
+/// a few packages only.
+fn is_whole(suite: &str) -> bool {
+    !suite.contains('-')
 }
 
 /// Stanzas of `Field: value` lines; a value goes on in lines that begin with a blank.
@@ -105,7 +113,8 @@ fn from_stanza(fields: &[(String, String)]) -> Vec<Archive> {
             .find(|(n, _)| n == name)
             .map_or("", |(_, v)| v.as_str())
     };
-    let on = !get("enabled").eq_ignore_ascii_case("no");
+    let on = !get("enabled").eq_ignore_ascii_case("no")
+        && get("suites").split_whitespace().any(is_whole);
     if !on || !get("components").split_whitespace().any(|c| c == "main") {
         return Vec::new();
     }
@@ -257,6 +266,7 @@ mod tests {
             deb-src http://b.example/debian sid main # why\n\
             deb http://c.example/x stable other\n\
             deb cdrom:[disc]/ trixie main\n\
+            deb http://s.example/security trixie-security main\n\
             debug http://d.example/ x main\n";
         let want = [
             ("http://a.example/debian", Some("/k.gpg")),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::{At, Error, Kind, Result};
+use crate::progress::say;
 use crate::project;
 use crate::source::Source;
 
@@ -130,6 +131,9 @@ pub fn fit<'a>(
     for patch in patches.iter().filter(|p| p.versions.contains(version)) {
         let changes = fit_one(root, patch, &mut state)?;
         fitted.push(Fitted { patch, changes });
+    }
+    if !source.pinned {
+        say("  warning: every edit has its place, but whether this tree is sound is not known");
     }
     Ok(fitted)
 }

@@ -1,11 +1,22 @@
 //! The allocator as a library, for LD_PRELOAD and for linking: beside the host's libc, and beside
 //! the musl that was built.
+//!
+//! Both files are made of one relocatable object with only the malloc family global, so that
+//! libbyssal.a can also be linked into Rust programs, which have a panic handler of their own.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use object::{Object, ObjectSymbol};
 
 use crate::build::{Built, Settings};
-use crate::error::Result;
-use crate::project::Project;
+use crate::core::{self, Preset, PACKAGE, STATICLIB};
+use crate::digest::{self, Stamp};
+use crate::error::{At, Error, Kind, Result};
+use crate::progress::step;
+use crate::project::{self, Project};
+use crate::run;
 
 /// A library that was made.
 pub struct Library {
@@ -13,8 +24,193 @@ pub struct Library {
     pub path: PathBuf,
 }
 
+/// One libc to be beside.
+struct Beside<'a> {
+    what: &'static str,
+    /// Tells the builds from each other.
+    name: String,
+    cc: &'a Path,
+    dest: PathBuf,
+}
+
+/// Builds libbyssal.so and libbyssal.a for the host and for the musl that was built.
+///
 /// # Errors
 /// `Step` when one does not build.
-pub fn build(_project: &Project, _settings: &Settings, _built: &Built) -> Result<Vec<Library>> {
-    Ok(Vec::new())
+pub fn build(project: &Project, settings: &Settings, built: &Built) -> Result<Vec<Library>> {
+    let musl_gcc = built.byssal.prefix.join("bin/musl-gcc");
+    let both = [
+        Beside {
+            what: "library",
+            name: "host".into(),
+            cc: Path::new(&built.compiler.cc),
+            dest: project.out.join("lib"),
+        },
+        Beside {
+            what: "for musl",
+            name: format!("musl-{}", built.source.label),
+            cc: &musl_gcc,
+            dest: built.byssal.prefix.join("lib"),
+        },
+    ];
+    let mut made = Vec::new();
+    for beside in both {
+        for path in one(project, settings, built, &beside)? {
+            made.push(Library {
+                what: beside.what,
+                path,
+            });
+        }
+    }
+    Ok(made)
+}
+
+fn one(
+    project: &Project,
+    settings: &Settings,
+    built: &Built,
+    beside: &Beside,
+) -> Result<[PathBuf; 2]> {
+    let workspace = settings.recipe(project, 0).workspace;
+    let made = ["libbyssal.so", "libbyssal.a"].map(|f| beside.dest.join(f));
+    let mut inputs = core::sources(&workspace)?
+        .text("preset", settings.preset.name())
+        .text("compiler", &built.compiler.identity()?)
+        .text("cc", &beside.cc.to_string_lossy())
+        .tree(&project.root, "musl-glue/library-exports.txt")?;
+    if beside.name != "host" {
+        inputs = inputs.text(
+            "libc",
+            &digest::file(&built.byssal.prefix.join("lib/libc.so"))?,
+        );
+    }
+    let stamp = Stamp::new(
+        &project.out,
+        &format!("library-{}", beside.name),
+        inputs.finish(),
+    );
+    if stamp.holds(&made) {
+        return Ok(made);
+    }
+    let log = project.log(&format!("library-{}", beside.name));
+    run::fresh_log(&log)?;
+    step(
+        &format!("libbyssal.so and libbyssal.a ({})", beside.name),
+        || {
+            let whole = cargo(&workspace, settings.preset, beside, &log)?;
+            let temp = project::temp_beside(&beside.dest.join("libbyssal"))?;
+            link(project, built, beside, &whole, temp.path(), &log)?;
+            for path in &made {
+                let name = path.file_name().unwrap_or_default();
+                fs::rename(temp.path().join(name), path).at("renaming to", path)?;
+            }
+            Ok(())
+        },
+    )?;
+    stamp.note(&made)?;
+    Ok(made)
+}
+
+/// The static library as cargo makes it: ours, and whatever of Rust's own.
+fn cargo(workspace: &Path, preset: Preset, beside: &Beside, log: &Path) -> Result<PathBuf> {
+    let target = core::host_target()?;
+    let target_dir = workspace.join("target/archive").join(&beside.name);
+    let mut cmd = core::cargo(workspace, &target);
+    cmd.args([
+        "rustc",
+        "-p",
+        PACKAGE,
+        "--lib",
+        "--profile",
+        "archive",
+        "--no-default-features",
+    ])
+    .args([
+        "--features",
+        &preset.features("library"),
+        "--crate-type",
+        "staticlib",
+    ])
+    .args(["--target", &target, "--target-dir"])
+    .arg(&target_dir)
+    .env(format!("CC_{}", target.replace('-', "_")), beside.cc);
+    run::logged(&mut cmd, log)?;
+    Ok(target_dir.join(target).join("archive").join(STATICLIB))
+}
+
+/// Makes one object of what the malloc family needs, and both libraries of that.
+fn link(
+    project: &Project,
+    built: &Built,
+    beside: &Beside,
+    whole: &Path,
+    dir: &Path,
+    log: &Path,
+) -> Result<()> {
+    let exports = core::names(&project.root.join("musl-glue/library-exports.txt"))?;
+    let path = |name: &str| dir.join(name);
+    let mut ld = Command::new(built.compiler.program("ld")?);
+    ld.args(["-r", "-o"])
+        .arg(path("all.o"))
+        .args(exports.iter().map(|e| format!("-u{e}")))
+        .arg(whole);
+    run::logged(&mut ld, log)?;
+    project::write_file(&path("keep"), exports.join("\n").as_bytes())?;
+    let mut objcopy = Command::new(built.compiler.program("objcopy")?);
+    objcopy.args(["--strip-debug", "--discard-locals", "-R", ".comment"]);
+    objcopy.arg(format!("--keep-global-symbols={}", path("keep").display()));
+    run::logged(objcopy.arg(path("all.o")).arg(path("byssal.o")), log)?;
+    check(&path("byssal.o"), &exports)?;
+    let mut ar = Command::new(built.compiler.program("ar")?);
+    run::logged(
+        ar.arg("rcD").arg(path("libbyssal.a")).arg(path("byssal.o")),
+        log,
+    )?;
+    let mut cc = Command::new(beside.cc);
+    cc.args([
+        "-shared",
+        "-Wl,-soname,libbyssal.so",
+        "-Wl,-z,relro,-z,now,-z,defs",
+        "-Wl,-Bsymbolic-functions",
+    ]);
+    run::logged(
+        cc.arg("-o").arg(path("libbyssal.so")).arg(path("byssal.o")),
+        log,
+    )
+}
+
+/// All of the malloc family must be there, and nothing of Rust be missing.
+fn check(path: &Path, exports: &[String]) -> Result<()> {
+    let bytes = fs::read(path).at("reading", path)?;
+    let file = object::File::parse(&*bytes)
+        .map_err(|e| Error::new(Kind::Step, format!("{}: {e}", path.display())))?;
+    let mut wrong = Vec::new();
+    for export in exports {
+        if !file
+            .symbols()
+            .any(|s| s.is_definition() && s.name() == Ok(export))
+        {
+            wrong.push(format!("does not define {export}"));
+        }
+    }
+    for name in file
+        .symbols()
+        .filter(|s| s.is_undefined())
+        .filter_map(|s| s.name().ok())
+    {
+        if name.starts_with("_ZN") || name.starts_with("_R") || name.starts_with("rust_") {
+            wrong.push(format!("needs {name} of Rust's libraries"));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Step,
+        format!(
+            "the library's object is not whole:\n    {}",
+            wrong.join("\n    ")
+        ),
+    )
+    .remedy("src/abi must define the names of musl-glue/library-exports.txt"))
 }

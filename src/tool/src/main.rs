@@ -137,6 +137,11 @@ enum Command {
 
 fn run(cli: Cli) -> Result<()> {
     let project = Project::find(cli.root.as_deref(), cli.out.as_deref())?;
+    // Held until the end; the kernel lets go of it however that comes.
+    let _lock = match cli.command {
+        Command::Setup | Command::LibcTest { path: None, .. } => None,
+        _ => Some(project.lock()?),
+    };
     match cli.command {
         Command::Fetch { common } => {
             let source = common.settings().source(&project)?;

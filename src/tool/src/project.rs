@@ -2,9 +2,13 @@
 
 use std::env;
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use crate::error::{At, Error, Kind, Result};
+
+/// How the names of temporary directories begin; the process number follows.
+const TEMP: &str = ".byssal-tmp-";
 
 /// The directories of one checkout of byssal.
 #[derive(Clone, Debug)]
@@ -45,6 +49,30 @@ impl Project {
         })
     }
 
+    /// Waits until no other run of the tool works in the same output directory.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn lock(&self) -> Result<fs::File> {
+        fs::create_dir_all(&self.out).at("making directory", &self.out)?;
+        let path = self.out.join(".lock");
+        let file = fs::File::create(&path).at("opening", &path)?;
+        let lock = |how| {
+            // SAFETY: flock only looks at the descriptor, which `file` keeps open.
+            unsafe { libc::flock(file.as_raw_fd(), how) == 0 }
+        };
+        if !lock(libc::LOCK_EX | libc::LOCK_NB) {
+            crate::progress::say(&format!(
+                "  waiting: another byssal works in {}",
+                self.out.display()
+            ));
+            if !lock(libc::LOCK_EX) {
+                return Err(std::io::Error::last_os_error()).at("locking", &path);
+            }
+        }
+        Ok(file)
+    }
+
     pub fn log(&self, name: &str) -> PathBuf {
         self.out.join("log").join(format!("{name}.log"))
     }
@@ -74,10 +102,29 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
 pub fn temp_beside(dest: &Path) -> Result<tempfile::TempDir> {
     let parent = dest.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).at("making directory", parent)?;
+    sweep(parent);
     tempfile::Builder::new()
-        .prefix(".byssal-tmp-")
+        .prefix(&format!("{TEMP}{}-", std::process::id()))
         .tempdir_in(parent)
         .at("making a temporary directory in", parent)
+}
+
+/// Removes temporary directories of runs that were killed; whoever is alive keeps theirs.
+fn sweep(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let Some(pid) = name
+            .strip_prefix(TEMP)
+            .and_then(|rest| rest.split('-').next())
+        else {
+            continue;
+        };
+        if pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists() {
+            // Another run may be sweeping too; what is left, the next one takes.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Puts the finished directory `made` at `dest`, in place of what was there.

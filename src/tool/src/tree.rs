@@ -7,7 +7,7 @@ use crate::core::Recipe;
 use crate::digest::{Inputs, Stamp};
 use crate::error::{At, Error, Kind, Result};
 use crate::musl::{self, Compiler};
-use crate::progress::{say, step};
+use crate::progress::step;
 use crate::project::{self, Project};
 use crate::source::Source;
 use crate::{archive, edit, probe, run, series};
@@ -16,6 +16,10 @@ use crate::{archive, edit, probe, run, series};
 const OFFSET: &str = ".byssal-thread-offset";
 /// Directory of a kept tree that holds the series which made it.
 const SERIES: &str = ".byssal-series";
+
+/// File of a kept tree that is there while make works in it: a killed make may have left an object
+/// that is not whole.
+const MAKING: &str = ".byssal-making";
 
 /// Which malloc a tree has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +80,7 @@ impl Tree {
         };
         let stamp = tree.stamp(project, source, compiler)?;
         let made = [tree.dir.join("config.mak")];
-        if !stamp.holds(&made) {
+        if !stamp.holds(&made) || tree.dir.join(MAKING).exists() {
             step(&tree.named("patch and configure"), || {
                 tree.lay(project, source, compiler)
             })?;
@@ -122,9 +126,6 @@ impl Tree {
         if self.malloc == Malloc::Byssal {
             let patches = edit::read(&project.root)?;
             let fitted = edit::fit(&project.root, &patches, source, &tree)?;
-            if !source.pinned {
-                say("  warning: every edit has its place, but whether this tree is sound is not known");
-            }
             edit::apply(&tree, &fitted)?;
             series::write(&tree.join(SERIES), &fitted)?;
         }
@@ -225,8 +226,11 @@ impl Tree {
         }
         let log = self.log(project);
         step(&self.named("make and install"), || {
+            let making = self.dir.join(MAKING);
+            project::write_file(&making, b"")?;
             musl::make(&self.dir, &[], compiler.jobs, &log)?;
-            self.install_now(&log)
+            self.install_now(&log)?;
+            fs::remove_file(&making).at("removing", &making)
         })?;
         stamp.note(&made)?;
         Ok(true)

@@ -63,7 +63,7 @@ impl Subject<'_> {
 
 type Gate = (&'static str, fn(&Subject) -> Result<Finding>);
 
-const GATES: [Gate; 14] = [
+const GATES: [Gate; 15] = [
     ("libc.so has no TLS segment", library::no_tls),
     (
         "libc.so has no text relocations",
@@ -86,6 +86,10 @@ const GATES: [Gate; 14] = [
     (
         "a program that only mallocs keeps the bump allocator",
         programs::only_malloc,
+    ),
+    (
+        "a static program that frees grows by little",
+        programs::cost,
     ),
     (
         "a static program with its own malloc links and runs",

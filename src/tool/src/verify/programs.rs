@@ -90,6 +90,16 @@ pub fn own_malloc(subject: &Subject) -> Result<Finding> {
     ))
 }
 
+/// Bytes of file, and of data that is not zero, by which the allocator may make a static program
+/// larger than mallocng does. Tables that begin as zeros belong to .bss, where they cost nothing.
+const GROWTH: (u64, u64) = (256 << 10, 16 << 10);
+
+pub fn cost(subject: &Subject) -> Result<Finding> {
+    let (ours, stock) = sizes(subject, "hooks")?;
+    let good = ours.file <= stock.file + GROWTH.0 && ours.data <= stock.data + GROWTH.1;
+    Ok(judged(good, format!("{ours}; stock {stock}")))
+}
+
 /// Sizes of a static program with ours and with stock musl; the program must run, too.
 fn sizes(subject: &Subject, name: &str) -> Result<(Size, Size)> {
     let one = |prefix: &Path| -> Result<Size> {
