@@ -43,9 +43,10 @@ pub struct Record {
 /// Records of live blocks by address, and freed mappings. Provider lock.
 pub struct Large {
     first: [*mut Record; FIRST_BUCKETS],
-    /// More buckets, a power of two; null while `first` is enough.
+    /// More buckets; null while `first` is enough.
     more: *mut *mut Record,
-    buckets: usize,
+    /// Their number, a power of two.
+    more_buckets: usize,
     /// Live blocks and their bytes.
     pub live: usize,
     /// See `live`.
@@ -67,7 +68,7 @@ impl Large {
         Large {
             first: [ptr::null_mut(); FIRST_BUCKETS],
             more: ptr::null_mut(),
-            buckets: FIRST_BUCKETS,
+            more_buckets: 0,
             live: 0,
             live_bytes: 0,
             cache: [ptr::null_mut(); LARGE_CACHE_ENTRIES],
@@ -78,11 +79,20 @@ impl Large {
         }
     }
 
+    /// Number of buckets.
+    fn buckets(&self) -> usize {
+        if self.more.is_null() {
+            FIRST_BUCKETS
+        } else {
+            self.more_buckets
+        }
+    }
+
     /// The bucket of an address.
     fn bucket(&mut self, address: usize) -> *mut *mut Record {
         // Fibonacci hashing of the page number (Knuth, vol. 3, 6.4).
         let hash = (address as u64 >> 12).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let index = hash as usize & (self.buckets - 1);
+        let index = hash as usize & (self.buckets() - 1);
         if self.more.is_null() {
             &raw mut self.first[index]
         } else {
@@ -552,19 +562,19 @@ impl<P: Platform> Locked<'_, P> {
     /// Doubles the buckets when chains get long. Without memory for it they stay long.
     fn grow_buckets(&mut self) {
         let large = &mut self.provider.large;
-        if large.live <= 2 * large.buckets {
+        if large.live <= 2 * large.buckets() {
             return;
         }
         let platform = &self.process.platform;
         let bytes = |count: usize| {
             (count * size_of::<*mut Record>()).next_multiple_of(platform.page_size())
         };
-        let (old, old_count) = (large.more, large.buckets);
+        let (old, old_count) = (large.more, large.buckets());
         let count = (8 * old_count).max(512);
         let Some(new) = platform.map(0, bytes(count), Access::ReadWrite) else { return };
         let old_first = large.first;
         large.more = new.as_ptr().cast();
-        large.buckets = count;
+        large.more_buckets = count;
         let old_buckets = if old.is_null() { old_first.as_ptr() } else { old.cast_const() };
         for index in 0..old_count {
             // SAFETY: the old buckets and their records are alive.
@@ -588,7 +598,7 @@ impl<P: Platform> Locked<'_, P> {
     /// Calls `each(base, n)` for every live large block.
     pub fn each_large(&mut self, mut each: impl FnMut(*mut u8, usize, usize)) {
         let large = &mut self.provider.large;
-        for index in 0..large.buckets {
+        for index in 0..large.buckets() {
             // SAFETY: buckets and records in them are alive.
             unsafe {
                 let mut record = if large.more.is_null() {

@@ -58,7 +58,8 @@ pub struct Secrets {
 unsafe impl<P: Platform> Sync for Process<P> {}
 
 impl<P: Platform> Process<P> {
-    /// A process without any memory.
+    /// A process without any memory. All its bytes are zero (if the platform's are): a static one
+    /// takes no room in the file.
     pub const fn new(platform: P) -> Self {
         Process {
             empty: Heap::EMPTY,

@@ -99,6 +99,66 @@ fn faults(name: &str, action: impl FnOnce()) -> bool {
     message.is_some_and(|m| m.contains(name))
 }
 
+/// Not one page of the static in libc stands in the file.
+#[test]
+fn a_new_process_is_zero() {
+    use crate::pages::{Access, Platform};
+    use core::ptr::NonNull;
+    struct Nothing;
+    // SAFETY: never used.
+    unsafe impl Platform for Nothing {
+        fn page_size(&self) -> usize {
+            4096
+        }
+        fn map(&self, _: usize, _: usize, _: Access) -> Option<NonNull<u8>> {
+            None
+        }
+        unsafe fn unmap(&self, _: NonNull<u8>, _: usize) -> bool {
+            false
+        }
+        unsafe fn protect(&self, _: NonNull<u8>, _: usize, _: Access) -> bool {
+            false
+        }
+        unsafe fn purge(&self, _: NonNull<u8>, _: usize) -> bool {
+            false
+        }
+        unsafe fn remap(
+            &self,
+            _: NonNull<u8>,
+            _: usize,
+            _: usize,
+            _: bool,
+        ) -> Option<NonNull<u8>> {
+            None
+        }
+        fn program_break(&self) -> usize {
+            0
+        }
+        fn move_break(&self, _: usize) -> bool {
+            false
+        }
+        fn random(&self) -> [u64; 2] {
+            [0; 2]
+        }
+        fn lock(&self) {}
+        fn unlock(&self) {}
+        unsafe fn reset_lock(&self) {}
+        fn threaded(&self) -> bool {
+            false
+        }
+        fn heap_field(&self) -> usize {
+            0
+        }
+        fn set_heap_field(&self, _: usize) {}
+        fn out_of_memory(&self) {}
+    }
+    static PROCESS: Process<Nothing> = Process::new(Nothing);
+    let start = (&raw const PROCESS).cast::<u8>();
+    // SAFETY: the static's own bytes; padding of a static is zero where its value is.
+    let bytes = unsafe { std::slice::from_raw_parts(start, size_of::<Process<Nothing>>()) };
+    assert!(bytes.iter().all(|&byte| byte == 0));
+}
+
 #[test]
 fn blocks_of_every_size_are_aligned_apart_and_usable() {
     let process = Boxed::new(true);
