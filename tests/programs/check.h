@@ -33,30 +33,48 @@ static MAYBE_UNUSED void say_to(int fd, const char *text)
 	}
 }
 
-static MAYBE_UNUSED void say_number(int fd, uint64_t value)
+/* Appends to a text of at most `most` bytes with its zero. */
+static MAYBE_UNUSED void append(char *text, size_t most, const char *more)
+{
+	size_t n = strlen(text);
+	while (*more && n + 1 < most) text[n++] = *more++;
+	text[n] = 0;
+}
+
+static MAYBE_UNUSED void append_number(char *text, size_t most, uint64_t value)
 {
 	char digits[24], *p = digits + sizeof digits;
 	*--p = 0;
 	do *--p = (char)('0' + value % 10); while (value /= 10);
-	say_to(fd, p);
+	append(text, most, p);
 }
 
+static MAYBE_UNUSED void say_number(int fd, uint64_t value)
+{
+	char digits[24] = "";
+	append_number(digits, sizeof digits, value);
+	say_to(fd, digits);
+}
+
+/* One write, so that threads that fail together stay readable. */
 static MAYBE_UNUSED __attribute__((noreturn)) void check_failed(const char *file, int line,
 	const char *what, uint64_t a, uint64_t b)
 {
 	int error = errno;
-	say_to(2, file);
-	say_to(2, ":");
-	say_number(2, (uint64_t)line);
-	say_to(2, ": failed: ");
-	say_to(2, what);
-	say_to(2, " (");
-	say_number(2, a);
-	say_to(2, ", ");
-	say_number(2, b);
-	say_to(2, "; errno ");
-	say_number(2, (uint64_t)error);
-	say_to(2, ")\n");
+	char text[1000] = "";
+	append(text, sizeof text, file);
+	append(text, sizeof text, ":");
+	append_number(text, sizeof text, (uint64_t)line);
+	append(text, sizeof text, ": failed: ");
+	append(text, sizeof text, what);
+	append(text, sizeof text, " (");
+	append_number(text, sizeof text, a);
+	append(text, sizeof text, ", ");
+	append_number(text, sizeof text, b);
+	append(text, sizeof text, "; errno ");
+	append_number(text, sizeof text, (uint64_t)error);
+	append(text, sizeof text, ")\n");
+	say_to(2, text);
 	_exit(1);
 }
 

@@ -260,6 +260,7 @@ fn semantics() -> Vec<Program> {
 fn threads() -> Vec<Program> {
     vec![
         Program::new("threads_hundreds").only(ALL),
+        Program::new("threads_thousand"),
         Program::new("thread_exits").only(ALL),
         Program::new("remote_free").with(&[&["pipe"], &["all"], &["lifo"]]),
         Program::new("remote_large"),
