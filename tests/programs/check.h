@@ -189,10 +189,10 @@ static MAYBE_UNUSED size_t random_size(Random *r)
 
 /* ---- Footprint ---------------------------------------------------------------------------- */
 
-static MAYBE_UNUSED void read_statm(size_t *mapped, size_t *resident)
+/* Fields of statm in bytes: mapped, resident, and of these shared (files' pages above all). */
+static MAYBE_UNUSED void read_statm3(size_t value[3])
 {
 	char text[256];
-	size_t value[2] = { 0, 0 };
 	int saved = errno, fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	CHECK(fd >= 0);
 	ssize_t n = read(fd, text, sizeof text - 1);
@@ -201,13 +201,29 @@ static MAYBE_UNUSED void read_statm(size_t *mapped, size_t *resident)
 	errno = saved;
 	text[n] = 0;
 	const char *p = text;
-	for (int i = 0; i < 2; i++) {
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	for (int i = 0; i < 3; i++) {
+		value[i] = 0;
 		while (*p >= '0' && *p <= '9') value[i] = value[i] * 10 + (size_t)(*p++ - '0');
 		while (*p == ' ') p++;
+		value[i] *= page;
 	}
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	*mapped = value[0] * page;
-	*resident = value[1] * page;
+}
+
+static MAYBE_UNUSED void read_statm(size_t *mapped, size_t *resident)
+{
+	size_t value[3];
+	read_statm3(value);
+	*mapped = value[0];
+	*resident = value[1];
+}
+
+/* Bytes in memory that are this process's alone, as far as statm tells. */
+static MAYBE_UNUSED size_t private_bytes(void)
+{
+	size_t value[3];
+	read_statm3(value);
+	return value[1] - value[2];
 }
 
 /* Bytes in memory. */

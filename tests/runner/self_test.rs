@@ -46,7 +46,7 @@ pub fn tests() -> Vec<SelfTest> {
         SelfTest { argument: "all", ..found("unlocked", "remote_free") },
         SelfTest { argument: "lifo", ..found("remote_lost", "remote_free") },
         found("leak", "threads_hundreds"),
-        found("leak", "thread_exits"),
+        found("overlap", "thread_exits"),
         found("leak", "large_churn"),
         SelfTest { limit: 8, ..found("fork_lock", "fork_threads") },
         SelfTest { argument: "last", ..found("dead_with_main", "atexit_handlers") },
