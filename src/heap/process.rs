@@ -12,22 +12,17 @@ use core::ptr;
 const WINDOWS: usize = 1 << (ADDRESS_BITS - CHUNK_SHIFT);
 
 /// Heaps that the first table holds, and each further one.
-const FIRST_HEAPS: usize = 64;
+const FIRST_HEAPS: usize = 8;
 const MORE_HEAPS: usize = 512;
-
-/// Table of heaps by number. Entries only ever appear.
-struct HeapTable {
-    first: [AtomicPtr<Heap>; FIRST_HEAPS],
-    more: [AtomicPtr<AtomicPtr<Heap>>; 126],
-}
+/// Further tables, enough for every number of 16 bits.
+const TABLES: usize = (1 << 16) / MORE_HEAPS;
 
 /// The state of the allocator in one process: a static in the libraries, many in tests.
 ///
-/// What a small process touches stands together at the start.
-#[repr(C)]
+/// What a small process writes stands in the first page. The second has the empty heap and the
+/// bits of the lowest windows, where the break of a program at a fixed address lies.
+#[repr(C, align(4096))]
 pub struct Process<P: Platform> {
-    /// The heap of a thread that has none: no slots, no groups. Never written.
-    empty: Heap,
     /// The first thread's heap.
     main: UnsafeCell<Heap>,
     /// Secrets, fixed once the first heap is attached.
@@ -35,11 +30,16 @@ pub struct Process<P: Platform> {
     provider: UnsafeCell<Provider>,
     /// The system underneath.
     pub platform: P,
-    heaps: HeapTable,
-    /// Memory from the dynamic linker.
-    pub(crate) donated: crate::donate::Donated,
+    /// Heaps by number, the first ones. Entries only ever appear.
+    first_heaps: [AtomicPtr<Heap>; FIRST_HEAPS],
+    /// The heap of a thread that has none: no slots, no groups. Never written.
+    empty: Heap,
     /// One bit a window: is there a chunk?
     windows: [AtomicU32; WINDOWS / 32],
+    /// Tables of further heaps. Entries only ever appear.
+    more_heaps: [AtomicPtr<AtomicPtr<Heap>>; TABLES],
+    /// Memory from the dynamic linker.
+    pub(crate) donated: crate::donate::Donated,
 }
 
 /// Unpredictable numbers.
@@ -62,7 +62,6 @@ impl<P: Platform> Process<P> {
     /// takes no room in the file.
     pub const fn new(platform: P) -> Self {
         Process {
-            empty: Heap::EMPTY,
             main: UnsafeCell::new(Heap::EMPTY),
             secrets: UnsafeCell::new(Secrets {
                 guards: [0; CLASSES + 2],
@@ -72,12 +71,11 @@ impl<P: Platform> Process<P> {
             }),
             provider: UnsafeCell::new(Provider::new()),
             platform,
-            heaps: HeapTable {
-                first: [const { AtomicPtr::new(ptr::null_mut()) }; FIRST_HEAPS],
-                more: [const { AtomicPtr::new(ptr::null_mut()) }; 126],
-            },
-            donated: crate::donate::Donated::new(),
+            first_heaps: [const { AtomicPtr::new(ptr::null_mut()) }; FIRST_HEAPS],
+            empty: Heap::EMPTY,
             windows: [const { AtomicU32::new(0) }; WINDOWS / 32],
+            more_heaps: [const { AtomicPtr::new(ptr::null_mut()) }; TABLES],
+            donated: crate::donate::Donated::new(),
         }
     }
 
@@ -166,9 +164,9 @@ impl<P: Platform> Process<P> {
         let id = id as usize;
         // Acquire: the heap was set up before it was entered.
         if id < FIRST_HEAPS {
-            return self.heaps.first[id].load(Ordering::Acquire);
+            return self.first_heaps[id].load(Ordering::Acquire);
         }
-        let more = self.heaps.more[(id - FIRST_HEAPS) / MORE_HEAPS].load(Ordering::Acquire);
+        let more = self.more_heaps[(id - FIRST_HEAPS) / MORE_HEAPS].load(Ordering::Acquire);
         // SAFETY: numbers are given out after their table exists; tables stay.
         unsafe { (*more.add((id - FIRST_HEAPS) % MORE_HEAPS)).load(Ordering::Acquire) }
     }
@@ -181,10 +179,10 @@ impl<P: Platform> Process<P> {
         table: impl FnOnce() -> Option<*mut u8>,
     ) -> bool {
         if id < FIRST_HEAPS {
-            self.heaps.first[id].store(heap, Ordering::Release);
+            self.first_heaps[id].store(heap, Ordering::Release);
             return true;
         }
-        let Some(slot) = self.heaps.more.get((id - FIRST_HEAPS) / MORE_HEAPS) else {
+        let Some(slot) = self.more_heaps.get((id - FIRST_HEAPS) / MORE_HEAPS) else {
             return false;
         };
         let mut more = slot.load(Ordering::Relaxed);
