@@ -43,6 +43,6 @@ clean:
 tool:
 	@command -v $(CARGO) >/dev/null || { \
 	echo "error: $(CARGO) is not installed; run: sudo apt-get install cargo (or see rustup.rs)" >&2; exit 3; }
-	@$(CARGO) build --quiet --locked -p byssal
+	@$(CARGO) build $(if $(wildcard $(BYSSAL)),--quiet) --locked -p byssal
 
 .PHONY: all check verify fetch patch archive prove libc-test install clean tool

@@ -71,6 +71,8 @@ impl Recipe {
     /// `Step` when a build fails or the object breaks its contract.
     pub fn object(&self, root: &Path, compiler: &Compiler, dest: &Path, log: &Path) -> Result<()> {
         let target = host_target()?;
+        // What cargo leaves there must be read before another run puts its own in place.
+        let _lock = project::lock_dir(&self.workspace.join("target/archive"))?;
         let built = self.staticlib(&target, log)?;
         let temp = project::temp_beside(dest)?;
         let (raw, reduced) = (temp.path().join("raw.o"), temp.path().join("core.o"));

@@ -97,6 +97,7 @@ fn one(
     step(
         &format!("libbyssal.so and libbyssal.a ({})", beside.name),
         || {
+            let _lock = project::lock_dir(&workspace.join("target/archive"))?;
             let whole = cargo(&workspace, settings.preset, beside, &log)?;
             let temp = project::temp_beside(&beside.dest.join("libbyssal"))?;
             link(project, built, beside, &whole, temp.path(), &log)?;

@@ -54,28 +54,36 @@ impl Project {
     /// # Errors
     /// When the lock file cannot be made.
     pub fn lock(&self) -> Result<fs::File> {
-        fs::create_dir_all(&self.out).at("making directory", &self.out)?;
-        let path = self.out.join(".lock");
-        let file = fs::File::create(&path).at("opening", &path)?;
-        let lock = |how| {
-            // SAFETY: flock only looks at the descriptor, which `file` keeps open.
-            unsafe { libc::flock(file.as_raw_fd(), how) == 0 }
-        };
-        if !lock(libc::LOCK_EX | libc::LOCK_NB) {
-            crate::progress::say(&format!(
-                "  waiting: another byssal works in {}",
-                self.out.display()
-            ));
-            if !lock(libc::LOCK_EX) {
-                return Err(std::io::Error::last_os_error()).at("locking", &path);
-            }
-        }
-        Ok(file)
+        lock_dir(&self.out)
     }
 
     pub fn log(&self, name: &str) -> PathBuf {
         self.out.join("log").join(format!("{name}.log"))
     }
+}
+
+/// Waits for the lock of a directory and takes it, until the file is dropped.
+///
+/// # Errors
+/// When the lock file cannot be made.
+pub fn lock_dir(dir: &Path) -> Result<fs::File> {
+    fs::create_dir_all(dir).at("making directory", dir)?;
+    let path = dir.join(".lock");
+    let file = fs::File::create(&path).at("opening", &path)?;
+    let lock = |how| {
+        // SAFETY: flock only looks at the descriptor, which `file` keeps open.
+        unsafe { libc::flock(file.as_raw_fd(), how) == 0 }
+    };
+    if !lock(libc::LOCK_EX | libc::LOCK_NB) {
+        crate::progress::say(&format!(
+            "  waiting: another byssal works in {}",
+            dir.display()
+        ));
+        if !lock(libc::LOCK_EX) {
+            return Err(std::io::Error::last_os_error()).at("locking", &path);
+        }
+    }
+    Ok(file)
 }
 
 /// `$BYSSAL_CACHE`; else `.cache` of the checkout, which `make clean` leaves alone.

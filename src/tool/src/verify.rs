@@ -111,7 +111,7 @@ const GATES: [Gate; 15] = [
     ("what 1000 threads leave is used again", threads::bounded),
 ];
 
-/// Runs every gate, prints each, and counts.
+/// Runs every gate and prints each. Gives what was printed; the last line has the counts.
 ///
 /// # Errors
 /// `Gate` when one failed.
@@ -124,28 +124,25 @@ pub fn all(project: &Project, built: &Built) -> Result<String> {
     };
     run::fresh_log(&subject.log())?;
     say(&format!("verify {}", built.byssal.prefix.display()));
+    let mut lines = Vec::new();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for (name, gate) in GATES {
         let finding = gate(&subject).unwrap_or_else(|e| Finding::Failed(e.to_string()));
-        match finding {
-            Finding::Passed(evidence) => {
-                passed += 1;
-                say(&format!("  passed  {name}: {evidence}"));
-            }
-            Finding::Failed(evidence) => {
-                failed += 1;
-                say(&format!("  FAILED  {name}: {evidence}"));
-            }
-            Finding::Skipped(why) => {
-                skipped += 1;
-                say(&format!("  skipped: {name}: {why}"));
-            }
-        }
+        let (count, word, evidence) = match finding {
+            Finding::Passed(evidence) => (&mut passed, "passed ", evidence),
+            Finding::Failed(evidence) => (&mut failed, "FAILED ", evidence),
+            Finding::Skipped(why) => (&mut skipped, "skipped:", why),
+        };
+        *count += 1;
+        let line = format!("  {word} {name}: {evidence}");
+        say(&line);
+        lines.push(line);
     }
     let count = format!("{passed} gates passed, {failed} failed, {skipped} skipped");
     say(&format!("  {count}"));
+    lines.push(count.clone());
     if failed == 0 {
-        return Ok(count);
+        return Ok(lines.join("\n"));
     }
     Err(
         Error::new(Kind::Gate, format!("verify: {count}")).remedy(format!(
