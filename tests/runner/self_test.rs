@@ -44,7 +44,7 @@ pub fn tests() -> Vec<SelfTest> {
         found("usable_large", "api_usable_size"),
         found("unlocked", "exchange"),
         SelfTest { argument: "all", ..found("unlocked", "remote_free") },
-        SelfTest { argument: "lifo", ..found("remote_lost", "remote_free") },
+        SelfTest { argument: "pipe", ..found("remote_lost", "remote_free") },
         found("leak", "threads_hundreds"),
         found("overlap", "thread_exits"),
         found("leak", "large_churn"),
