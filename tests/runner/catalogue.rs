@@ -47,7 +47,12 @@ pub struct Program {
 }
 
 /// The modes in which everything runs; the others are for a chosen few ([`ALL`]).
-const USUAL: &[Mode] = &[Mode::MuslStatic, Mode::MuslDynamic, Mode::Preload, Mode::Archive];
+const USUAL: &[Mode] = &[
+    Mode::MuslStatic,
+    Mode::MuslDynamic,
+    Mode::Preload,
+    Mode::Archive,
+];
 const DYNAMIC: &[Mode] = &[Mode::MuslDynamic, Mode::Preload, Mode::Archive];
 const SHARED_HOST: &[Mode] = &[Mode::Preload, Mode::Archive];
 /// Both ends: our libc, and the library on the host.
@@ -99,7 +104,6 @@ impl Program {
         self
     }
 
-
     /// Seconds before a run counts as hung.
     fn within(mut self, seconds: u64) -> Self {
         self.limit = seconds;
@@ -114,7 +118,13 @@ impl Program {
     /// A misuse and the faults that may be named for it. (A block whose group or mapping has been
     /// given back is no longer known: then its double free is an invalid pointer.)
     fn misuse(name: &'static str, faults: &'static [u32]) -> Self {
-        Program { expect: Expect::Trap, limit: 20, modes: MISUSE, faults, ..Program::new(name) }
+        Program {
+            expect: Expect::Trap,
+            limit: 20,
+            modes: MISUSE,
+            faults,
+            ..Program::new(name)
+        }
     }
 
     pub fn name(&self) -> String {
@@ -243,17 +253,28 @@ fn semantics() -> Vec<Program> {
         Program::new("api_valloc"),
         Program::new("api_posix_errno")
             .only(LIBRARY)
-            .skip(Mode::MuslStatic, "posix_memalign is musl's own and sets errno")
-            .skip(Mode::MuslDynamic, "posix_memalign is musl's own and sets errno"),
+            .skip(
+                Mode::MuslStatic,
+                "posix_memalign is musl's own and sets errno",
+            )
+            .skip(
+                Mode::MuslDynamic,
+                "posix_memalign is musl's own and sets errno",
+            ),
         Program::new("c23_sized")
             .only(LIBRARY)
             .skip(Mode::MuslStatic, "musl's libc exports no C23 sized free")
             .skip(Mode::MuslDynamic, "musl's libc exports no C23 sized free"),
         Program::new("libc_users").only(ALL),
-        Program::new("random_live_set").only(ALL).with(&[&["1"], &["2"]]),
+        Program::new("random_live_set")
+            .only(ALL)
+            .with(&[&["1"], &["2"]]),
         Program::new("many_classes"),
         Program::new("reuse_delay"),
-        Program { cxx: true, ..Program::new("new_delete").only(SHARED_HOST) },
+        Program {
+            cxx: true,
+            ..Program::new("new_delete").only(SHARED_HOST)
+        },
     ]
 }
 
@@ -342,6 +363,8 @@ fn misuse() -> Vec<Program> {
         Program::misuse("realloc_overflowed", OVER).with(SIZES),
         Program::misuse("usable_size_freed", FREED).with(SIZES),
         Program::misuse("free_aligned_raw", INVALID).with(SMALL),
-        Program::misuse("free_sized_wrong", &[SIZE_MISMATCH]).only(LIBRARY_ONLY).with(SIZES),
+        Program::misuse("free_sized_wrong", &[SIZE_MISMATCH])
+            .only(LIBRARY_ONLY)
+            .with(SIZES),
     ]
 }

@@ -63,7 +63,10 @@ fn tail(text: &str, most: usize) -> &str {
 
 /// Time limits are multiplied by this, for slow machines and emulators.
 fn limit_scale() -> u32 {
-    std::env::var("BYSSAL_LIMIT_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+    std::env::var("BYSSAL_LIMIT_SCALE")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1)
 }
 
 /// Runs `command` for at most `limit`.
@@ -75,21 +78,26 @@ pub fn run(mut command: Command, limit: Duration) -> Result<Finished, String> {
     let folder = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
     let (out, err) = (folder.path().join("stdout"), folder.path().join("stderr"));
     let create = |path: &Path| File::create(path).map_err(|e| format!("{}: {e}", path.display()));
-    command.stdin(Stdio::null()).stdout(create(&out)?).stderr(create(&err)?).process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(create(&out)?)
+        .stderr(create(&err)?)
+        .process_group(0);
     let start = Instant::now();
-    let mut child = command
-        .spawn()
-        .map_err(|e| format!("cannot start {}: {e}", command.get_program().to_string_lossy()))?;
+    let mut child = command.spawn().map_err(|e| {
+        format!(
+            "cannot start {}: {e}",
+            command.get_program().to_string_lossy()
+        )
+    })?;
     let group = child.id();
     let mut status = None;
     while status.is_none() && start.elapsed() < limit {
         status = child.try_wait().map_err(|e| format!("wait: {e}"))?;
         if status.is_none() {
             // Short programs are answered quickly, long ones are not polled to death.
-            let pause = (start.elapsed() / 20).clamp(
-                Duration::from_micros(500),
-                Duration::from_millis(20),
-            );
+            let pause =
+                (start.elapsed() / 20).clamp(Duration::from_micros(500), Duration::from_millis(20));
             std::thread::sleep(pause);
         }
     }
@@ -100,14 +108,20 @@ pub fn run(mut command: Command, limit: Duration) -> Result<Finished, String> {
         let _ = child.wait();
     }
     let read = |path: &Path| {
-        fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(path)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     };
     Ok(Finished {
         status,
         stdout: read(&out),
         stderr: read(&err),
         hang,
-        peak_note: format!("after {:.2} s, limit {} s", elapsed.as_secs_f64(), limit.as_secs()),
+        peak_note: format!(
+            "after {:.2} s, limit {} s",
+            elapsed.as_secs_f64(),
+            limit.as_secs()
+        ),
     })
 }
 
@@ -122,7 +136,9 @@ fn end_group(group: u32) {
 
 /// Processes whose process group is `group`, from /proc.
 fn members(group: u32) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
@@ -152,7 +168,14 @@ fn gdb_stacks(pid: u32) -> Option<String> {
     let folder = tempfile::tempdir().ok()?;
     let path = folder.path().join("gdb");
     let mut gdb = Command::new("gdb")
-        .args(["-nx", "-batch", "-ex", "thread apply all backtrace 25", "-p", &pid.to_string()])
+        .args([
+            "-nx",
+            "-batch",
+            "-ex",
+            "thread apply all backtrace 25",
+            "-p",
+            &pid.to_string(),
+        ])
         .env_remove("LD_PRELOAD")
         .stdin(Stdio::null())
         .stdout(File::create(&path).ok()?)
@@ -180,7 +203,9 @@ fn gdb_stacks(pid: u32) -> Option<String> {
 /// Without gdb: what the kernel tells of each thread.
 fn kernel_view(pid: u32) -> String {
     let mut text = String::new();
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return text };
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return text;
+    };
     for task in tasks.flatten() {
         let _ = writeln!(text, "thread {}", task.file_name().to_string_lossy());
         for view in ["wchan", "syscall", "stack"] {

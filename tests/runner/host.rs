@@ -25,21 +25,29 @@ impl HostTest {
         if let Some(missing) = self.needs.iter().find(|name| !on_path(name)) {
             return Outcome::Skipped(format!("{missing} is not installed"));
         }
-        self.compare().map_or_else(Outcome::Failed, |()| Outcome::Passed)
+        self.compare()
+            .map_or_else(Outcome::Failed, |()| Outcome::Passed)
     }
 
     fn compare(&self) -> Result<(), String> {
         let library = present(libraries().join("libbyssal.so"))?;
         let plain = self.once(None)?;
         if plain.code() != Some(0) {
-            return Err(format!("fails without the library too:\n{}", plain.describe()));
+            return Err(format!(
+                "fails without the library too:\n{}",
+                plain.describe()
+            ));
         }
         let ours = self.once(Some(&library))?;
         if ours.code() != Some(0) || ours.stderr.contains("cannot be preloaded") {
             return Err(ours.describe());
         }
         if ours.stdout != plain.stdout {
-            let differing = ours.stdout.lines().zip(plain.stdout.lines()).find(|(a, b)| a != b);
+            let differing = ours
+                .stdout
+                .lines()
+                .zip(plain.stdout.lines())
+                .find(|(a, b)| a != b);
             return Err(format!(
                 "output differs ({} against {} bytes), first line (ours, plain): {differing:?}\n{}",
                 ours.stdout.len(),
@@ -57,7 +65,9 @@ impl HostTest {
         fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let mut command = Command::new("sh");
         command.args(["-e", "-c", self.script]).current_dir(&folder);
-        command.env("TESTS", env!("CARGO_MANIFEST_DIR")).env("LC_ALL", "C");
+        command
+            .env("TESTS", env!("CARGO_MANIFEST_DIR"))
+            .env("LC_ALL", "C");
         command.env("HOME", &folder).env("PYTHONHASHSEED", "0");
         command.env_remove("LD_PRELOAD");
         if let Some(library) = library {
@@ -75,12 +85,36 @@ pub fn tests() -> Vec<HostTest> {
             needs: &["find", "sort", "awk", "sed", "xargs", "tar", "gzip"],
             script: PIPELINE,
         },
-        HostTest { name: "python3", needs: &["python3"], script: PYTHON },
-        HostTest { name: "git", needs: &["git"], script: GIT },
-        HostTest { name: "gcc", needs: &["gcc"], script: GCC },
-        HostTest { name: "g++", needs: &["g++"], script: GXX },
-        HostTest { name: "perl", needs: &["perl"], script: PERL },
-        HostTest { name: "rustc", needs: &["rustc"], script: RUSTC },
+        HostTest {
+            name: "python3",
+            needs: &["python3"],
+            script: PYTHON,
+        },
+        HostTest {
+            name: "git",
+            needs: &["git"],
+            script: GIT,
+        },
+        HostTest {
+            name: "gcc",
+            needs: &["gcc"],
+            script: GCC,
+        },
+        HostTest {
+            name: "g++",
+            needs: &["g++"],
+            script: GXX,
+        },
+        HostTest {
+            name: "perl",
+            needs: &["perl"],
+            script: PERL,
+        },
+        HostTest {
+            name: "rustc",
+            needs: &["rustc"],
+            script: RUSTC,
+        },
     ]
 }
 

@@ -74,10 +74,14 @@ fn main() {
         }
     }
     for test in host::tests() {
-        trials.push(trial(format!("host-programs::{}", test.name), move || test.run()));
+        trials.push(trial(format!("host-programs::{}", test.name), move || {
+            test.run()
+        }));
     }
     for test in self_test::tests() {
-        trials.push(trial(format!("self-test::{}", test.name()), move || test.run()));
+        trials.push(trial(format!("self-test::{}", test.name()), move || {
+            test.run()
+        }));
     }
     let start = Instant::now();
     let conclusion = run(&arguments, trials);
@@ -89,7 +93,10 @@ fn main() {
 
 /// Prints counts, time and the slowest tests.
 fn summary(elapsed: Duration, conclusion: &libtest_mimic::Conclusion) {
-    let mut all = DURATIONS.lock().map(|mut all| std::mem::take(&mut *all)).unwrap_or_default();
+    let mut all = DURATIONS
+        .lock()
+        .map(|mut all| std::mem::take(&mut *all))
+        .unwrap_or_default();
     all.sort();
     let slowest: Vec<String> = all
         .iter()

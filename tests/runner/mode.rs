@@ -32,8 +32,13 @@ pub enum Mode {
 }
 
 pub const MUSL: &[Mode] = &[Mode::MuslStatic, Mode::MuslDynamic];
-pub const LIBRARY: &[Mode] =
-    &[Mode::Preload, Mode::Archive, Mode::HostStatic, Mode::MuslPreload, Mode::MuslArchive];
+pub const LIBRARY: &[Mode] = &[
+    Mode::Preload,
+    Mode::Archive,
+    Mode::HostStatic,
+    Mode::MuslPreload,
+    Mode::MuslArchive,
+];
 pub const ALL: &[Mode] = &[
     Mode::MuslStatic,
     Mode::MuslDynamic,
@@ -64,7 +69,10 @@ impl Mode {
     }
 
     pub fn is_static(self) -> bool {
-        matches!(self, Mode::MuslStatic | Mode::MuslArchive | Mode::HostStatic)
+        matches!(
+            self,
+            Mode::MuslStatic | Mode::MuslArchive | Mode::HostStatic
+        )
     }
 
     pub fn is_musl(self) -> bool {
@@ -106,7 +114,9 @@ impl Mode {
 
 /// Workspace root: the folder above this package.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 /// The toolchain's prefix.
@@ -148,12 +158,17 @@ fn try_test(program: &Program, mode: Mode) -> Result<Outcome, String> {
         return Ok(Outcome::Skipped("no C++ compiler (g++)".into()));
     }
     if mode == Mode::HostStatic && !host_has_static_libc() {
-        return Ok(Outcome::Skipped("the host has no static libc (libc.a)".into()));
+        return Ok(Outcome::Skipped(
+            "the host has no static libc (libc.a)".into(),
+        ));
     }
     if let (true, Some(library)) = (mode.is_musl(), mode.library()) {
         // The toolchain is the product; its libraries are an extra of some builds.
         if toolchain().exists() && !library.exists() {
-            return Ok(Outcome::Skipped(format!("this build has no {}", library.display())));
+            return Ok(Outcome::Skipped(format!(
+                "this build has no {}",
+                library.display()
+            )));
         }
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
@@ -183,7 +198,10 @@ fn try_test(program: &Program, mode: Mode) -> Result<Outcome, String> {
 /// # Errors
 /// The text says what could not be started.
 pub fn run_and_judge(program: &Program, command: Command, limit: u64) -> Result<Outcome, String> {
-    Ok(judge(program, &execute::run(command, Duration::from_secs(limit))?))
+    Ok(judge(
+        program,
+        &execute::run(command, Duration::from_secs(limit))?,
+    ))
 }
 
 /// Does the ending of a run match what the program must end in?
@@ -211,9 +229,14 @@ fn judge(program: &Program, finished: &Finished) -> Outcome {
                 [libc::SIGILL, libc::SIGTRAP, libc::SIGSEGV, libc::SIGABRT].contains(&signal)
             });
             // Where the trap tells its number (misuse.h), it must be the right one.
-            let number = finished.stdout.lines().find_map(|line| line.strip_prefix("fault "));
+            let number = finished
+                .stdout
+                .lines()
+                .find_map(|line| line.strip_prefix("fault "));
             let right = number.is_none_or(|number| {
-                number.parse().is_ok_and(|number| program.faults().contains(&number))
+                number
+                    .parse()
+                    .is_ok_and(|number| program.faults().contains(&number))
             });
             match (said("armed"), trapped) {
                 (true, true) if right => Outcome::Passed,
@@ -226,9 +249,10 @@ fn judge(program: &Program, finished: &Finished) -> Outcome {
                     "ended before its misuse (nothing said \"armed\")\n{}",
                     finished.describe()
                 )),
-                (true, false) => {
-                    Outcome::Failed(format!("the misuse was not caught\n{}", finished.describe()))
-                }
+                (true, false) => Outcome::Failed(format!(
+                    "the misuse was not caught\n{}",
+                    finished.describe()
+                )),
             }
         }
         Expect::Success => Outcome::Failed(finished.describe()),
@@ -249,7 +273,11 @@ pub struct Built {
 pub fn build_in(program: &Program, mode: Mode, folder: PathBuf) -> Result<Built, String> {
     fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut built = Built { path: folder.join("program"), folder, commands: Vec::new() };
+    let mut built = Built {
+        path: folder.join("program"),
+        folder,
+        commands: Vec::new(),
+    };
     let mut linked = Vec::new();
     for companion in program.companions() {
         if mode.is_static() {
@@ -257,7 +285,10 @@ pub fn build_in(program: &Program, mode: Mode, folder: PathBuf) -> Result<Built,
         }
         let library = built.folder.join(format!("lib{}.so", companion.name));
         let mut command = Command::new(mode.compiler(false)?);
-        command.args(FLAGS).args(mode.defines()).args(["-shared", "-fPIC"]);
+        command
+            .args(FLAGS)
+            .args(mode.defines())
+            .args(["-shared", "-fPIC"]);
         command.args(companion.flags);
         command.arg(sources.join("programs").join(companion.source));
         compile(command, &library, &mut built.commands)?;
@@ -266,7 +297,10 @@ pub fn build_in(program: &Program, mode: Mode, folder: PathBuf) -> Result<Built,
         }
     }
     let mut command = Command::new(mode.compiler(program.is_cxx())?);
-    command.args(FLAGS).args(mode.defines()).args(program.flags());
+    command
+        .args(FLAGS)
+        .args(mode.defines())
+        .args(program.flags());
     if mode.is_static() {
         command.arg("-static");
     }
@@ -276,7 +310,10 @@ pub fn build_in(program: &Program, mode: Mode, folder: PathBuf) -> Result<Built,
     }
     if let Some(library) = mode.library() {
         let library = present(library)?;
-        if library.extension().is_some_and(|extension| extension == "a") {
+        if library
+            .extension()
+            .is_some_and(|extension| extension == "a")
+        {
             command.arg(library);
         }
     }
@@ -300,7 +337,10 @@ pub fn compile(mut command: Command, to: &Path, log: &mut Vec<String>) -> Result
     let finished = execute::run(command, Duration::from_secs(120))?;
     if finished.code() != Some(0) {
         let command = log.last().cloned().unwrap_or_default();
-        return Err(format!("compilation failed: {command}\n{}", finished.describe()));
+        return Err(format!(
+            "compilation failed: {command}\n{}",
+            finished.describe()
+        ));
     }
     fs::rename(&part, to).map_err(|e| format!("{}: {e}", to.display()))
 }
@@ -329,7 +369,9 @@ pub fn start(built: &Built, mode: Mode, arguments: &[&str]) -> Result<Command, S
             command.env_remove(name);
         }
     }
-    command.env_remove("LD_PRELOAD").env_remove("GLIBC_TUNABLES");
+    command
+        .env_remove("LD_PRELOAD")
+        .env_remove("GLIBC_TUNABLES");
     if matches!(mode, Mode::Preload | Mode::MuslPreload) {
         command.env("LD_PRELOAD", present(mode.library().unwrap_or_default())?);
     }
@@ -346,7 +388,10 @@ fn interpreter_is(program: &Path, loader: &Path) -> bool {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let named = text
         .lines()
-        .find_map(|line| line.trim().strip_prefix("[Requesting program interpreter: "))
+        .find_map(|line| {
+            line.trim()
+                .strip_prefix("[Requesting program interpreter: ")
+        })
         .map(|rest| rest.trim_end_matches(']'));
     match (named.map(fs::canonicalize), fs::canonicalize(loader)) {
         (Some(Ok(named)), Ok(loader)) => named == loader,

@@ -19,12 +19,22 @@ pub struct SelfTest {
 }
 
 const fn found(fault: &'static str, program: &'static str) -> SelfTest {
-    SelfTest { fault, program, argument: "", limit: 60 }
+    SelfTest {
+        fault,
+        program,
+        argument: "",
+        limit: 60,
+    }
 }
 
 /// What the plain allocator lacks is found without any injected fault.
 const fn lacks(program: &'static str, argument: &'static str) -> SelfTest {
-    SelfTest { fault: "none", program, argument, limit: 60 }
+    SelfTest {
+        fault: "none",
+        program,
+        argument,
+        limit: 60,
+    }
 }
 
 /// All pairs.
@@ -43,14 +53,29 @@ pub fn tests() -> Vec<SelfTest> {
         found("wrap", "api_limits"),
         found("usable_large", "api_usable_size"),
         found("unlocked", "exchange"),
-        SelfTest { argument: "all", ..found("unlocked", "remote_free") },
-        SelfTest { argument: "pipe", ..found("remote_lost", "remote_free") },
+        SelfTest {
+            argument: "all",
+            ..found("unlocked", "remote_free")
+        },
+        SelfTest {
+            argument: "pipe",
+            ..found("remote_lost", "remote_free")
+        },
         found("leak", "threads_hundreds"),
         found("overlap", "thread_exits"),
         found("leak", "large_churn"),
-        SelfTest { limit: 8, ..found("fork_lock", "fork_threads") },
-        SelfTest { argument: "last", ..found("dead_with_main", "atexit_handlers") },
-        SelfTest { argument: "both", ..found("map_unchecked", "no_growth") },
+        SelfTest {
+            limit: 8,
+            ..found("fork_lock", "fork_threads")
+        },
+        SelfTest {
+            argument: "last",
+            ..found("dead_with_main", "atexit_handlers")
+        },
+        SelfTest {
+            argument: "both",
+            ..found("map_unchecked", "no_growth")
+        },
         lacks("memory_return", "random"),
         lacks("reuse_delay", ""),
         lacks("calloc_sparse", ""),
@@ -81,7 +106,8 @@ impl SelfTest {
     }
 
     pub fn run(&self) -> Outcome {
-        self.check().map_or_else(Outcome::Failed, |()| Outcome::Passed)
+        self.check()
+            .map_or_else(Outcome::Failed, |()| Outcome::Passed)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -90,9 +116,15 @@ impl SelfTest {
             .into_iter()
             .find(|program| program.short_name() == self.program)
             .ok_or_else(|| format!("no program {}", self.program))?;
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("self-test").join(self.name());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join("self-test")
+            .join(self.name());
         let built = mode::build_in(&program, Mode::Plain, folder)?;
-        let arguments: &[&str] = if self.argument.is_empty() { &[] } else { &[self.argument] };
+        let arguments: &[&str] = if self.argument.is_empty() {
+            &[]
+        } else {
+            &[self.argument]
+        };
         // What "none" lacks is noticed at once; a fault's program must first pass without it.
         let sound = (self.fault != "none").then_some(("none", 60, true));
         for (fault, limit, pass) in sound.into_iter().chain([(self.fault, self.limit, false)]) {
@@ -120,7 +152,15 @@ fn library() -> Result<PathBuf, String> {
             let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libbroken.so");
             let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("broken/broken.c");
             let mut command = Command::new(Mode::Plain.compiler(false)?);
-            command.args(["-O1", "-g", "-Wall", "-Wextra", "-fno-builtin", "-shared", "-fPIC"]);
+            command.args([
+                "-O1",
+                "-g",
+                "-Wall",
+                "-Wextra",
+                "-fno-builtin",
+                "-shared",
+                "-fPIC",
+            ]);
             command.arg(source).arg("-pthread");
             compile(command, &path, &mut Vec::new())?;
             Ok(path)
