@@ -30,7 +30,7 @@ void __malloc_atfork(int who);
 /* Called by an exiting thread, with signals blocked, after its TSD destructors. */
 void __malloc_thread_exit(void);
 
-/* ---- Core to the thin C members (each its own object, see musl-glue/README) ------------- */
+/* ---- Core to the thin C members (each an object of its own) ------------- */
 
 /* aligned_alloc without the question whether malloc was replaced. Sets errno on failure. */
 void *__byssal_aligned_alloc(size_t align, size_t n);

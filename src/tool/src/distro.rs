@@ -231,14 +231,8 @@ pub fn get(
 }
 
 fn as_source(e: Error) -> Error {
-    let last = e
-        .what
-        .lines()
-        .filter(|l| !l.trim().is_empty())
-        .next_back()
-        .unwrap_or("")
-        .trim()
-        .to_owned();
+    let last = e.what.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("");
+    let last = last.trim().to_owned();
     Error::new(Kind::Source, last)
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::slice::from_ref;
 use std::time::Instant;
 
 use crate::build::{self, Built, Settings};
@@ -51,10 +52,10 @@ pub fn verified(project: &Project, built: &Built) -> Result<String> {
         &format!("verified-{}", built.source.label),
         inputs,
     );
-    if !stamp.holds(&[record.clone()]) {
+    if !stamp.holds(from_ref(&record)) {
         let report = verify::all(project, built)?;
         project::write_file(&record, report.as_bytes())?;
-        stamp.note(&[record.clone()])?;
+        stamp.note(from_ref(&record))?;
     }
     project::read_text(&record)
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::slice::from_ref;
 use std::time::Instant;
 
 use crate::build::Built;
@@ -44,7 +45,7 @@ pub fn prove(project: &Project, built: &Built) -> Result<String> {
         inputs,
     );
     let result = dest.join("result");
-    if !stamp.holds(&[result.clone()]) {
+    if !stamp.holds(from_ref(&result)) {
         let log = project.log("lua");
         run::fresh_log(&log)?;
         let temp = project::temp_beside(&dest)?;
@@ -57,7 +58,7 @@ pub fn prove(project: &Project, built: &Built) -> Result<String> {
             },
         )?;
         project::replace_dir(&made, &dest)?;
-        stamp.note(&[result.clone()])?;
+        stamp.note(from_ref(&result))?;
     }
     Ok(format!("Lua {version}, {}", project::read_text(&result)?))
 }

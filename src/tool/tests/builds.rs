@@ -4,12 +4,13 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use byssal_tool::core::{Preset, Recipe};
 use byssal_tool::musl::Compiler;
 use byssal_tool::{archive, project};
-use common::{byssal, outcome, root};
+use common::{byssal, configured, make, outcome, root, succeed};
 
 /// A copy of the sources at `dir`.
 fn copy(dir: &Path) -> PathBuf {
@@ -55,4 +56,86 @@ fn a_second_build_does_nothing() {
         "{:?} for nothing",
         start.elapsed()
     );
+}
+
+#[test]
+fn an_archive_made_for_a_tree_completes_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let Some(tree) = configured(temp.path()) else {
+        return;
+    };
+    let out = temp.path().join("out");
+    let args = [
+        "archive",
+        "--tree",
+        tree.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let (code, text) = outcome(&byssal(&args));
+    assert_eq!(code, 0, "{text}");
+    for target in [
+        "obj/src/malloc/byssal/core.lo",
+        "obj/src/malloc/byssal/glue.lo",
+    ] {
+        let (code, text) = make(&tree, target);
+        assert_eq!(code, 0, "{text}");
+    }
+}
+
+#[test]
+fn an_installed_toolchain_works_from_its_new_place() {
+    let temp = tempfile::tempdir().unwrap();
+    let prefix = temp.path().join("usr/musl");
+    let (code, text) = outcome(&byssal(&["install", "--prefix", prefix.to_str().unwrap()]));
+    assert_eq!(code, 0, "{text}");
+    let old = root().join("out/musl-");
+    for file in ["bin/musl-gcc", "lib/musl-gcc.specs"] {
+        let text = fs::read_to_string(prefix.join(file)).unwrap();
+        assert!(
+            !text.contains(old.to_str().unwrap()),
+            "{file} names the place it was built in:\n{text}"
+        );
+    }
+    for flags in [&["-static"][..], &[]] {
+        let program = temp.path().join("program");
+        let source = root().join("src/tool/probes/hooks.c");
+        let mut cc = Command::new(prefix.join("bin/musl-gcc"));
+        succeed(
+            cc.current_dir(temp.path())
+                .args(flags)
+                .arg("-o")
+                .arg(&program)
+                .arg(source),
+        );
+        succeed(Command::new(&program).arg("return"));
+    }
+    let bytes = fs::read(temp.path().join("program")).unwrap();
+    let loader = prefix.join("lib/ld-musl-");
+    let loader = loader.to_str().unwrap().as_bytes();
+    assert!(
+        bytes.windows(loader.len()).any(|w| w == loader),
+        "the program asks for another loader"
+    );
+}
+
+#[test]
+fn destdir_goes_before_the_prefix_and_into_no_file() {
+    let temp = tempfile::tempdir().unwrap();
+    let dest = temp.path().to_str().unwrap();
+    let (code, text) = outcome(&byssal(&[
+        "install",
+        "--prefix",
+        "/opt/musl",
+        "--destdir",
+        dest,
+    ]));
+    assert_eq!(code, 0, "{text}");
+    let wrapper = fs::read_to_string(temp.path().join("opt/musl/bin/musl-gcc")).unwrap();
+    assert!(
+        wrapper.contains("\"/opt/musl/lib/musl-gcc.specs\""),
+        "{wrapper}"
+    );
+    let (code, text) = outcome(&byssal(&["install", "--prefix", "relative"]));
+    assert_eq!(code, 2, "{text}");
 }

@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use byssal_tool::digest;
-use common::{byssal, likeness, outcome, project_with_pins, succeed};
+use common::{byssal, configured, likeness, make, outcome, project_with_pins, succeed};
 
 #[test]
 fn old_and_unknown_versions_are_refused_with_the_reason() {
@@ -165,36 +165,6 @@ fn libc_test_without_a_path_says_where_it_is() {
         text.contains("nsz.repo.hu") && text.contains("known good"),
         "{text}"
     );
-}
-
-/// A patched and configured tree of the default musl; `None` when it cannot be had.
-fn configured(dir: &Path) -> Option<std::path::PathBuf> {
-    let source = match common::musl("1.2.6") {
-        Ok(source) => source,
-        Err(why) => {
-            println!("skipped: needs musl 1.2.6: {why}");
-            return None;
-        }
-    };
-    let tree = source.lay(dir).unwrap();
-    let patches = byssal_tool::edit::read(&common::root()).unwrap();
-    let fitted = byssal_tool::edit::fit(&common::root(), &patches, &source, &tree).unwrap();
-    byssal_tool::edit::apply(&tree, &fitted).unwrap();
-    succeed(
-        Command::new("./configure")
-            .current_dir(&tree)
-            .args(["--with-malloc=byssal", "CC=gcc"]),
-    );
-    Some(tree)
-}
-
-fn make(tree: &Path, target: &str) -> (i32, String) {
-    let mut make = Command::new("make");
-    make.current_dir(tree)
-        .arg(target)
-        .env_remove("MAKEFLAGS")
-        .env_remove("MAKELEVEL");
-    outcome(&make.output().unwrap())
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use byssal_tool::edit;
 use byssal_tool::pins::Pins;
 use byssal_tool::project::{self, Project};
 use byssal_tool::source::Source;
@@ -89,4 +90,35 @@ pub fn likeness(dir: &Path, version: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
+}
+
+/// A patched and configured tree of the default musl; `None` when it cannot be had.
+pub fn configured(dir: &Path) -> Option<PathBuf> {
+    let source = match musl("1.2.6") {
+        Ok(source) => source,
+        Err(why) => {
+            println!("skipped: needs musl 1.2.6: {why}");
+            return None;
+        }
+    };
+    let tree = source.lay(dir).unwrap();
+    let patches = edit::read(&root()).unwrap();
+    let fitted = edit::fit(&root(), &patches, &source, &tree).unwrap();
+    edit::apply(&tree, &fitted).unwrap();
+    succeed(
+        Command::new("./configure")
+            .current_dir(&tree)
+            .args(["--with-malloc=byssal", "CC=gcc"]),
+    );
+    Some(tree)
+}
+
+/// Runs musl's make.
+pub fn make(tree: &Path, target: &str) -> (i32, String) {
+    let mut make = Command::new("make");
+    make.current_dir(tree)
+        .arg(target)
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL");
+    outcome(&make.output().unwrap())
 }
