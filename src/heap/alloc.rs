@@ -1,13 +1,13 @@
 //! malloc: class, bin, slot.
 
-use crate::config::{PRESET, UNIT};
-use crate::heap::Heap;
+use crate::config::UNIT;
+use crate::heap::{Class, Heap};
 use crate::meta::Meta;
 use crate::pages::Platform;
-use crate::process::{next_random, Process};
+use crate::process::Process;
 use crate::size_class::{class_of, stride, MAX_SMALL};
 use crate::slot::{
-    max_end, narrow_offset, narrow_record, round_for, wide_place, wide_record, Place, FIRST_WIDE,
+    max_end, narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE,
 };
 use crate::sync::Ordering;
 use core::ptr;
@@ -25,135 +25,126 @@ impl<P: Platform> Process<P> {
             let heap = self.heap();
             // SAFETY: the thread's own heap; the empty one has no slots and is only read.
             unsafe {
-                let bin = (&raw mut (*heap).bins).cast::<crate::heap::Bin>().add(class);
-                let avail = (*bin).avail;
-                if avail != 0 {
-                    return self.take_narrow(heap, class, avail, n);
+                let state = Heap::class(heap, class);
+                if (*state).ready() > (*state).low {
+                    return self.take_narrow(state, class, n);
                 }
             }
         }
         self.malloc_slow(n)
     }
 
-    /// Hands a slot of the bin of a narrow class out.
+    /// Hands the oldest slot in the ring of a narrow class out.
     ///
     /// # Safety
-    /// The caller may work on the heap; `avail` is the bin's and not 0; n suits the class.
+    /// The caller may work on the heap of `state`, whose ring is not empty; n suits the class.
     #[inline(always)]
-    unsafe fn take_narrow(&self, heap: *mut Heap, class: usize, avail: u32, n: usize) -> *mut u8 {
+    unsafe fn take_narrow(&self, state: *mut Class, class: usize, n: usize) -> *mut u8 {
         // SAFETY: by contract: the slot is free and ours.
         unsafe {
-            let bin = (&raw mut (*heap).bins).cast::<crate::heap::Bin>().add(class);
-            let index = self.choose(heap, avail);
-            (*bin).avail = avail & !(1 << index);
-            let slack = (*bin).stride as usize - n;
-            let start = (*bin).base.add(index * (*bin).stride as usize);
-            self.check_clear(start, (*bin).stride as usize);
-            let offset = narrow_offset(slack, (*bin).cycle as usize % 2 * UNIT);
+            let entry = (*state).take();
+            let stride = stride(class);
+            self.check_entry(class, stride, entry);
+            let start = entry.start(stride);
+            self.check_clear(start, stride);
+            let slack = stride - n;
+            let offset = narrow_offset(class, slack, (*state).cycle as usize % 2 * UNIT);
             // Relaxed: other threads learn of the block by the program's own synchronisation.
-            let record = (*(*bin).meta).records.narrow(index);
-            record.store(narrow_record(slack, offset), Ordering::Relaxed);
+            let record = (*entry.meta()).records.narrow(entry.index());
+            record.store(narrow_record(class, slack, offset), Ordering::Relaxed);
             let block = start.add(offset);
             self.write_guards(class, block.add(n), slack - offset);
             block
         }
     }
 
-    /// The slot of `avail` to hand out: the first, or a random one.
-    ///
-    /// # Safety
-    /// The caller may work on the heap; `avail` is not 0.
-    #[inline(always)]
-    unsafe fn choose(&self, heap: *mut Heap, avail: u32) -> usize {
-        if PRESET.random_slots {
-            // SAFETY: by contract.
-            let random = unsafe { next_random(&mut (*heap).seed) } as u32 % 32;
-            let turned = avail.rotate_right(random);
-            return (turned.trailing_zeros() + random) as usize % 32;
-        }
-        avail.trailing_zeros() as usize
-    }
-
-    /// The rest of malloc: wide classes, empty bins, threads without a heap, large blocks.
+    /// The rest of malloc: wide classes, rings that run low, threads without a heap, large blocks.
     #[cold]
     #[inline(never)]
     pub(crate) fn malloc_slow(&self, n: usize) -> *mut u8 {
         if n > MAX_SMALL {
             return self.large_alloc(n, 1);
         }
-        self.small_alloc(class_of(n), n)
-    }
-
-    /// A block of `n` bytes in a slot of `class`, at the slot's start if the class is not `n`'s
-    /// own. Null, and errno, when memory is out.
-    pub(crate) fn small_alloc(&self, class: usize, n: usize) -> *mut u8 {
-        let heap = self.heap_to_use();
-        if heap.is_null() {
-            self.platform.out_of_memory();
-            return ptr::null_mut();
+        let class = class_of(n);
+        // SAFETY: the thread's own heap, or the empty one.
+        let untouched = unsafe { (*Heap::class(self.heap(), class)).slots == 0 };
+        if untouched {
+            // A first block needs no group if the dynamic linker left a slot for it.
+            let block = self.donated_alloc(class, n, false);
+            if !block.is_null() {
+                return block;
+            }
         }
-        // SAFETY: the thread's own heap.
-        unsafe {
-            if (*heap).bins[class].avail == 0 && !self.refill_or_trim(heap, class) {
+        let state = self.filled(class);
+        if state.is_null() {
+            let block = self.donated_alloc(class, n, true);
+            if block.is_null() {
                 self.platform.out_of_memory();
-                return ptr::null_mut();
             }
-            let avail = (*heap).bins[class].avail;
-            if class < FIRST_WIDE {
-                self.take_narrow(heap, class, avail, round_for(class, stride(class), n))
-            } else {
-                self.take_wide(heap, class, avail, n)
-            }
+            return block;
         }
-    }
-
-    /// Hands a slot of the bin of a wide class out.
-    ///
-    /// # Safety
-    /// As `take_narrow`.
-    unsafe fn take_wide(&self, heap: *mut Heap, class: usize, avail: u32, n: usize) -> *mut u8 {
-        // SAFETY: by contract.
+        // SAFETY: `filled` gives a class of the thread's own heap, with a slot in its ring.
         unsafe {
-            let bin = &mut (&mut (*heap).bins)[class];
-            let n = round_for(class, bin.stride as usize, n);
-            bin.cycle = bin.cycle.wrapping_add(1);
-            let place = wide_place(class, bin.stride as usize, n, bin.cycle as usize);
-            let index = self.choose(heap, avail);
-            (&mut (*heap).bins)[class].avail &= !(1 << index);
-            let bin = &(&(*heap).bins)[class];
-            let start = bin.base.add(index * bin.stride as usize);
-            self.check_clear(start, bin.stride as usize);
-            self.occupy(bin.meta, class, index, start, place)
+            if class < FIRST_WIDE {
+                self.take_narrow(state, class, n)
+            } else {
+                (*state).cycle = (*state).cycle.wrapping_add(1);
+                let place = wide_place(class, stride(class), n, (*state).cycle as usize);
+                self.take_at(state, class, place)
+            }
         }
     }
 
     /// A block of `n` bytes at the start of a slot of `class`, whose slots are aligned as the
     /// caller needs. The block is rounded up as far as the record demands.
     pub(crate) fn start_alloc(&self, class: usize, n: usize) -> *mut u8 {
+        let state = self.filled(class);
+        if state.is_null() {
+            self.platform.out_of_memory();
+            return ptr::null_mut();
+        }
+        let end = (stride(class) - n).min(max_end(class));
+        // SAFETY: as above.
+        unsafe { self.take_at(state, class, Place { offset: 0, end }) }
+    }
+
+    /// Hands the oldest slot in a ring out, for a block at `place`.
+    ///
+    /// # Safety
+    /// As `take_narrow`.
+    unsafe fn take_at(&self, state: *mut Class, class: usize, place: Place) -> *mut u8 {
+        // SAFETY: by contract.
+        unsafe {
+            let entry = (*state).take();
+            let stride = stride(class);
+            self.check_entry(class, stride, entry);
+            let start = entry.start(stride);
+            self.check_clear(start, stride);
+            self.occupy(entry.meta(), class, entry.index(), start, place)
+        }
+    }
+
+    /// The class of this thread's heap, with at least one slot in its ring; null when memory is
+    /// out.
+    fn filled(&self, class: usize) -> *mut Class {
         let heap = self.heap_to_use();
+        if heap.is_null() {
+            return ptr::null_mut();
+        }
         // SAFETY: the thread's own heap.
         unsafe {
-            if heap.is_null()
-                || ((*heap).bins[class].avail == 0 && !self.refill_or_trim(heap, class))
-            {
-                self.platform.out_of_memory();
+            let state = Heap::class(heap, class);
+            if (*state).ready() <= (*state).low && !self.refill_or_trim(heap, class) {
                 return ptr::null_mut();
             }
-            let index = self.choose(heap, (*heap).bins[class].avail);
-            let bin = &mut (&mut (*heap).bins)[class];
-            bin.avail &= !(1 << index);
-            let stride = bin.stride as usize;
-            let start = bin.base.add(index * stride);
-            self.check_clear(start, stride);
-            let end = (stride - n).min(max_end(class));
-            self.occupy(bin.meta, class, index, start, Place { offset: 0, end })
+            state
         }
     }
 
     /// Writes record and guards of a block.
     ///
     /// # Safety
-    /// The slot is free, ours, and no longer in `avail`.
+    /// The slot is free, ours, and in no mask or ring.
     pub(crate) unsafe fn occupy(
         &self,
         meta: *mut Meta,
@@ -166,7 +157,8 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract. Relaxed: see `take_narrow`.
         unsafe {
             if class < FIRST_WIDE {
-                let record = narrow_record(place.offset + place.end, place.offset);
+                let slack = place.offset + place.end;
+                let record = narrow_record(class, slack, place.offset);
                 (*meta).records.narrow(index).store(record, Ordering::Relaxed);
             } else {
                 let record = wide_record(class, place);
@@ -190,7 +182,7 @@ impl<P: Platform> Process<P> {
     /// Refills; when memory is out, gives up what this heap and the caches retain and tries again.
     ///
     /// # Safety
-    /// The caller may work on the heap; the bin of `class` is empty.
+    /// The caller may work on the heap.
     unsafe fn refill_or_trim(&self, heap: *mut Heap, class: usize) -> bool {
         // SAFETY: by contract.
         unsafe {
@@ -211,6 +203,7 @@ impl<P: Platform> Process<P> {
         unsafe {
             self.empty_quarantine(heap);
             for class in 0..crate::config::CLASSES {
+                self.spill(heap, class, u32::MAX);
                 self.release_empty(heap, class, 0);
             }
             self.purge_idle(heap);
@@ -228,12 +221,7 @@ impl<P: Platform> Process<P> {
         let Some(slot) = Untrusted::new(block).find(self) else {
             return self.large_is_zero(block);
         };
-        let heap = self.heap();
-        // SAFETY: the thread's own heap; `zero` tells of the slots that the bin got last, and
-        // the newest block is one of them.
-        unsafe {
-            let bin = &(&(*heap).bins)[slot.class];
-            bin.meta == slot.meta && bin.zero != 0
-        }
+        // SAFETY: the thread's own heap, or the empty one.
+        unsafe { (*Heap::class(self.heap(), slot.class)).took_zero(slot.meta, slot.index) }
     }
 }

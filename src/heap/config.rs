@@ -72,6 +72,9 @@ pub const LARGE_CACHE_BYTES: usize = 1 << 20;
 /// A cached mapping goes back after this many further frees of large blocks.
 pub const LARGE_CACHE_AGE: u32 = 64;
 
+/// Freed slots that a class holds ready in order of their freeing, see `ring.rs`.
+pub const RING: usize = if cfg!(small_constants) { 4 } else { 16 };
+
 /// Heaps at the most: the owner's number in a meta is 16 bits wide, 0 is nobody.
 pub const MAX_HEAPS: usize = 1 << 16;
 
@@ -80,6 +83,8 @@ pub const MAX_HEAPS: usize = 1 << 16;
 pub struct Preset {
     /// Its name, for people.
     pub name: &'static str,
+    /// Check a slot's end at the free itself, instead of when the slot leaves its ring.
+    pub check_at_free: bool,
     /// Guard bytes depend on their address as well as on the class.
     pub guard_by_address: bool,
     /// Clear a block when it is freed, and verify at reuse that it still is clear.
@@ -97,6 +102,7 @@ pub struct Preset {
 /// Strict at the price of mallocng's memory and mimalloc's time.
 pub const DEFAULT: Preset = Preset {
     name: "default",
+    check_at_free: false,
     guard_by_address: false,
     zero_on_free: false,
     random_slots: false,
@@ -108,6 +114,7 @@ pub const DEFAULT: Preset = Preset {
 /// As strict as hardened_malloc.
 pub const HARDENED: Preset = Preset {
     name: "hardened",
+    check_at_free: true,
     guard_by_address: true,
     zero_on_free: true,
     random_slots: true,

@@ -1,18 +1,22 @@
 //! Memory that the dynamic linker has no use for: the ends of pages around libraries' data.
 //!
-//! Such a range becomes one group that is never released. It lies in no chunk, so a short table
-//! leads from its addresses to its meta; only pointers that no chunk knows are looked up here.
+//! Such a range becomes one group that is never released and belongs to no heap: its masks change
+//! under the provider lock. It lies in no chunk, so a short table leads from its addresses to its
+//! meta; only pointers that no chunk knows are looked up here. Each slot serves once, before the
+//! heap makes a group of its class, and again when memory is out.
 
-use crate::config::{CLASSES, PRESET, UNIT};
+use crate::config::{PRESET, UNIT};
+use crate::fault::{stop, Fault};
 use crate::meta::Meta;
 use crate::pages::Platform;
 use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
 use crate::size_class::{stride, UNITS};
-use crate::slot::max_slots;
+use crate::slot::{max_slots, narrow_offset, Place, FIRST_WIDE};
 use crate::sync::{AtomicUsize, Ordering};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
+use core::ptr;
 
 /// Ranges that are remembered.
 const RANGES: usize = 16;
@@ -50,33 +54,36 @@ impl Donated {
         self.metas.get().cast::<Meta>().wrapping_add(index)
     }
 
-    /// Whether `meta` is a donated group's.
-    #[inline(always)]
-    pub fn holds(&self, meta: *mut Meta) -> bool {
-        meta.addr().wrapping_sub(self.meta(0).addr()) < RANGES * size_of::<Meta>()
+    /// First slot of group `index`.
+    fn start(&self, index: usize) -> *mut u8 {
+        // SAFETY: entries below the count never change.
+        ptr::with_exposed_provenance_mut(unsafe { (*self.starts.get())[index] })
     }
 
-    /// First slot of the group of `meta`, which is a donated one.
-    pub fn first_slot(&self, meta: *mut Meta) -> *mut u8 {
-        let index = (meta.addr() - self.meta(0).addr()) / size_of::<Meta>();
-        // SAFETY: written before the group was published.
-        core::ptr::with_exposed_provenance_mut(unsafe { (*self.starts.get())[index] })
+    /// Whether `block` points into a donated range.
+    pub fn covers(&self, block: *mut u8) -> bool {
+        (0..self.len()).any(|index| {
+            let distance = block.addr().wrapping_sub(self.start(index).addr());
+            distance < self.bytes(index)
+        })
+    }
+
+    /// Bytes of group `index`.
+    fn bytes(&self, index: usize) -> usize {
+        // SAFETY: class and capacity of entries below the count never change.
+        unsafe {
+            let meta = self.meta(index);
+            (*meta).capacity as usize * stride((*meta).class as usize)
+        }
     }
 
     /// The slot of the live block that starts exactly at `pointer` in a donated range.
     pub fn find(&self, pointer: Untrusted) -> Option<Slot> {
         // The count was acquired: the entries below it are complete.
         for index in 0..self.len() {
-            // SAFETY: entries below the count never change.
-            let start = unsafe { (*self.starts.get())[index] };
-            let meta = self.meta(index);
-            // SAFETY: as above.
-            let bytes = unsafe {
-                (*meta).capacity as usize * stride((*meta).class as usize)
-            };
-            let distance = pointer.address().wrapping_sub(start);
-            if distance < bytes {
-                return pointer.find_in(meta, distance);
+            let distance = pointer.address().wrapping_sub(self.start(index).addr());
+            if distance < self.bytes(index) {
+                return pointer.find_in(self.meta(index), distance);
             }
         }
         None
@@ -84,57 +91,101 @@ impl Donated {
 }
 
 impl<P: Platform> Process<P> {
+    /// First slot of any group, for inspection.
+    ///
+    /// # Safety
+    /// `meta` is the cell of a group with slots.
+    pub(crate) unsafe fn first_slot(&self, meta: *mut Meta) -> *mut u8 {
+        match (0..self.donated.len()).find(|&index| self.donated.meta(index) == meta) {
+            Some(index) => self.donated.start(index),
+            // SAFETY: by contract; its cell lies in its chunk.
+            None => unsafe { Meta::base_of(meta) },
+        }
+    }
+
     /// Makes heap memory of [start, end).
     ///
     /// # Safety
     /// Nothing else uses the range any more, and it stays mapped and writable.
     pub unsafe fn donate(&self, start: *mut u8, end: *mut u8) {
-        let heap = self.heap();
-        let heap = if self.is_empty_heap(heap) { self.attach() } else { heap };
-        if heap.is_null() {
-            return;
-        }
         let first = start.addr().next_multiple_of(UNIT);
         let Some(bytes) = end.addr().checked_sub(first) else { return };
         // The longest stride that still gives a few slots loses the least at the end. Of the
         // strides in units only odd ones: the range is aligned to a unit, and slots of other
         // strides serve aligned allocations.
-        let class = (0..CLASSES / 2)
+        let class = (0..FIRST_WIDE)
             .rev()
             .find(|&class| UNITS[class] % 2 == 1 && stride(class) * LEAST_SLOTS <= bytes);
         let (Some(class), true) = (class, bytes >= LEAST) else { return };
         let capacity = (bytes / stride(class)).min(max_slots(class));
         let _locked = self.lock();
-        // Relaxed: writers hold the lock.
-        let index = self.donated.count.load(Ordering::Relaxed);
+        self.draw_secrets();
+        let index = self.donated.len();
         if index == RANGES {
             return;
         }
-        // SAFETY: the entry is not yet published; the heap is the thread's own.
+        // SAFETY: the entry is not yet published; the range is ours.
         unsafe {
             if PRESET.zero_on_free {
                 start.with_addr(first).write_bytes(0, capacity * stride(class));
             }
             (*self.donated.starts.get())[index] = start.with_addr(first).expose_provenance();
             let meta = self.donated.meta(index);
-            Meta::init(meta, 0, class as u8, capacity, (*heap).id, false);
-            (*heap).classes[class].slots += capacity as u32;
-            (*heap).classes[class].groups += 1;
+            Meta::init(meta, 0, class as u8, capacity, 0, false);
             self.donated.count.store(index + 1, Ordering::Release);
-            (*heap).classes[class].push(meta);
         }
     }
 
-    /// First slot of a group.
+    /// A block of `n` bytes in a donated slot of `class`: one never used so far, or any when
+    /// `reuse` says so (they are slower to free than a heap's own). Null when there is none.
+    pub(crate) fn donated_alloc(&self, class: usize, n: usize, reuse: bool) -> *mut u8 {
+        if self.donated.len() == 0 {
+            return ptr::null_mut();
+        }
+        let _locked = self.lock();
+        for index in 0..self.donated.len() {
+            let meta = self.donated.meta(index);
+            // SAFETY: masks of donated groups belong to the lock's holder.
+            unsafe {
+                if (*meta).class as usize != class {
+                    continue;
+                }
+                let (slots, free) = ((*meta).slots(), (*meta).free_slots());
+                let slot = if slots < (*meta).capacity as usize {
+                    (*meta).set_slots(slots + 1);
+                    slots
+                } else if reuse && free != 0 {
+                    free.trailing_zeros() as usize
+                } else {
+                    continue;
+                };
+                (*meta).freed.fetch_and(!(1 << slot), Ordering::Relaxed);
+                let stride = stride(class);
+                let start = self.donated.start(index).add(slot * stride);
+                self.check_clear(start, stride);
+                let slack = stride - n;
+                let offset = narrow_offset(class, slack, 0);
+                let place = Place { offset, end: slack - offset };
+                return self.occupy(meta, class, slot, start, place);
+            }
+        }
+        ptr::null_mut()
+    }
+
+    /// Frees the block of a donated slot, whichever thread calls.
     ///
     /// # Safety
-    /// `meta` is the cell of a group with slots.
-    #[inline(always)]
-    pub(crate) unsafe fn first_slot(&self, meta: *mut Meta) -> *mut u8 {
-        if self.donated.holds(meta) {
-            return self.donated.first_slot(meta);
+    /// The slot is live, the program does not use its block any more.
+    pub(crate) unsafe fn donated_free(&self, slot: &Slot) {
+        let _locked = self.lock();
+        // SAFETY: by contract; masks of donated groups belong to the lock's holder.
+        unsafe {
+            self.check_end(slot);
+            slot.clear_record();
+            self.clear_freed(slot);
+            if (*slot.meta).freed.fetch_or(slot.bit(), Ordering::Relaxed) & slot.bit() != 0 {
+                stop(Fault::DoubleFree, slot.block().addr());
+            }
         }
-        // SAFETY: by contract; its cell lies in its chunk.
-        unsafe { Meta::base_of(meta) }
     }
 }

@@ -8,6 +8,7 @@ use crate::pages::Platform;
 use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
 use crate::remote::Sent;
+use crate::ring::{batch, capacity};
 use crate::sync::Ordering;
 
 impl<P: Platform> Process<P> {
@@ -39,10 +40,14 @@ impl<P: Platform> Process<P> {
     unsafe fn free_own(&self, heap: *mut Heap, slot: &Slot) {
         // SAFETY: by contract.
         unsafe {
-            slot.clear_record();
-            self.check_end(slot);
-            self.clear_freed(slot);
-            self.line_up(heap, slot);
+            let entry = self.retire_slot(slot);
+            let entry = self.line_up(heap, slot.class, entry);
+            let Some((class, entry)) = entry else { return };
+            let state = Heap::class(heap, class);
+            if (*state).ready() == capacity(class) {
+                self.spill(heap, class, batch(class));
+            }
+            (*state).give(entry);
         }
     }
 
@@ -60,6 +65,7 @@ impl<P: Platform> Process<P> {
         unsafe {
             match self.expect(block) {
                 Block::Slot(slot) => self.free_slot(&slot),
+                Block::Donated(slot) => self.donated_free(&slot),
                 Block::Run(meta) => self.free_run(meta, block),
                 Block::Large => self.large_free(block),
             }
@@ -108,8 +114,11 @@ impl<P: Platform> Process<P> {
     /// What kind of live block starts at `block`. Stops the process if none does.
     pub(crate) fn expect(&self, block: *mut u8) -> Block {
         let pointer = Untrusted::new(block);
-        if let Some(slot) = pointer.find(self).or_else(|| self.donated.find(pointer)) {
+        if let Some(slot) = pointer.find(self) {
             return Block::Slot(slot);
+        }
+        if let Some(slot) = self.donated.find(pointer) {
+            return Block::Donated(slot);
         }
         let meta = pointer.meta(self);
         // SAFETY: metas given by the map are readable.
@@ -140,7 +149,7 @@ impl<P: Platform> Process<P> {
                     return Fault::DoubleFree;
                 }
             }
-            if self.large_was_freed(block) {
+            if self.donated.covers(block) || self.large_was_freed(block) {
                 return Fault::DoubleFree;
             }
             Fault::InvalidPointer
@@ -156,7 +165,8 @@ impl<P: Platform> Process<P> {
         unsafe {
             let class = (*meta).class as usize;
             if class < crate::slot::FIRST_WIDE {
-                (*meta).records.narrow(index).load(Ordering::Relaxed) != 0
+                let record = (*meta).records.narrow(index).load(Ordering::Relaxed);
+                crate::slot::narrow_offset_field(record) != 0
             } else {
                 let record = (*meta).records.wide(index).load(Ordering::Relaxed);
                 crate::slot::wide_read(class, record).is_some()
@@ -175,7 +185,7 @@ impl<P: Platform> Process<P> {
         }
         let fits = match self.expect(block) {
             // The record holds the size, rounded up as `fit` does.
-            Block::Slot(slot) => {
+            Block::Slot(slot) | Block::Donated(slot) => {
                 crate::slot::fit(slot.class, slot.stride(), slot.offset, n) == Some(slot.length())
             }
             _ => self.usable_size(block) == n,
@@ -192,6 +202,8 @@ impl<P: Platform> Process<P> {
 pub(crate) enum Block {
     /// In a slot.
     Slot(Slot),
+    /// In a slot of donated memory.
+    Donated(Slot),
     /// Alone in a run of pages.
     Run(*mut Meta),
     /// In a mapping of its own.

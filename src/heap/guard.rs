@@ -1,14 +1,16 @@
 //! What guards a slot's memory: the bytes around its end, and in the hardened preset cleared
 //! memory and a place in line for freed slots.
 //!
-//! A block's end is verified at the free itself, and whenever the block is resized. Putting the
-//! check off until the line is in the cache was measured and rejected, see `lib.rs`.
+//! A block's end is verified when its slot leaves the ring of freed slots (see `ring.rs`; in the
+//! hardened preset at the free itself), by the freer when another thread owns the slot, and
+//! whenever the block is resized.
 
 use crate::config::{PRESET, QUARANTINE};
 use crate::fault::{stop, Fault};
-use crate::heap::{Heap, Quarantined};
+use crate::heap::Heap;
 use crate::pages::Platform;
 use crate::pointer::Slot;
+use crate::ring::Entry;
 use crate::process::{next_random, Process};
 
 impl<P: Platform> Process<P> {
@@ -87,18 +89,48 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// Lets a freed slot of the heap wait in line; returns the one whose turn it is, if any.
+    /// In the hardened preset a freed slot first waits in line, at a random place: how long cannot
+    /// be foreseen. Returns the slot whose turn it is instead, with its class, if there is one.
+    ///
+    /// # Safety
+    /// The caller may work on the heap, which owns the slot.
+    #[inline(always)]
+    pub(crate) unsafe fn line_up(
+        &self,
+        heap: *mut Heap,
+        class: usize,
+        entry: Entry,
+    ) -> Option<(usize, Entry)> {
+        if PRESET.quarantine == 0 {
+            return Some((class, entry));
+        }
+        // SAFETY: by contract; the group of a slot in line lives.
+        unsafe {
+            let random = next_random(&mut (*heap).seed) >> 32;
+            let place = ((random * QUARANTINE as u64) >> 32) as usize;
+            let due = core::mem::replace(&mut (*heap).quarantine[place], entry);
+            (due != Entry::NONE).then(|| ((*due.meta()).class as usize, due))
+        }
+    }
+
+    /// Counts everything in line as free.
     ///
     /// # Safety
     /// The caller may work on the heap.
-    #[inline(always)]
-    pub(crate) unsafe fn quarantine(&self, heap: *mut Heap, entry: Quarantined) -> Quarantined {
+    pub(crate) unsafe fn empty_quarantine(&self, heap: *mut Heap) {
+        if PRESET.quarantine == 0 {
+            return;
+        }
         // SAFETY: by contract.
         unsafe {
-            // A random place: how long a slot waits cannot be foreseen.
-            let random = next_random(&mut (*heap).seed) >> 32;
-            let place = ((random * QUARANTINE as u64) >> 32) as usize;
-            core::mem::replace(&mut (*heap).quarantine[place], entry)
+            for place in 0..QUARANTINE {
+                let due = core::mem::replace(&mut (*heap).quarantine[place], Entry::NONE);
+                if due != Entry::NONE {
+                    self.put_back(heap, due.meta(), 1 << due.index());
+                }
+            }
         }
     }
 }
+
+const _: () = assert!(QUARANTINE >= 1);

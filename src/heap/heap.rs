@@ -1,35 +1,34 @@
-//! A thread's heap: a bin a class for the fast path, and the queues behind them.
+//! A thread's heap: for each class the slots at hand, and the queue of groups behind them.
 
-use crate::config::{CLASSES, QUARANTINE};
+use crate::config::{CLASSES, QUARANTINE, RING};
 use crate::meta::{Meta, Nest, State};
 use crate::remote::Mailbox;
+use crate::ring::Entry;
 use core::ptr;
 
-/// What malloc needs of the current group of a class.
+/// The state of a size class in a heap.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Bin {
-    /// Slots ready to be handed out.
-    pub avail: u32,
-    /// Bytes of a slot.
-    pub stride: u32,
-    /// First slot.
-    pub base: *mut u8,
-    /// The group; null before the first.
-    pub meta: *mut Meta,
+pub struct Class {
+    /// Position of the oldest slot in `ring`.
+    pub head: u32,
+    /// Position behind the youngest.
+    pub tail: u32,
+    /// malloc leaves this many in the ring while the masks have others.
+    pub low: u32,
     /// What moves blocks within their slots, see `slot.rs`.
     pub cycle: u32,
-    /// Whether the slots in `avail` were never used since their pages were zero.
-    pub zero: u32,
-}
-
-/// What the slow paths need of a class.
-#[derive(Clone, Copy)]
-pub struct Class {
+    /// Positions from here on to `zero_to` held slots that were never used since their pages were
+    /// zero.
+    pub zero_from: u32,
+    /// See `zero_from`.
+    pub zero_to: u32,
+    /// The group whose slots fill the ring; null before the first.
+    pub current: *mut Meta,
     /// Groups with room, oldest first. The current group is not among them.
-    pub head: *mut Meta,
+    pub first: *mut Meta,
     /// The youngest of them.
-    pub tail: *mut Meta,
+    pub last: *mut Meta,
     /// Their number.
     pub queued: u32,
     /// How many of them are empty.
@@ -38,36 +37,27 @@ pub struct Class {
     pub slots: u32,
     /// Groups of the class.
     pub groups: u32,
-}
-
-/// A freed slot in line.
-#[derive(Clone, Copy)]
-pub struct Quarantined {
-    /// Its group; null for an empty place.
-    pub meta: *mut Meta,
-    /// Its number.
-    pub index: u32,
+    /// See `ring.rs`.
+    pub ring: [Entry; RING],
 }
 
 /// A heap. Everything but the mailbox belongs to whom `remote::Life` says.
 #[repr(C, align(64))]
 pub struct Heap {
-    /// One a class.
-    pub bins: [Bin; CLASSES],
+    /// One a class; what a process does not use stays untouched.
+    pub classes: [Class; CLASSES],
     /// Number of this heap; 0 for the empty one. Fixed once the heap is entered.
     pub id: u16,
     /// Bytes in free slots of long strides whose pages are dirty.
     pub idle: usize,
     /// State of the generator of choices.
     pub seed: u64,
-    /// One a class.
-    pub classes: [Class; CLASSES],
     /// Nests with room.
     pub nests: *mut Nest,
     /// Next parked heap. Provider lock.
     pub next_parked: *mut Heap,
     /// Freed slots in line, hardened preset only.
-    pub quarantine: [Quarantined; QUARANTINE],
+    pub quarantine: [Entry; QUARANTINE],
     /// Frees from other threads, on a line of its own.
     pub mail: Line<Mailbox<Meta>>,
 }
@@ -77,39 +67,43 @@ pub struct Heap {
 pub struct Line<T>(pub T);
 
 impl Heap {
-    /// A heap without groups: malloc finds every bin empty, and every group is somebody else's.
+    /// A heap without groups: malloc finds every ring empty, and every group is somebody else's.
     // Each use is a heap of its own, as meant.
     #[allow(clippy::declare_interior_mutable_const)]
     pub const EMPTY: Heap = Heap {
-        bins: [Bin {
-            avail: 0,
-            stride: 0,
-            base: ptr::null_mut(),
-            meta: ptr::null_mut(),
-            cycle: 0,
-            zero: 0,
-        }; CLASSES],
-        id: 0,
-        idle: 0,
-        seed: 0,
         classes: [Class {
-            head: ptr::null_mut(),
-            tail: ptr::null_mut(),
+            head: 0,
+            tail: 0,
+            low: 0,
+            cycle: 0,
+            zero_from: 0,
+            zero_to: 0,
+            current: ptr::null_mut(),
+            first: ptr::null_mut(),
+            last: ptr::null_mut(),
             queued: 0,
             empty: 0,
             slots: 0,
             groups: 0,
+            ring: [Entry::NONE; RING],
         }; CLASSES],
+        id: 0,
+        idle: 0,
+        seed: 0,
         nests: ptr::null_mut(),
         next_parked: ptr::null_mut(),
-        quarantine: [Quarantined { meta: ptr::null_mut(), index: 0 }; QUARANTINE],
+        quarantine: [Entry::NONE; QUARANTINE],
         mail: Line(Mailbox::new()),
     };
 
-    /// The current group of a class, or null.
+    /// A class of the heap.
+    ///
+    /// # Safety
+    /// `heap` is a heap and `class` below `CLASSES`.
     #[inline(always)]
-    pub fn current(&self, class: usize) -> *mut Meta {
-        self.bins[class].meta
+    pub unsafe fn class(heap: *mut Heap, class: usize) -> *mut Class {
+        // SAFETY: by contract.
+        unsafe { (&raw mut (*heap).classes).cast::<Class>().add(class) }
     }
 }
 
@@ -123,12 +117,12 @@ impl Class {
         unsafe {
             (*meta).state = State::Queued as u8;
             (*meta).next = ptr::null_mut();
-            if self.head.is_null() {
-                self.head = meta;
+            if self.first.is_null() {
+                self.first = meta;
             } else {
-                (*self.tail).next = meta;
+                (*self.last).next = meta;
             }
-            self.tail = meta;
+            self.last = meta;
             self.queued += 1;
             self.empty += (*meta).is_empty() as u32;
         }
@@ -139,11 +133,11 @@ impl Class {
     /// # Safety
     /// The caller may work on the heap.
     pub unsafe fn pop(&mut self) -> *mut Meta {
-        let meta = self.head;
+        let meta = self.first;
         if !meta.is_null() {
             // SAFETY: queued groups are alive and the heap's own.
             unsafe {
-                self.head = (*meta).next;
+                self.first = (*meta).next;
                 self.queued -= 1;
                 self.empty -= (*meta).is_empty() as u32;
             }
@@ -158,7 +152,7 @@ impl Class {
     pub unsafe fn drop_empty(&mut self, keep: u32, mut release: impl FnMut(*mut Meta)) {
         let mut kept = 0;
         let mut last: *mut Meta = ptr::null_mut();
-        let mut meta = self.head;
+        let mut meta = self.first;
         while !meta.is_null() && self.empty > kept {
             // SAFETY: queued groups are alive and the heap's own.
             unsafe {
@@ -167,12 +161,12 @@ impl Class {
                     kept += 1;
                 } else if (*meta).is_empty() {
                     if last.is_null() {
-                        self.head = next;
+                        self.first = next;
                     } else {
                         (*last).next = next;
                     }
-                    if self.tail == meta {
-                        self.tail = last;
+                    if self.last == meta {
+                        self.last = last;
                     }
                     self.queued -= 1;
                     self.empty -= 1;

@@ -11,6 +11,7 @@ use crate::pages::Platform;
 use crate::process::Process;
 use crate::provider::Locked;
 use crate::remote::{Life, Node};
+use crate::ring::{capacity, Entry};
 use crate::size_class::stride;
 use crate::sync::Ordering;
 use core::fmt::{self, Write};
@@ -107,18 +108,18 @@ impl<P: Platform> Process<P> {
     unsafe fn slot_state(&self, meta: *mut Meta, index: usize) -> Result<SlotState, Broken> {
         // SAFETY: by contract; owners live for ever.
         unsafe {
-            let heap = self.heap_by_id((*meta).owner.load(Ordering::Relaxed));
+            let owner = (*meta).owner.load(Ordering::Relaxed);
+            // Donated groups belong to no heap, and the empty heap has no slots.
+            let heap = if owner == 0 { self.empty_heap() } else { self.heap_by_id(owner) };
             let class = (*meta).class as usize;
             let bit = 1u32 << index;
             let live = self.holds_block(meta, index);
             let freed = (*meta).freed.load(Ordering::Relaxed) & bit != 0;
             let remote = (*meta).mask().peek() & bit != 0;
-            let current = (*heap).current(class) == meta;
-            let avail = current && (*heap).bins[class].avail & bit != 0;
+            let here = |entry: Entry| entry.meta() == meta && entry.index() == index;
+            let avail = (*Heap::class(heap, class)).entries().any(here);
             let quarantined = PRESET.quarantine != 0
-                && (&(*heap).quarantine)[..QUARANTINE]
-                    .iter()
-                    .any(|q| q.meta == meta && q.index as usize == index);
+                && (&(*heap).quarantine)[..QUARANTINE].iter().any(|&entry| here(entry));
             if index >= (*meta).slots() {
                 let idle = freed && !live && !remote && !avail && !quarantined;
                 return ensure(idle, "a slot not activated is only free")
@@ -157,15 +158,19 @@ impl<P: Platform> Process<P> {
                 let state = &(&(*heap).classes)[class];
                 ensure(state.slots == slots[class], "a class's slots are counted")?;
                 ensure(state.groups == groups[class], "a class's groups are counted")?;
-                let bin = &(&(*heap).bins)[class];
-                if bin.meta.is_null() {
-                    ensure(bin.avail == 0, "a bin without group has no slots")?;
-                } else {
-                    ensure((*bin.meta).is(State::Current), "a bin's group is current")?;
-                    ensure(bin.avail & !(*bin.meta).active() == 0, "avail slots are active")?;
+                ensure(state.ready() <= capacity(class), "a ring holds what it may")?;
+                for entry in state.entries() {
+                    let meta = entry.meta();
+                    ensure((*meta).class as usize == class, "a ring is of one class")?;
+                    ensure(entry.index() < (*meta).slots(), "slots in a ring are active")?;
+                    let owner = (*meta).owner.load(Ordering::Relaxed);
+                    ensure(owner == (*heap).id, "slots in a ring are the heap's own")?;
                 }
+                let current = state.current;
+                let right = current.is_null() || (*current).is(State::Current);
+                ensure(right, "the current group's state says so")?;
                 let (mut queued, mut empty) = (0, 0);
-                let mut meta = state.head;
+                let mut meta = state.first;
                 while !meta.is_null() {
                     ensure((*meta).is(State::Queued), "groups in a queue are queued")?;
                     ensure((*meta).class as usize == class, "a queue is of one class")?;
@@ -173,7 +178,7 @@ impl<P: Platform> Process<P> {
                     queued += 1;
                     empty += (*meta).is_empty() as u32;
                     ensure(queued <= state.groups, "a queue ends")?;
-                    ensure(!(*meta).next.is_null() || meta == state.tail, "a queue's tail")?;
+                    ensure(!(*meta).next.is_null() || meta == state.last, "a queue's tail")?;
                     meta = (*meta).next;
                 }
                 ensure(queued == state.queued, "queued groups are counted")?;
@@ -196,7 +201,7 @@ impl<P: Platform> Process<P> {
     /// ```
     ///
     /// Numbers are bytes unless named otherwise. Letters of slots, from the first on: `L` live,
-    /// `a` next to be handed out, `f` freed, `r` freed by another thread, `q` in quarantine,
+    /// `a` ready to be handed out, `f` freed, `r` freed by another thread, `q` in quarantine,
     /// `.` never used.
     pub fn dump(&self, out: &mut dyn Write) -> fmt::Result {
         let mut locked = self.lock();
@@ -421,7 +426,7 @@ unsafe fn check_group<P: Platform>(
     unsafe {
         ensure((*meta).class != CLASS_NONE, "a map does not lead to the header")?;
         ensure(!(*meta).is(State::Free), "a map leads to groups only")?;
-        if !process.donated.holds(meta) {
+        if (*meta).owner.load(Ordering::Relaxed) != 0 {
             let chunk = Chunk::around(meta);
             let cell = Chunk::cell_index(meta);
             let first = (*meta).base as usize;
@@ -459,7 +464,7 @@ impl<P: Platform> Process<P> {
             let class = (*meta).class as usize;
             let offset = if class < crate::slot::FIRST_WIDE {
                 let record = (*meta).records.narrow(index).load(Ordering::Relaxed);
-                (crate::slot::narrow_offset_field(record) - 1) * crate::config::UNIT
+                (crate::slot::narrow_offset_field(record) - 1) * crate::slot::narrow_step(class)
             } else {
                 let record = (*meta).records.wide(index).load(Ordering::Relaxed);
                 crate::slot::wide_read(class, record).map_or(0, |place| place.offset)

@@ -44,6 +44,8 @@ mod refill;
 #[cfg(not(loom))]
 mod resize;
 #[cfg(not(loom))]
+mod ring;
+#[cfg(not(loom))]
 pub mod size_class;
 #[cfg(not(loom))]
 mod slot;

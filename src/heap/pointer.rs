@@ -9,7 +9,7 @@ use crate::meta::{Meta, CLASS_RUN};
 use crate::pages::Platform;
 use crate::process::Process;
 use crate::size_class::{stride, RECIPROCALS, UNITS};
-use crate::slot::{narrow_end, narrow_offset_field, wide_read, FIRST_WIDE};
+use crate::slot::{narrow_end, narrow_offset_field, narrow_step, wide_read, FIRST_WIDE};
 use crate::sync::Ordering;
 
 /// A pointer from the program, of unknown worth.
@@ -133,22 +133,22 @@ impl Untrusted {
             if index >= (*meta).capacity as usize {
                 return None;
             }
-            let from_start = units as usize - index * UNITS[class] as usize;
-            let (field, end) = if class < FIRST_WIDE {
+            let offset = (units as usize - index * UNITS[class] as usize) * UNIT;
+            let end = if class < FIRST_WIDE {
                 let record = (*meta).records.narrow(index).load(Ordering::Relaxed);
-                (narrow_offset_field(record), narrow_end(record))
+                let step = narrow_step(class);
+                // Field 0 (no block) equals no offset.
+                if narrow_offset_field(record) * step != offset + step {
+                    return None;
+                }
+                narrow_end(record)
             } else {
                 let record = (*meta).records.wide(index).load(Ordering::Relaxed);
                 match wide_read(class, record) {
-                    Some(place) => (place.offset / UNIT + 1, place.end),
-                    None => (0, 0),
+                    Some(place) if place.offset == offset => place.end,
+                    _ => return None,
                 }
             };
-            // Field 0 (no block) equals no offset plus one.
-            if field != from_start + 1 {
-                return None;
-            }
-            let offset = from_start * UNIT;
             let start = self.0.wrapping_sub(offset);
             Some(Slot { meta, index, class, start, offset, end })
         }

@@ -1,13 +1,13 @@
-//! What happens when a bin is empty: the next slots of a class, from the nearest source.
+//! What happens when a ring runs low: more slots of the class, from the nearest source.
 
-use crate::config::{CLASSES, IDLE_STRIDE, KEEP_GROUP_MAX, PRESET, RUN_PAGE};
+use crate::config::{CLASSES, IDLE_BYTES, IDLE_STRIDE, KEEP_GROUP_MAX, PRESET};
 use crate::fault::{stop, Fault};
 use crate::group::bytes_of;
-use crate::heap::{Heap, Quarantined};
+use crate::heap::Heap;
 use crate::meta::{low_mask, Meta, State};
 use crate::pages::Platform;
-use crate::pointer::Slot;
-use crate::process::Process;
+use crate::process::{next_random, Process};
+use crate::ring::{batch, Entry};
 use crate::size_class::stride;
 use crate::slot::{FIRST_WIDE, WIDE_PURGED};
 use crate::sync::Ordering;
@@ -17,24 +17,24 @@ use core::ptr::NonNull;
 const SLOTS_PER_KEPT: u32 = 256;
 
 impl<P: Platform> Process<P> {
-    /// Fills the bin of `class`, in this order: the current group's freed slots if no other group
-    /// has some; the group that waited longest; the current group's freed slots; what other
-    /// threads freed; slots of the current group never used so far; a new group. False when
-    /// memory is out.
+    /// Sees to it that the ring of `class` has a slot, in this order: the current group's freed
+    /// slots if no other group has some; the group that waited longest; the current group's freed
+    /// slots; what other threads freed; slots of the current group never used so far; the slots
+    /// that the ring itself held back; a new group. False when memory is out.
     ///
     /// # Safety
-    /// The caller may work on the heap, and the bin's `avail` is 0.
+    /// The caller may work on the heap.
     pub(crate) unsafe fn refill(&self, heap: *mut Heap, class: usize) -> bool {
         // SAFETY: by contract.
         unsafe {
+            let state = Heap::class(heap, class);
             loop {
-                let current = (*heap).current(class);
-                let queue = &mut (&mut (*heap).classes)[class];
-                let only_empty = queue.queued == queue.empty;
+                let current = (*state).current;
+                let only_empty = (*state).queued == (*state).empty;
                 if !current.is_null() && only_empty && self.take_freed(heap, current) {
                     return true;
                 }
-                let next = queue.pop();
+                let next = (*state).pop();
                 if !next.is_null() {
                     self.retire(heap, class);
                     self.install(heap, next);
@@ -52,6 +52,11 @@ impl<P: Platform> Process<P> {
                     continue;
                 }
                 if !current.is_null() && self.activate(heap, current) {
+                    return true;
+                }
+                if (*state).ready() > 0 {
+                    // The heap does not grow while it has a free slot.
+                    (*state).low = 0;
                     return true;
                 }
                 let group = self.new_group(heap, class);
@@ -73,38 +78,32 @@ impl<P: Platform> Process<P> {
     unsafe fn install(&self, heap: *mut Heap, meta: *mut Meta) {
         // SAFETY: by contract.
         unsafe {
-            let class = (*meta).class as usize;
-            let bin = &mut (&mut (*heap).bins)[class];
-            bin.avail = 0;
-            bin.stride = stride(class) as u32;
-            bin.base = self.first_slot(meta);
-            bin.meta = meta;
+            (*Heap::class(heap, (*meta).class as usize)).current = meta;
             (*meta).state = State::Current as u8;
         }
     }
 
-    /// Takes the current group of a class, whose bin is empty, out of its bin: into the queue if
-    /// it still has room.
+    /// Lets a class have no current group: it goes to the queue if it still has room.
     ///
     /// # Safety
-    /// The caller may work on the heap; the bin's `avail` is 0.
+    /// The caller may work on the heap.
     pub(crate) unsafe fn retire(&self, heap: *mut Heap, class: usize) {
         // SAFETY: by contract.
         unsafe {
-            let meta = (*heap).current(class);
+            let state = Heap::class(heap, class);
+            let meta = core::mem::replace(&mut (*state).current, core::ptr::null_mut());
             if meta.is_null() {
                 return;
             }
-            (&mut (*heap).bins)[class].meta = core::ptr::null_mut();
             if (*meta).has_room() {
-                (&mut (*heap).classes)[class].push(meta);
+                (*state).push(meta);
             } else {
                 (*meta).state = State::Detached as u8;
             }
         }
     }
 
-    /// Moves the freed slots of the current group to its bin. False when there are none.
+    /// Moves some freed slots of the current group to the ring. False when there are none.
     ///
     /// # Safety
     /// The caller may work on the heap; the group is current.
@@ -115,26 +114,44 @@ impl<P: Platform> Process<P> {
             if free == 0 {
                 return false;
             }
-            // Relaxed: only the owner writes the mask.
-            (*meta).freed.store(!(*meta).active(), Ordering::Relaxed);
             let class = (*meta).class as usize;
-            let bin = &mut (&mut (*heap).bins)[class];
-            bin.avail = free;
-            bin.zero = 0;
-            bin.cycle = bin.cycle.wrapping_add(1);
+            let taken = self.choose(heap, free, batch(class));
+            self.move_to_ring(heap, meta, taken);
+            let state = Heap::class(heap, class);
+            (*state).cycle = (*state).cycle.wrapping_add(1);
             if stride(class) >= IDLE_STRIDE {
-                let bytes = free.count_ones() as usize * stride(class);
+                let bytes = taken.count_ones() as usize * stride(class);
                 (*heap).idle = (*heap).idle.saturating_sub(bytes);
             }
             true
         }
     }
 
-    /// Activates more slots of the current group, which has none free: a page's worth at least,
-    /// and as many as are active. False when all are active.
+    /// Up to `count` bits of `free`: the lowest, or random ones.
     ///
     /// # Safety
-    /// The caller may work on the heap; the group is current and its bin empty.
+    /// The caller may work on the heap.
+    unsafe fn choose(&self, heap: *mut Heap, free: u32, count: u32) -> u32 {
+        let mut rest = free;
+        if PRESET.random_slots {
+            while rest.count_ones() > count {
+                // SAFETY: by contract.
+                let random = unsafe { next_random(&mut (*heap).seed) } as u32 % 32;
+                rest &= !(1 << random);
+            }
+            return rest;
+        }
+        for _ in 0..count {
+            rest &= rest.wrapping_sub(1);
+        }
+        free & !rest
+    }
+
+    /// Activates some more slots of the current group and moves them to the ring. False when all
+    /// are active.
+    ///
+    /// # Safety
+    /// The caller may work on the heap; the group is current and has no freed slot.
     unsafe fn activate(&self, heap: *mut Heap, meta: *mut Meta) -> bool {
         // SAFETY: by contract.
         unsafe {
@@ -143,16 +160,33 @@ impl<P: Platform> Process<P> {
                 return false;
             }
             let class = (*meta).class as usize;
-            let page = (RUN_PAGE / stride(class)).max(1);
-            let now = (slots + page.max(slots)).min(capacity);
-            let added = low_mask(now) & !low_mask(slots);
+            let now = (slots + batch(class) as usize).min(capacity);
             (*meta).set_slots(now);
-            let freed = (*meta).freed.load(Ordering::Relaxed);
-            (*meta).freed.store(freed & !added, Ordering::Relaxed);
-            let bin = &mut (&mut (*heap).bins)[class];
-            bin.avail = added;
-            bin.zero = (*meta).is_fresh() as u32;
+            let state = Heap::class(heap, class);
+            if (*meta).is_fresh() {
+                (*state).zero_from = (*state).tail;
+                (*state).zero_to = (*state).tail.wrapping_add((now - slots) as u32);
+            }
+            self.move_to_ring(heap, meta, low_mask(now) & !low_mask(slots));
             true
+        }
+    }
+
+    /// Moves slots from the mask of freed ones to the ring, which has room for them.
+    ///
+    /// # Safety
+    /// The caller may work on the heap that owns the group; the bits are set in `freed`.
+    unsafe fn move_to_ring(&self, heap: *mut Heap, meta: *mut Meta, bits: u32) {
+        // SAFETY: by contract. Relaxed: only the owner writes the mask.
+        unsafe {
+            let freed = (*meta).freed.load(Ordering::Relaxed);
+            (*meta).freed.store(freed & !bits, Ordering::Relaxed);
+            let state = Heap::class(heap, (*meta).class as usize);
+            let mut rest = bits;
+            while rest != 0 {
+                (*state).give(Entry::new(meta, rest.trailing_zeros() as usize, false));
+                rest &= rest - 1;
+            }
         }
     }
 
@@ -176,25 +210,18 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract.
         unsafe {
             let class = (*meta).class as usize;
-            let current = (*heap).current(class) == meta;
-            let avail = if current { (*heap).bins[class].avail } else { 0 };
+            // The freer cleared the record and nobody had the slot. Anything else is a double
+            // free that raced with the owner's: the slot is freed, in the ring, or even used anew.
+            let freed = (*meta).freed.load(Ordering::Relaxed);
+            let mut ready = (*Heap::class(heap, class)).entries();
+            let mut double = freed & bits != 0
+                || ready.any(|entry| entry.meta() == meta && bits & 1 << entry.index() != 0);
             let mut rest = bits;
             while rest != 0 {
-                let index = rest.trailing_zeros() as usize;
+                double |= self.holds_block(meta, rest.trailing_zeros() as usize);
                 rest &= rest - 1;
-                let record = if class < FIRST_WIDE {
-                    (*meta).records.narrow(index).load(Ordering::Relaxed) as u16
-                } else {
-                    (*meta).records.wide(index).load(Ordering::Relaxed)
-                };
-                // The freer cleared it: a live block here was allocated after a racing double
-                // free by the owner.
-                if record != 0 {
-                    stop(Fault::DoubleFree, meta.addr());
-                }
             }
-            let freed = (*meta).freed.load(Ordering::Relaxed);
-            if (freed | avail) & bits != 0 {
+            if double {
                 stop(Fault::DoubleFree, meta.addr());
             }
             self.put_back(heap, meta, bits);
@@ -204,18 +231,24 @@ impl<P: Platform> Process<P> {
     /// Sets bits in `freed`, and sees to it that the group is found.
     ///
     /// # Safety
-    /// The caller may work on the heap, whose group it is; the slots hold no block, were handed
-    /// out, and their ends are verified or pending.
+    /// The caller may work on the heap, whose group it is; the slots hold no block, are in no mask
+    /// and no ring any more, and their ends are verified.
     pub(crate) unsafe fn put_back(&self, heap: *mut Heap, meta: *mut Meta, bits: u32) {
         // SAFETY: by contract.
         unsafe {
-            let freed = (*meta).freed.load(Ordering::Relaxed) | bits;
-            (*meta).freed.store(freed, Ordering::Relaxed);
+            let before = (*meta).freed.load(Ordering::Relaxed);
+            if before & bits != 0 {
+                stop(Fault::DoubleFree, meta.addr());
+            }
+            (*meta).freed.store(before | bits, Ordering::Relaxed);
             let class = (*meta).class as usize;
             if stride(class) >= IDLE_STRIDE {
-                self.add_idle(heap, bits.count_ones() as usize * stride(class));
+                (*heap).idle += bits.count_ones() as usize * stride(class);
+                if (*heap).idle > IDLE_BYTES {
+                    self.purge_idle(heap);
+                }
             }
-            if (*meta).is(State::Detached) || freed == u32::MAX {
+            if (*meta).is(State::Detached) || before | bits == u32::MAX {
                 self.settle(heap, meta);
             }
         }
@@ -225,30 +258,29 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The caller may work on the heap, whose group it is.
-    #[inline(never)]
-    pub(crate) unsafe fn settle(&self, heap: *mut Heap, meta: *mut Meta) {
+    unsafe fn settle(&self, heap: *mut Heap, meta: *mut Meta) {
         // SAFETY: by contract.
         unsafe {
-            let class = (*meta).class as usize;
-            if (*heap).current(class) == meta {
+            if (*meta).is(State::Current) {
                 return;
             }
-            let queue = &mut (&mut (*heap).classes)[class];
+            let class = (*meta).class as usize;
+            let state = Heap::class(heap, class);
             if (*meta).is(State::Detached) {
-                queue.push(meta);
+                (*state).push(meta);
                 if !(*meta).is_empty() {
                     return;
                 }
             } else {
-                queue.empty += 1;
+                (*state).empty += 1;
             }
             let keep = if bytes_of(meta) > KEEP_GROUP_MAX {
                 0
             } else {
-                1 + queue.slots / SLOTS_PER_KEPT
+                1 + (*state).slots / SLOTS_PER_KEPT
             };
             // The sweep walks the queue: it waits until an eighth of it goes.
-            if queue.empty > keep && queue.empty * 8 >= queue.queued {
+            if (*state).empty > keep && (*state).empty * 8 >= (*state).queued {
                 self.release_empty(heap, class, keep);
             }
         }
@@ -259,38 +291,12 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// The caller may work on the heap.
     pub(crate) unsafe fn release_empty(&self, heap: *mut Heap, class: usize, keep: u32) {
-        // SAFETY: by contract.
+        // SAFETY: by contract. `release_group` changes counters of the class, never its queue.
         unsafe {
-            let mut locked = self.lock();
-            let queue = &raw mut (*heap).classes[class];
-            // `release_group` changes the class's counters, never the queue.
-            let mut kept_donated: *mut Meta = core::ptr::null_mut();
-            (*queue).drop_empty(keep, |meta| {
-                if self.donated.holds(meta) {
-                    (*meta).next = kept_donated;
-                    kept_donated = meta;
-                } else {
-                    locked.release_group(heap, meta);
-                }
-            });
-            while !kept_donated.is_null() {
-                let next = (*kept_donated).next;
-                (*queue).push(kept_donated);
-                kept_donated = next;
-            }
-        }
-    }
-
-    /// Counts bytes in free slots whose pages could go; gives them back when they are many.
-    ///
-    /// # Safety
-    /// The caller may work on the heap.
-    pub(crate) unsafe fn add_idle(&self, heap: *mut Heap, bytes: usize) {
-        // SAFETY: by contract.
-        unsafe {
-            (*heap).idle += bytes;
-            if (*heap).idle > crate::config::IDLE_BYTES {
-                self.purge_idle(heap);
+            let state = Heap::class(heap, class);
+            if (*state).empty > 0 {
+                let mut locked = self.lock();
+                (*state).drop_empty(keep, |meta| locked.release_group(heap, meta));
             }
         }
     }
@@ -303,15 +309,12 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract.
         unsafe {
             (*heap).idle = 0;
-            for class in 0..CLASSES {
-                if stride(class) < IDLE_STRIDE {
-                    continue;
+            for class in (0..CLASSES).rev().take_while(|&class| stride(class) >= IDLE_STRIDE) {
+                let state = Heap::class(heap, class);
+                if !(*state).current.is_null() {
+                    self.purge_slots((*state).current);
                 }
-                let current = (*heap).current(class);
-                if !current.is_null() {
-                    self.purge_slots(current);
-                }
-                let mut meta = (*heap).classes[class].head;
+                let mut meta = (*state).first;
                 while !meta.is_null() {
                     self.purge_slots(meta);
                     meta = (*meta).next;
@@ -337,7 +340,7 @@ impl<P: Platform> Process<P> {
                 if record.load(Ordering::Relaxed) == WIDE_PURGED {
                     continue;
                 }
-                let start = self.first_slot(meta).add(index * stride(class));
+                let start = Meta::base_of(meta).add(index * stride(class));
                 let from = start.addr().next_multiple_of(page);
                 let to = (start.addr() + stride(class)) / page * page;
                 if from < to {
@@ -349,55 +352,12 @@ impl<P: Platform> Process<P> {
             }
         }
     }
-
-    /// Lets a freed slot wait in quarantine (hardened preset) or counts it as free at once.
-    ///
-    /// # Safety
-    /// The caller may work on the heap that owns the slot, whose record is cleared.
-    #[inline(always)]
-    pub(crate) unsafe fn line_up(&self, heap: *mut Heap, slot: &Slot) {
-        // SAFETY: by contract.
-        unsafe {
-            if PRESET.quarantine == 0 {
-                return self.put_back(heap, slot.meta, slot.bit());
-            }
-            let entry = Quarantined { meta: slot.meta, index: slot.index as u32 };
-            let due = self.quarantine(heap, entry);
-            if !due.meta.is_null() {
-                self.leave_quarantine(heap, due);
-            }
-        }
-    }
-
-    /// Counts a slot whose time in quarantine is over as free.
-    ///
-    /// # Safety
-    /// The caller may work on the heap that owns the slot.
-    unsafe fn leave_quarantine(&self, heap: *mut Heap, due: Quarantined) {
-        // SAFETY: by contract; the group lives while a slot of it is in line.
-        unsafe {
-            let bit = 1 << due.index;
-            if (*due.meta).freed.load(Ordering::Relaxed) & bit != 0 {
-                stop(Fault::DoubleFree, due.meta.addr());
-            }
-            self.put_back(heap, due.meta, bit);
-        }
-    }
-
-    /// Counts everything in quarantine as free.
-    ///
-    /// # Safety
-    /// The caller may work on the heap.
-    pub(crate) unsafe fn empty_quarantine(&self, heap: *mut Heap) {
-        // SAFETY: by contract.
-        unsafe {
-            for place in 0..crate::config::QUARANTINE {
-                let none = Quarantined { meta: core::ptr::null_mut(), index: 0 };
-                let due = core::mem::replace(&mut (*heap).quarantine[place], none);
-                if !due.meta.is_null() {
-                    self.leave_quarantine(heap, due);
-                }
-            }
-        }
-    }
 }
+
+const _: () = {
+    let mut class = 0;
+    while class < CLASSES {
+        assert!(stride(class) < IDLE_STRIDE || class >= FIRST_WIDE, "purged slots are wide");
+        class += 1;
+    }
+};

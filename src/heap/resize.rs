@@ -28,7 +28,7 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract; `expect` yields live blocks only.
         unsafe {
             let usable = match self.expect(block) {
-                Block::Slot(slot) => {
+                Block::Slot(slot) | Block::Donated(slot) => {
                     if self.resize_slot(&slot, n) {
                         return block;
                     }
@@ -98,7 +98,7 @@ impl<P: Platform> Process<P> {
             return 0;
         }
         match self.expect(block) {
-            Block::Slot(slot) => slot.length(),
+            Block::Slot(slot) | Block::Donated(slot) => slot.length(),
             // SAFETY: `expect` says that it is a run's.
             Block::Run(meta) => unsafe { (*Meta::run_length(meta))[0] },
             Block::Large => self.large_length(block),

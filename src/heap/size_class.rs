@@ -113,7 +113,7 @@ mod tests {
     fn reciprocals_divide_exactly() {
         for class in 0..CLASSES {
             let units = UNITS[class] as u64;
-            let slots = if units > 36 { 16 } else { 32 };
+            let slots = if units > 64 { 16 } else { 32 };
             for d in 0..units * slots {
                 assert_eq!((d * RECIPROCALS[class] as u64) >> 31, d / units, "class {class}");
             }

@@ -8,28 +8,30 @@
 //! The first and the last byte of the end hold a guard (one byte when the end is one byte long).
 //! Everything else about a block is out of band, in its group's meta:
 //!
-//! - *narrow* classes (strides to 576 bytes, up to 32 slots): one byte a slot,
-//!   `offset/16 + 1` in the upper 3 bits and `end - 1` in the lower 5;
+//! - *narrow* classes (strides to 1024 bytes, up to 32 slots): one byte a slot,
+//!   `offset/step + 1` in the upper 3 bits and `end - 1` in the lower 5, where the step is 16
+//!   bytes, or 32 for strides above 576;
 //! - *wide* classes (up to 16 slots): two bytes a slot, `offset/step + 1` in the upper 7 bits and
 //!   `end` in the lower 9, where the step is 16 bytes, or 256 for strides above 8 KiB.
 //!
-//! Record 0 means that the slot holds no block, so free can tell from out-of-band state alone
-//! whether a pointer is a live block's start. An end longer than a record can say is shortened by
+//! An offset field of 0 means that the slot holds no block, so free can tell from out-of-band
+//! state alone whether a pointer is a live block's start. The end of a freed slot whose check is
+//! still to come stays in its record. An end longer than a record can say is shortened by
 //! rounding the block up: the block is then usable a little further than asked for.
 
 use crate::config::UNIT;
 use crate::size_class::UNITS;
 
 /// Classes below this one are narrow.
-pub const FIRST_WIDE: usize = 17;
+pub const FIRST_WIDE: usize = 20;
+/// Classes from this one on have the longer narrow step.
+const FIRST_LONG_STEP: usize = 17;
 
 /// Slots in a group of a narrow class at most.
 pub const NARROW_SLOTS: usize = 32;
 /// Slots in a group of a wide class at most.
 pub const WIDE_SLOTS: usize = 16;
 
-/// Largest slack of a narrow slot: offsets to 96 and an end of one unit. Every class keeps it.
-pub const NARROW_SLACK: usize = 7 * UNIT;
 /// Largest end of a narrow slot, in bytes.
 const NARROW_END: usize = 32;
 /// Largest end of a wide slot, in bytes.
@@ -67,19 +69,52 @@ const fn wide_step(class: usize) -> usize {
     }
 }
 
-/// Offset of a block with `slack` = stride - n (1 to `NARROW_SLACK` bytes) in a narrow slot. The block stands
-/// as far back as the record allows, or, when `cycle` is 16 instead of 0, one unit before that if
-/// there is room: two uses in a row differ.
+/// Bytes between two possible offsets in a narrow slot of `class`: 7 of them, and an end of up to
+/// 32 bytes, cover the distance to the class below.
 #[inline(always)]
-pub const fn narrow_offset(slack: usize, cycle: usize) -> usize {
-    let last = (slack - 1) & !(UNIT - 1);
-    last - if cycle < last { cycle } else { last }
+pub const fn narrow_step(class: usize) -> usize {
+    if class < FIRST_LONG_STEP {
+        UNIT
+    } else {
+        2 * UNIT
+    }
 }
 
-/// Record of a narrow slot: (offset/16 + 1) << 5 | (slack - offset - 1), in one addition.
+/// Largest slack of a narrow slot of `class` that a record can tell.
+#[cfg(test)]
+const fn narrow_slack(class: usize) -> usize {
+    6 * narrow_step(class) + if class < FIRST_LONG_STEP { UNIT } else { NARROW_END }
+}
+
+/// Offset of a block with `slack` = stride - n bytes (1 to `narrow_slack`) in a narrow slot. The
+/// block stands as far back as the record allows, or, with the short step and when `cycle` is 16
+/// instead of 0, one step before that if there is room: two uses in a row differ.
 #[inline(always)]
-pub const fn narrow_record(slack: usize, offset: usize) -> u8 {
-    (slack + offset + 31) as u8
+pub const fn narrow_offset(class: usize, slack: usize, cycle: usize) -> usize {
+    let step = narrow_step(class);
+    let last = (slack - 1) & !(step - 1);
+    let back = if class < FIRST_LONG_STEP { cycle } else { 0 };
+    last - if back < last { back } else { last }
+}
+
+/// Record of a narrow slot: (offset/step + 1) << 5 | (slack - offset - 1). With a step of 16 the
+/// first term is 2 * offset + 32, with 32 it is offset + 32: one or two additions.
+#[inline(always)]
+pub const fn narrow_record(class: usize, slack: usize, offset: usize) -> u8 {
+    let double = if class < FIRST_LONG_STEP { offset } else { 0 };
+    (slack + double + 31) as u8
+}
+
+/// The part of a narrow record that stays when its block is freed: the end.
+#[inline(always)]
+pub const fn narrow_freed(record: u8) -> u8 {
+    record & 31
+}
+
+/// The same of a wide record.
+#[inline(always)]
+pub const fn wide_freed(record: u16) -> u16 {
+    record & WIDE_END as u16
 }
 
 /// Bytes behind the block that `record` tells of.
@@ -88,7 +123,7 @@ pub const fn narrow_end(record: u8) -> usize {
     (record as usize & 31) + 1
 }
 
-/// Offset field of a narrow record: offset/16 + 1, or 0 for no block.
+/// Offset field of a narrow record: offset/step + 1, or 0 for no block.
 #[inline(always)]
 pub const fn narrow_offset_field(record: u8) -> usize {
     record as usize >> 5
@@ -144,16 +179,6 @@ pub fn fit(class: usize, stride: usize, offset: usize, n: usize) -> Option<usize
     Some(n.max((stride - offset).saturating_sub(max_end(class))))
 }
 
-/// `n` rounded up so that some offset makes it representable in a slot of `class`.
-pub fn round_for(class: usize, stride: usize, n: usize) -> usize {
-    let reach = if class < FIRST_WIDE {
-        NARROW_SLACK
-    } else {
-        126 * wide_step(class) + WIDE_END - 255
-    };
-    n.max(stride.saturating_sub(reach))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,19 +187,26 @@ mod tests {
 
     #[test]
     fn narrow_records_tell_offset_and_end() {
-        for slack in 1..=NARROW_SLACK {
-            for cycle in [0, UNIT] {
-                let offset = narrow_offset(slack, cycle);
-                let record = narrow_record(slack, offset);
-                assert_eq!(narrow_offset_field(record), offset / UNIT + 1, "slack {slack}");
-                assert_eq!(narrow_end(record), slack - offset, "slack {slack}");
+        for class in 0..FIRST_WIDE {
+            for slack in 1..=narrow_slack(class) {
+                for cycle in [0, UNIT] {
+                    let offset = narrow_offset(class, slack, cycle);
+                    let record = narrow_record(class, slack, offset);
+                    let field = offset / narrow_step(class) + 1;
+                    assert_eq!(narrow_offset_field(record), field, "{class} slack {slack}");
+                    assert_eq!(narrow_end(record), slack - offset, "{class} slack {slack}");
+                    assert_eq!(narrow_end(narrow_freed(record)), slack - offset);
+                    assert_eq!(narrow_offset_field(narrow_freed(record)), 0);
+                }
             }
         }
     }
 
     #[test]
     fn narrow_offsets_cycle_where_there_is_room() {
-        assert!((17..=NARROW_SLACK).all(|slack| narrow_offset(slack, 0) != narrow_offset(slack, UNIT)));
+        for slack in 17..=narrow_slack(0) {
+            assert_ne!(narrow_offset(0, slack, 0), narrow_offset(0, slack, UNIT));
+        }
     }
 
     #[test]
@@ -182,16 +214,18 @@ mod tests {
         for n in 0..=MAX_SMALL {
             let class = class_of(n);
             let stride = stride(class);
-            assert_eq!(round_for(class, stride, n), n);
             if class < FIRST_WIDE {
-                assert!(stride - n <= NARROW_SLACK);
+                assert!(stride - n <= narrow_slack(class));
                 continue;
             }
             for cycle in [0, 1, 2, 77] {
                 let place = wide_place(class, stride, n, cycle);
                 assert_eq!(place.offset + n + place.end, stride);
                 assert!(place.end >= 1 && place.offset % UNIT == 0, "{n} {place:?}");
-                assert_eq!(wide_read(class, wide_record(class, place)), Some(place));
+                let record = wide_record(class, place);
+                assert_eq!(wide_read(class, record), Some(place));
+                assert_eq!(wide_read(class, wide_freed(record)), None);
+                assert_eq!(wide_freed(record) as usize, place.end);
             }
         }
     }

@@ -92,6 +92,14 @@ impl Live {
     }
 }
 
+/// As many frees as it takes for a freed slot to leave its ring.
+fn churn(process: &Boxed, n: usize) {
+    for _ in 0..=crate::config::RING {
+        // SAFETY: live.
+        unsafe { process.free(process.malloc(n)) };
+    }
+}
+
 /// Whether the action stops with a fault of that name.
 fn faults(name: &str, action: impl FnOnce()) -> bool {
     let result = catch_unwind(AssertUnwindSafe(action));
@@ -219,7 +227,11 @@ fn misuse_is_found_at_the_free() {
                 assert!(faults("", || _ = process.usable_size(p)), "{n} size of freed");
                 let q = process.malloc(n);
                 q.add(n).write(q.add(n).read() ^ 0x55);
-                assert!(faults("overflow", || process.free(q)), "{n} overflow");
+                let found = faults("overflow", || {
+                    process.free(q);
+                    churn(&process, n);
+                });
+                assert!(found, "{n} overflow");
             }
             let mut local = 0u64;
             let stack = (&raw mut local).cast::<u8>();
@@ -236,7 +248,10 @@ fn a_string_terminator_one_past_the_end_is_found() {
     // SAFETY: the misuse under test.
     unsafe {
         p.add(64).write(0);
-        assert!(faults("overflow", || process.free(p)));
+        assert!(faults("overflow", || {
+            process.free(p);
+            churn(&process, 64);
+        }));
     }
 }
 

@@ -53,7 +53,7 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// Brings a heap to rest: nothing in line, no slot in a bin, empty groups released.
+    /// Brings a heap to rest: nothing in line, no slot in a ring, empty groups released.
     ///
     /// # Safety
     /// The caller may work on the heap.
@@ -63,29 +63,12 @@ impl<P: Platform> Process<P> {
             self.empty_quarantine(heap);
             self.collect(heap);
             for class in 0..CLASSES {
-                self.empty_bin(heap, class);
+                self.spill(heap, class, u32::MAX);
+                self.retire(heap, class);
                 self.release_empty(heap, class, 0);
             }
             self.purge_idle(heap);
             self.lock().drop_empty_nests(heap);
-        }
-    }
-
-    /// Puts the slots of a bin back to its group, and the group to the queue.
-    ///
-    /// # Safety
-    /// The caller may work on the heap.
-    unsafe fn empty_bin(&self, heap: *mut Heap, class: usize) {
-        // SAFETY: by contract.
-        unsafe {
-            let bin = &mut (&mut (*heap).bins)[class];
-            if bin.meta.is_null() {
-                return;
-            }
-            let freed = (*bin.meta).freed.load(Ordering::Relaxed) | bin.avail;
-            (*bin.meta).freed.store(freed, Ordering::Relaxed);
-            bin.avail = 0;
-            self.retire(heap, class);
         }
     }
 
@@ -163,12 +146,12 @@ impl<P: Platform> Process<P> {
     pub(crate) unsafe fn reclaim(&self, meta: *mut Meta, remote: u32) {
         // SAFETY: a dead heap's groups change only here. The mask of freed slots is one word: it
         // is from before or after whatever was in progress. Slots that it shows as free but that
-        // a bin was about to hand out hold no block either. The group in a nest is left alone:
+        // a ring had or was about to get hold no block either. The group in a nest is left alone:
         // the nest's state may be torn.
         unsafe {
             let freed = (*meta).freed.load(Ordering::Relaxed);
             let in_run = crate::group::bytes_of(meta) > crate::config::NEST_GROUP_MAX;
-            let torn = (*meta).is(State::Free) || self.donated.holds(meta);
+            let torn = (*meta).is(State::Free);
             if freed | remote == u32::MAX && in_run && !torn {
                 self.lock().release_abandoned(meta);
             }
