@@ -200,18 +200,9 @@ impl<P: Platform> Process<P> {
     /// The caller may work on the heap.
     pub(crate) unsafe fn trim(&self, heap: *mut Heap) {
         // SAFETY: by contract.
-        unsafe {
-            self.empty_quarantine(heap);
-            for class in 0..crate::config::CLASSES {
-                self.spill(heap, class, u32::MAX);
-                self.release_empty(heap, class, 0);
-            }
-            self.purge_idle(heap);
-        }
+        unsafe { self.settle_all(heap) };
         let mut locked = self.lock();
         locked.drop_large_cache();
-        // SAFETY: as above.
-        unsafe { locked.drop_empty_nests(heap) };
         locked.purge();
     }
 

@@ -54,7 +54,7 @@ pub struct Chunk {
     free_cells: *mut Meta,
     /// First cell never used.
     fresh_cell: u32,
-    /// Cells in use, heaps included.
+    /// Cells in use.
     pub cells: u32,
     /// First byte of data, as an offset.
     pub data: u32,
@@ -169,43 +169,28 @@ impl Chunk {
     pub unsafe fn take_cell(chunk: *mut Chunk) -> Option<*mut Meta> {
         // SAFETY: the lock makes the header ours; cells below META_END exist.
         unsafe {
+            if !(*chunk).has_cell() {
+                return None;
+            }
             let mut cell = (*chunk).free_cells;
             if cell.is_null() {
-                cell = Chunk::fresh_cells(chunk, 1)?;
+                cell = chunk.cast::<Meta>().add((*chunk).fresh_cell as usize);
+                (*chunk).fresh_cell += 1;
+                if (*chunk).fresh_cell as usize * CELL == MAP_OFFSET {
+                    (*chunk).fresh_cell = MORE_METAS as u32;
+                }
             } else {
                 (*chunk).free_cells = (*cell).next;
-                (*chunk).cells += 1;
             }
+            (*chunk).cells += 1;
             Some(cell)
         }
     }
 
-    /// `count` cells in a row that were never used, all zero.
-    ///
-    /// # Safety
-    /// As `take_cell`.
-    pub unsafe fn fresh_cells(chunk: *mut Chunk, count: usize) -> Option<*mut Meta> {
-        // SAFETY: as above.
-        unsafe {
-            let mut first = (*chunk).fresh_cell as usize;
-            let map = MAP_OFFSET / CELL..MORE_METAS;
-            if first < map.end && first + count > map.start {
-                // The cells left before the map go to the free list.
-                while first < map.start {
-                    (*chunk).fresh_cell += 1;
-                    (*chunk).cells += 1;
-                    Chunk::return_cell(chunk.cast::<Meta>().add(first));
-                    first += 1;
-                }
-                first = map.end;
-            }
-            if (first + count) * CELL > META_END {
-                return None;
-            }
-            (*chunk).fresh_cell = (first + count) as u32;
-            (*chunk).cells += count as u32;
-            Some(chunk.cast::<Meta>().add(first))
-        }
+    /// Whether `take_cell` would find one: what is in use of the chunk's data always fits, but
+    /// records of large blocks may fill the cells.
+    pub fn has_cell(&self) -> bool {
+        !self.free_cells.is_null() || (self.fresh_cell as usize) < META_END / CELL
     }
 
     /// Gives a cell back.

@@ -10,6 +10,7 @@ use crate::nest;
 use crate::pages::Platform;
 use crate::process::Process;
 use crate::provider::{Locked, Run};
+use crate::remote::Life;
 use crate::size_class::stride;
 use crate::slot::max_slots;
 use core::ptr;
@@ -148,7 +149,9 @@ impl<P: Platform> Locked<'_, P> {
         // SAFETY: by contract.
         unsafe {
             if bytes <= NEST_GROUP_MAX {
-                self.return_part(heap, chunk, first, bytes / GRANULE, true);
+                // A heap at work keeps its last nest for the next burst.
+                let keep = (*heap).mail.0.life() == Life::Active as u32;
+                self.return_part(heap, chunk, first, bytes / GRANULE, keep);
             } else {
                 let page = first * GRANULE / RUN_PAGE;
                 self.return_run(Run { chunk, page, pages: bytes / RUN_PAGE, fresh: false });

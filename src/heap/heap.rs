@@ -54,6 +54,8 @@ pub struct Heap {
     pub seed: u64,
     /// Nests with room.
     pub nests: *mut Nest,
+    /// Whether a thread collects for this parked heap just now. Provider lock.
+    pub claimed: bool,
     /// Next parked heap. Provider lock.
     pub next_parked: *mut Heap,
     /// Freed slots in line, hardened preset only.
@@ -91,6 +93,7 @@ impl Heap {
         idle: 0,
         seed: 0,
         nests: ptr::null_mut(),
+        claimed: false,
         next_parked: ptr::null_mut(),
         quarantine: [Entry::NONE; QUARANTINE],
         mail: Line(Mailbox::new()),

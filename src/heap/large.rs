@@ -6,7 +6,6 @@
 //!          ^ base = block
 //! ```
 
-use crate::chunk::Chunk;
 use crate::config::{
     CLASSES, LARGE_CACHE_AGE, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES, PRESET,
 };
@@ -170,14 +169,21 @@ impl<P: Platform> Process<P> {
     /// A block of `n` bytes, more than a slot holds, at a multiple of `align`. Null, and errno,
     /// when memory is out or n exceeds PTRDIFF_MAX.
     pub(crate) fn large_alloc(&self, n: usize, align: usize) -> *mut u8 {
-        let made = if n > isize::MAX as usize { None } else { self.lock().make_large(n, align) };
-        match made {
-            Some(block) => block,
-            None => {
-                self.platform.out_of_memory();
-                ptr::null_mut()
+        if n <= isize::MAX as usize {
+            if let Some(block) = self.lock().make_large(n, align) {
+                return block;
+            }
+            let heap = self.heap();
+            if !self.is_empty_heap(heap) {
+                // SAFETY: the thread's own heap.
+                unsafe { self.trim(heap) };
+                if let Some(block) = self.lock().make_large(n, align) {
+                    return block;
+                }
             }
         }
+        self.platform.out_of_memory();
+        ptr::null_mut()
     }
 
     /// Frees the large block that starts at `block`.
@@ -336,12 +342,6 @@ impl<P: Platform> Locked<'_, P> {
             });
         }
         Some(record)
-    }
-
-    /// A cell of any chunk.
-    fn any_cell(&mut self) -> Option<*mut Meta> {
-        // SAFETY: we hold the lock.
-        self.cells_of_any(|chunk| unsafe { Chunk::take_cell(chunk) })
     }
 
     /// A record from the cache, or from the mappings that could not go back, whose mapping fits.

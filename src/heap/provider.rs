@@ -12,6 +12,9 @@ use core::ptr::{self, NonNull};
 /// Bytes of data that a new chunk opens at first, and by which the opened part grows at least.
 const FIRST_OPEN: usize = 2 * NEST;
 
+/// Bytes that a pool for heaps reserves; only what is used becomes memory.
+const POOL: usize = 256 << 10;
+
 /// What the provider lock protects.
 pub struct Provider {
     /// Chunks in the order of their making.
@@ -28,6 +31,9 @@ pub struct Provider {
     pub dirty_pages: usize,
     /// Whether the break was tried.
     break_tried: bool,
+    /// Memory for heaps and their tables, see `metadata`.
+    pool: *mut u8,
+    pool_left: usize,
     /// Heaps made so far; also the highest number of a heap.
     pub heaps: usize,
     /// Heaps without a thread.
@@ -69,6 +75,8 @@ impl Provider {
             used_pages: 0,
             dirty_pages: 0,
             break_tried: false,
+            pool: ptr::null_mut(),
+            pool_left: 0,
             heaps: 0,
             parked: ptr::null_mut(),
             large: Large::new(),
@@ -97,7 +105,7 @@ impl<P: Platform> Locked<'_, P> {
         while !chunk.is_null() {
             // SAFETY: chunks in the list exist; the lock makes their headers ours.
             unsafe {
-                if (*chunk).longest as usize >= pages {
+                if (*chunk).longest as usize >= pages && (*chunk).has_cell() {
                     if let Some(run) = self.take_run_in(chunk, pages, align) {
                         return Some(run);
                     }
@@ -223,11 +231,8 @@ impl<P: Platform> Locked<'_, P> {
         }
     }
 
-    /// Cells that `take` finds in some chunk, or in a new one.
-    pub fn cells_of_any(
-        &mut self,
-        take: impl Fn(*mut Chunk) -> Option<*mut Meta>,
-    ) -> Option<*mut Meta> {
+    /// A cell of some chunk, or of a new one.
+    pub fn any_cell(&mut self) -> Option<*mut Meta> {
         let mut chunk = self.provider.chunks;
         loop {
             let new = chunk.is_null();
@@ -237,16 +242,42 @@ impl<P: Platform> Locked<'_, P> {
             // SAFETY: chunks in the list exist; the lock makes their headers ours.
             unsafe {
                 let idle = Locked::<P>::is_idle(&*chunk);
-                let cells = take(chunk);
-                if cells.is_some() {
+                let cell = Chunk::take_cell(chunk);
+                if cell.is_some() {
                     self.provider.idle_chunks -= idle as usize;
                 }
-                if cells.is_some() || new {
-                    return cells;
+                if cell.is_some() || new {
+                    return cell;
                 }
                 chunk = (*chunk).next;
             }
         }
+    }
+
+    /// `bytes` of zero memory for ever, at a cache line's start, between inaccessible pages: for
+    /// heaps and their tables, which no overflow of a block should reach.
+    pub fn metadata(&mut self, bytes: usize) -> Option<*mut u8> {
+        let bytes = bytes.next_multiple_of(chunk::CELL);
+        if self.provider.pool_left < bytes {
+            let platform = &self.process.platform;
+            let page_size = platform.page_size();
+            let len = POOL.max(bytes).next_multiple_of(page_size);
+            let at = platform.map(0, len + 2 * page_size, Access::None)?;
+            // SAFETY: just mapped and ours.
+            unsafe {
+                let inside = at.add(page_size);
+                if !platform.protect(inside, len, Access::ReadWrite) {
+                    platform.unmap(at, len + 2 * page_size);
+                    return None;
+                }
+                self.provider.pool = inside.as_ptr();
+            }
+            self.provider.pool_left = len;
+        }
+        let at = self.provider.pool;
+        self.provider.pool = at.wrapping_add(bytes);
+        self.provider.pool_left -= bytes;
+        Some(at)
     }
 
     /// Whether nothing of the chunk is in use and it could go.

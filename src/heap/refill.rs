@@ -206,7 +206,7 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The caller may work on the heap, whose group it is.
-    unsafe fn got_back(&self, heap: *mut Heap, meta: *mut Meta, bits: u32) {
+    pub(crate) unsafe fn got_back(&self, heap: *mut Heap, meta: *mut Meta, bits: u32) {
         // SAFETY: by contract.
         unsafe {
             let class = (*meta).class as usize;

@@ -1,7 +1,6 @@
 //! Threads come and go, heaps stay: attached to a thread, parked when it exits, adopted by the
 //! next.
 
-use crate::chunk::{Chunk, CELL};
 use crate::config::{CLASSES, MAX_HEAPS};
 use crate::heap::Heap;
 use crate::meta::{Meta, State};
@@ -57,7 +56,7 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The caller may work on the heap.
-    unsafe fn settle_all(&self, heap: *mut Heap) {
+    pub(crate) unsafe fn settle_all(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe {
             self.empty_quarantine(heap);
@@ -67,7 +66,9 @@ impl<P: Platform> Process<P> {
                 self.retire(heap, class);
                 self.release_empty(heap, class, 0);
             }
-            self.purge_idle(heap);
+            if (*heap).idle > 0 {
+                self.purge_idle(heap);
+            }
             self.lock().drop_empty_nests(heap);
         }
     }
@@ -75,31 +76,34 @@ impl<P: Platform> Process<P> {
     /// Collects what came back to a parked heap, by whoever freed it.
     #[cold]
     pub(crate) fn collect_parked(&self, heap: *mut Heap) {
-        // Each step takes the lock by itself: a heap is adopted or collected, never both, as
-        // the adopting thread takes it off the list first.
-        let claimed = {
-            let locked = self.lock();
-            // SAFETY: heaps live for ever; the lock makes the list ours.
-            unsafe { locked.claim_parked(heap) }
-        };
-        if !claimed {
-            return;
+        {
+            let _locked = self.lock();
+            // SAFETY: heaps live for ever; life and claim change under the lock only.
+            unsafe {
+                let parked = (*heap).mail.0.life() == Life::Parked as u32;
+                if !parked || (*heap).claimed {
+                    // Its new owner, or the thread that claimed it, will look again.
+                    return;
+                }
+                (*heap).claimed = true;
+            }
         }
-        // SAFETY: off the list and still parked: nobody else works on it.
+        // SAFETY: claimed and parked: nobody else works on it.
         unsafe {
             loop {
-                self.collect(heap);
-                for class in 0..CLASSES {
-                    if (*heap).classes[class].empty > 0 {
-                        self.release_empty(heap, class, 0);
-                    }
+                let mut touched = 0u64;
+                (*heap).mail.0.collect(|meta, bits| {
+                    touched |= 1 << (*meta).class;
+                    self.got_back(heap, meta, bits);
+                });
+                while touched != 0 {
+                    self.release_empty(heap, touched.trailing_zeros() as usize, 0);
+                    touched &= touched - 1;
                 }
-                let mut locked = self.lock();
-                locked.drop_empty_nests(heap);
+                let _locked = self.lock();
                 if (*heap).mail.0.is_empty() {
-                    (*heap).next_parked = locked.provider.parked;
-                    locked.provider.parked = heap;
-                    break;
+                    (*heap).claimed = false;
+                    return;
                 }
             }
         }
@@ -129,9 +133,8 @@ impl<P: Platform> Process<P> {
             for id in 1..=locked.provider.heaps {
                 let heap = self.heap_by_id(id as u16);
                 let active = (*heap).mail.0.life() == Life::Active as u32;
-                let parked_off_list = (*heap).mail.0.life() == Life::Parked as u32
-                    && !locked.is_listed(heap);
-                if heap != own && (active || parked_off_list) {
+                // A claimed heap was being collected by a thread that is not here.
+                if heap != own && (active || (*heap).claimed) {
                     (*heap).mail.0.set_life(Life::Dead);
                 }
             }
@@ -176,9 +179,8 @@ impl<P: Platform> Locked<'_, P> {
             if (*main).mail.0.life() == Life::Active as u32 && !process.platform.threaded() {
                 return main;
             }
-            let parked = self.provider.parked;
+            let parked = self.unpark();
             if !parked.is_null() {
-                self.provider.parked = (*parked).next_parked;
                 (*parked).mail.0.set_life(Life::Active);
                 return parked;
             }
@@ -195,13 +197,13 @@ impl<P: Platform> Locked<'_, P> {
         if id >= MAX_HEAPS {
             return ptr::null_mut();
         }
-        let Some(memory) = self.cells(size_of::<Heap>()) else { return ptr::null_mut() };
+        let Some(memory) = self.metadata(size_of::<Heap>()) else { return ptr::null_mut() };
         let heap = memory.cast::<Heap>();
-        // SAFETY: the cells are ours, zero and aligned; zero is a valid heap.
+        // SAFETY: the memory is ours, zero and aligned; zero is a valid heap.
         unsafe { self.set_up(heap, id) };
         let process = self.process;
         let entered =
-            process.enter_heap(id, heap, || self.cells(Process::<P>::HEAP_TABLE_BYTES));
+            process.enter_heap(id, heap, || self.metadata(Process::<P>::HEAP_TABLE_BYTES));
         if entered {
             heap
         } else {
@@ -225,39 +227,24 @@ impl<P: Platform> Locked<'_, P> {
         self.provider.heaps = id;
     }
 
-    /// `bytes` of zero memory among the metas of a chunk, for ever.
-    fn cells(&mut self, bytes: usize) -> Option<*mut u8> {
-        let count = bytes.div_ceil(CELL);
-        // SAFETY: we hold the lock.
-        self.cells_of_any(|chunk| unsafe { Chunk::fresh_cells(chunk, count) }).map(|c| c.cast())
-    }
-
-    /// Takes `heap` off the list of parked heaps. False when it is not there.
+    /// Takes a heap that nobody is just collecting off the list of parked heaps; null if there is
+    /// none.
     ///
     /// # Safety
     /// Heaps in the list are alive.
-    unsafe fn claim_parked(&self, heap: *mut Heap) -> bool {
-        let mut link = (&raw const self.provider.parked).cast_mut();
+    unsafe fn unpark(&mut self) -> *mut Heap {
+        let mut link = &raw mut self.provider.parked;
         // SAFETY: by contract; the lock makes the links ours.
         unsafe {
             while !(*link).is_null() {
-                if *link == heap {
+                let heap = *link;
+                if !(*heap).claimed {
                     *link = (*heap).next_parked;
-                    return true;
+                    return heap;
                 }
-                link = &raw mut (**link).next_parked;
+                link = &raw mut (*heap).next_parked;
             }
         }
-        false
-    }
-
-    /// Whether `heap` stands in the list of parked heaps.
-    fn is_listed(&self, heap: *mut Heap) -> bool {
-        let mut parked = self.provider.parked;
-        while !parked.is_null() && parked != heap {
-            // SAFETY: heaps in the list are alive; the lock makes the links ours.
-            parked = unsafe { (*parked).next_parked };
-        }
-        !parked.is_null()
+        ptr::null_mut()
     }
 }
