@@ -387,16 +387,15 @@ impl<P: Platform> Locked<'_, P> {
         // SAFETY: by contract.
         unsafe {
             let base = NonNull::new_unchecked((*record).base);
-            if PRESET.seal_freed_large && !platform.protect(base, len, Access::ReadWrite) {
+            // All of it: the block may grow in place to the end of what the record tells.
+            if PRESET.seal_freed_large && !platform.protect(base, (*record).len, Access::ReadWrite)
+            {
                 self.put_in_cache(record);
                 return None;
             }
             // A guard page stands behind the whole mapping only: no splitting then.
             if (*record).len - len > len / 8 && !PRESET.guard_pages {
                 self.split(record, len);
-            } else if PRESET.seal_freed_large {
-                let rest = (*record).len - len;
-                let _ = rest == 0 || platform.protect(base.add(len), rest, Access::ReadWrite);
             }
             Some(record)
         }
