@@ -93,7 +93,31 @@ __attribute__((visibility("default"))) int dump_heap(FILE *stream)
 	return written == len && !fflush(stream) ? 0 : -1;
 }
 
+/* glibc's lock of the list of streams. fork takes it after our handler, while its holder may wait for
+ * a stream whose holder allocates: it has to come before our lock. Absent elsewhere. */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+
+static void before_fork(void)
+{
+	if (_IO_list_lock) _IO_list_lock();
+	byssal_before_fork();
+}
+
+static void after_fork_parent(void)
+{
+	byssal_after_fork_parent();
+	if (_IO_list_unlock) _IO_list_unlock();
+}
+
+static void after_fork_child(void)
+{
+	byssal_after_fork_child();
+	if (_IO_list_resetlock) _IO_list_resetlock();
+}
+
 __attribute__((constructor)) static void start(void)
 {
-	pthread_atfork(byssal_before_fork, byssal_after_fork_parent, byssal_after_fork_child);
+	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
