@@ -101,11 +101,14 @@ impl<P: Platform> Process<P> {
             // Before the bit: afterwards the owner may write a new block's record.
             slot.clear_record();
             self.clear_freed(slot);
+            // Before the bit, too: a dead owner's group goes with the last one, by whoever sets it.
+            let freed = (*slot.meta).freed.load(Ordering::Relaxed);
             let heap = self.heap_by_id(owner);
             match (*heap).mail.0.send(slot.meta, slot.bit()) {
                 Sent::Delivered => {}
                 Sent::OwnerParked => self.collect_parked(heap),
-                Sent::OwnerDead(bits) => self.reclaim(slot.meta, bits),
+                Sent::OwnerDead(bits) if freed | bits == u32::MAX => self.reclaim(slot.meta),
+                Sent::OwnerDead(_) => {}
                 Sent::Double => stop(Fault::DoubleFree, slot.block().addr()),
             }
         }

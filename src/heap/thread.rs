@@ -8,7 +8,6 @@ use crate::pages::Platform;
 use crate::process::Process;
 use crate::provider::Locked;
 use crate::remote::Life;
-use crate::sync::Ordering;
 use core::ptr;
 
 impl<P: Platform> Process<P> {
@@ -142,20 +141,20 @@ impl<P: Platform> Process<P> {
     }
 
     /// A block of a heap that stayed behind in a fork was freed: its group goes back once all its
-    /// slots are free. `remote` are the bits that other threads set.
+    /// slots are free. The caller set the last bit that was missing:
+    /// until then the group lived, from then on it is the caller's.
     ///
     /// # Safety
-    /// The owner is dead, and these bits were set by the caller last.
-    pub(crate) unsafe fn reclaim(&self, meta: *mut Meta, remote: u32) {
+    /// The owner is dead, and the caller set the last bit.
+    pub(crate) unsafe fn reclaim(&self, meta: *mut Meta) {
         // SAFETY: a dead heap's groups change only here. The mask of freed slots is one word: it
         // is from before or after whatever was in progress. Slots that it shows as free but that
         // a ring had or was about to get hold no block either. The group in a nest is left alone:
         // the nest's state may be torn.
         unsafe {
-            let freed = (*meta).freed.load(Ordering::Relaxed);
             let in_run = crate::group::bytes_of(meta) > crate::config::NEST_GROUP_MAX;
             let torn = (*meta).is(State::Free);
-            if freed | remote == u32::MAX && in_run && !torn {
+            if in_run && !torn {
                 self.lock().release_abandoned(meta);
             }
         }
