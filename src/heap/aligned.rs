@@ -36,7 +36,7 @@ impl<P: Platform> Process<P> {
                 return block;
             }
         }
-        self.large_alloc(n.max(1), align)
+        self.large_alloc(n, align)
     }
 
     /// A block of `n` bytes in whole pages of a chunk; null when there is none.
@@ -46,10 +46,7 @@ impl<P: Platform> Process<P> {
         if heap.is_null() {
             return ptr::null_mut();
         }
-        // A block of whole pages has no guard byte: one more page for it would be too much.
-        // The hardened preset pays it.
-        let bytes = if PRESET.guard_pages { n + 1 } else { n.max(1) };
-        let pages = bytes.div_ceil(RUN_PAGE);
+        let pages = run_pages(n);
         let mut locked = self.lock();
         let Some(run) = locked.take_run(pages, (align / RUN_PAGE).max(1)) else {
             return ptr::null_mut();
@@ -63,13 +60,10 @@ impl<P: Platform> Process<P> {
             let first = run.granule();
             Meta::init(cell, first, CLASS_RUN, 1, 0, run.fresh);
             (*cell).state = State::Run as u8;
-            *Meta::run_length(cell) = [n, pages];
             // Only the first granule: a pointer elsewhere into the run is no block.
             Chunk::enter(run.chunk, first, 1, Chunk::cell_index(cell));
             let block = Meta::base_of(cell);
-            if n % RUN_PAGE != 0 || n == 0 || PRESET.guard_pages {
-                self.write_guards(GUARD, block.add(n), 1);
-            }
+            self.set_run_length(cell, block, n);
             block
         }
     }
@@ -87,6 +81,37 @@ impl<P: Platform> Process<P> {
             }
             self.check_run_end(meta, block);
             locked.release_run(meta, block);
+        }
+    }
+
+    /// Writes down the length of a run's block, and the guard behind it.
+    ///
+    /// # Safety
+    /// `meta` is a run's, `block` its start, and it has the pages for `n` bytes.
+    unsafe fn set_run_length(&self, meta: *mut Meta, block: *mut u8, n: usize) {
+        // SAFETY: by contract.
+        unsafe {
+            let pages = run_pages(n);
+            *Meta::run_length(meta) = [n, pages];
+            if n < pages * RUN_PAGE {
+                self.write_guards(GUARD, block.add(n), 1);
+            }
+        }
+    }
+
+    /// Resizes a run's block if it keeps its number of pages.
+    ///
+    /// # Safety
+    /// `meta` is a run's, `block` its start, and the caller owns the live block.
+    pub(crate) unsafe fn resize_run(&self, meta: *mut Meta, block: *mut u8, n: usize) -> bool {
+        // SAFETY: by contract.
+        unsafe {
+            let same = run_pages(n) == (*Meta::run_length(meta))[1];
+            if same {
+                self.check_run_end(meta, block);
+                self.set_run_length(meta, block, n);
+            }
+            same
         }
     }
 
@@ -126,6 +151,13 @@ impl<P: Platform> Locked<'_, P> {
             self.return_cell(meta);
         }
     }
+}
+
+/// Run pages of a block of `n` bytes, at most PTRDIFF_MAX. Whole pages have no guard byte: one
+/// more page for it would be too much. The hardened preset pays it.
+fn run_pages(n: usize) -> usize {
+    let bytes = if PRESET.guard_pages { n + 1 } else { n.max(1) };
+    bytes.div_ceil(RUN_PAGE)
 }
 
 /// The smallest class whose slots are multiples of `align` and hold `n` bytes and a guard, unless

@@ -1,6 +1,5 @@
 //! realloc and malloc_usable_size.
 
-use crate::config::RUN_PAGE;
 use crate::free::Block;
 use crate::meta::Meta;
 use crate::pages::Platform;
@@ -35,12 +34,10 @@ impl<P: Platform> Process<P> {
                     slot.length()
                 }
                 Block::Run(meta) => {
-                    let [length, pages] = *Meta::run_length(meta);
-                    // A run keeps its length for good: the guard stands where it stood.
-                    if n <= length && n.div_ceil(RUN_PAGE) == pages {
+                    if self.resize_run(meta, block, n) {
                         return block;
                     }
-                    length
+                    (*Meta::run_length(meta))[0]
                 }
                 Block::Large => {
                     if n > MAX_SMALL {
