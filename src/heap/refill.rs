@@ -280,7 +280,7 @@ impl<P: Platform> Process<P> {
                 1 + (*state).slots / SLOTS_PER_KEPT
             };
             // The sweep walks the queue: it waits until an eighth of it goes.
-            if (*state).empty > keep && (*state).empty * 8 >= (*state).queued {
+            if (*state).empty > keep + (*state).queued / 8 {
                 self.release_empty(heap, class, keep);
             }
         }
@@ -345,9 +345,9 @@ impl<P: Platform> Process<P> {
                 let to = (start.addr() + stride(class)) / page * page;
                 if from < to {
                     let at = NonNull::new_unchecked(start.with_addr(from));
-                    if self.platform.purge(at, to - from) {
-                        record.store(WIDE_PURGED, Ordering::Relaxed);
-                    }
+                    // Refused (as for locked memory), it would be so again: once a free is enough.
+                    self.platform.purge(at, to - from);
+                    record.store(WIDE_PURGED, Ordering::Relaxed);
                 }
             }
         }
