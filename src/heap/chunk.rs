@@ -36,6 +36,9 @@ const MORE_METAS: usize = (MAP_OFFSET + GRANULES * 2).div_ceil(CELL);
 /// End of the metas: cells for 7 of 8 granules, which are all that are left for data.
 pub const META_END: usize = MAP_OFFSET + GRANULES * 2 + GRANULES * 7 / 8 * CELL;
 
+/// Cells for metas and nests in a chunk.
+const CELLS: usize = FIRST_METAS + META_END / CELL - MORE_METAS;
+
 /// A bitmap over the run pages of a chunk.
 pub type Pages = [u64; WORDS];
 
@@ -169,7 +172,7 @@ impl Chunk {
     pub unsafe fn take_cell(chunk: *mut Chunk) -> Option<*mut Meta> {
         // SAFETY: the lock makes the header ours; cells below META_END exist.
         unsafe {
-            if !(*chunk).has_cell() {
+            if (*chunk).cells as usize == CELLS {
                 return None;
             }
             let mut cell = (*chunk).free_cells;
@@ -187,10 +190,10 @@ impl Chunk {
         }
     }
 
-    /// Whether `take_cell` would find one: what is in use of the chunk's data always fits, but
-    /// records of large blocks may fill the cells.
-    pub fn has_cell(&self) -> bool {
-        !self.free_cells.is_null() || (self.fresh_cell as usize) < META_END / CELL
+    /// Whether the chunk has cells left for a nest and a group: records of large blocks take
+    /// theirs from any chunk, so its pages may outlast them. Provider lock.
+    pub fn has_cells(&self) -> bool {
+        self.cells as usize + 2 <= CELLS
     }
 
     /// Gives a cell back.

@@ -32,10 +32,10 @@ fn find_place(used: u64, count: usize, align: usize) -> Option<usize> {
     (0..=64 - count).step_by(align).find(|&first| used & granule_mask(first, count) == 0)
 }
 
-/// Takes `count` granules out of one of the heap's nests.
+/// Takes `count` granules out of one of the heap's nests, in a chunk that has a cell for the group.
 ///
 /// # Safety
-/// The caller may work on the heap.
+/// The caller may work on the heap and holds the provider lock.
 pub unsafe fn take(heap: *mut Heap, count: usize, align: usize) -> Option<Part> {
     // SAFETY: by contract; listed nests are the heap's own.
     unsafe {
@@ -44,7 +44,8 @@ pub unsafe fn take(heap: *mut Heap, count: usize, align: usize) -> Option<Part> 
             if nest.is_null() {
                 return None;
             }
-            if let Some(first) = find_place((*nest).used, count, align) {
+            let place = find_place((*nest).used, count, align);
+            if let Some(first) = place.filter(|_| (*Chunk::around(nest)).has_cells()) {
                 let mask = granule_mask(first, count);
                 let fresh = (*nest).dirty & mask == 0;
                 (*nest).used |= mask;

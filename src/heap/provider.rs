@@ -12,6 +12,10 @@ use core::ptr::{self, NonNull};
 /// Bytes of data that a new chunk opens at first, and by which the opened part grows at least.
 const FIRST_OPEN: usize = 2 * NEST;
 
+/// Lengths of runs, in run pages, for which the provider remembers where to start; longer ones
+/// count as the last.
+const ROOMY: usize = 33;
+
 /// Bytes that a pool for heaps reserves; only what is used becomes memory.
 const POOL: usize = 256 << 10;
 
@@ -20,8 +24,8 @@ pub struct Provider {
     /// Chunks in the order of their making.
     pub chunks: *mut Chunk,
     last: *mut Chunk,
-    /// No chunk before this one has a free run.
-    roomy: *mut Chunk,
+    /// By a number of pages: no chunk before this one has a free run of as many.
+    roomy: [*mut Chunk; ROOMY],
     sequence: usize,
     /// Chunks without any use but their header, beyond the break's.
     idle_chunks: usize,
@@ -29,6 +33,8 @@ pub struct Provider {
     pub used_pages: usize,
     /// Free run pages that are not zero.
     pub dirty_pages: usize,
+    /// Those that the system would not take back last time, or that share its pages.
+    kept_pages: usize,
     /// Whether the break was tried.
     break_tried: bool,
     /// Memory for heaps and their tables, see `metadata`.
@@ -69,11 +75,12 @@ impl Provider {
         Provider {
             chunks: ptr::null_mut(),
             last: ptr::null_mut(),
-            roomy: ptr::null_mut(),
+            roomy: [ptr::null_mut(); ROOMY],
             sequence: 0,
             idle_chunks: 0,
             used_pages: 0,
             dirty_pages: 0,
+            kept_pages: 0,
             break_tried: false,
             pool: ptr::null_mut(),
             pool_left: 0,
@@ -101,17 +108,18 @@ impl<P: Platform> Drop for Locked<'_, P> {
 impl<P: Platform> Locked<'_, P> {
     /// A run of `pages` run pages that starts at a multiple of `align` of them.
     pub fn take_run(&mut self, pages: usize, align: usize) -> Option<Run> {
-        let mut chunk = self.provider.roomy;
+        let size = pages.min(ROOMY - 1);
+        let mut chunk = self.provider.roomy[size];
         while !chunk.is_null() {
             // SAFETY: chunks in the list exist; the lock makes their headers ours.
             unsafe {
-                if (*chunk).longest as usize >= pages && (*chunk).has_cell() {
+                if (*chunk).longest as usize >= pages && (*chunk).has_cells() {
                     if let Some(run) = self.take_run_in(chunk, pages, align) {
                         return Some(run);
                     }
                 }
-                if chunk == self.provider.roomy && (*chunk).longest == 0 {
-                    self.provider.roomy = (*chunk).next;
+                if chunk == self.provider.roomy[size] && ((*chunk).longest as usize) < size {
+                    self.provider.roomy[size] = (*chunk).next;
                 }
                 chunk = (*chunk).next;
             }
@@ -147,6 +155,7 @@ impl<P: Platform> Locked<'_, P> {
         header.used_pages += pages as u32;
         self.provider.used_pages += pages;
         self.provider.dirty_pages -= dirty;
+        self.provider.kept_pages = self.provider.kept_pages.min(self.provider.dirty_pages);
         Some(Run { chunk, page, pages, fresh: dirty == 0 })
     }
 
@@ -161,8 +170,9 @@ impl<P: Platform> Locked<'_, P> {
         let (open, data) = (header.open as usize, header.data as usize);
         // Doubling what is open bounds the number of calls; the pages cost nothing until touched.
         let page_size = self.process.platform.page_size();
+        let end = end.next_multiple_of(page_size);
         let generous = (open + (open - data).max(FIRST_OPEN)).clamp(end, header.limit as usize);
-        for to in [generous, end.next_multiple_of(page_size).min(header.limit as usize)] {
+        for to in [generous, end] {
             let opened = if header.is_break {
                 self.process.platform.program_break() == base + open
                     && self.process.platform.move_break(base + to)
@@ -200,15 +210,14 @@ impl<P: Platform> Locked<'_, P> {
         header.longest = PAGES as u32;
         self.provider.used_pages -= run.pages;
         self.provider.dirty_pages += run.pages;
-        // SAFETY: roomy is null or in the list.
-        unsafe {
-            if self.provider.roomy.is_null()
-                || (*self.provider.roomy).sequence > header.sequence
-            {
-                self.provider.roomy = run.chunk;
+        for roomy in &mut self.provider.roomy {
+            // SAFETY: roomy is null or in the list.
+            if roomy.is_null() || unsafe { (**roomy).sequence } > header.sequence {
+                *roomy = run.chunk;
             }
         }
-        if self.provider.dirty_pages > DIRTY_PAGES + (self.provider.used_pages >> DIRTY_SHIFT) {
+        let may_wait = DIRTY_PAGES + (self.provider.used_pages >> DIRTY_SHIFT);
+        if self.provider.dirty_pages > self.provider.kept_pages + may_wait {
             self.purge();
         }
     }
@@ -313,6 +322,7 @@ impl<P: Platform> Locked<'_, P> {
             });
             chunk = header.next;
         }
+        self.provider.kept_pages = self.provider.dirty_pages;
     }
 
     /// A new chunk with room for a run of `pages`, from the break or from a mapping.
@@ -343,8 +353,8 @@ impl<P: Platform> Locked<'_, P> {
             }
         }
         provider.last = chunk;
-        if provider.roomy.is_null() {
-            provider.roomy = chunk;
+        for roomy in provider.roomy.iter_mut().filter(|roomy| roomy.is_null()) {
+            *roomy = chunk;
         }
         Some(chunk)
     }
@@ -439,6 +449,7 @@ impl<P: Platform> Locked<'_, P> {
                 return;
             }
             self.provider.dirty_pages -= dirty;
+            self.provider.kept_pages = self.provider.kept_pages.min(self.provider.dirty_pages);
             self.provider.idle_chunks -= 1;
             let before = if prev.is_null() {
                 &mut self.provider.chunks
@@ -451,9 +462,8 @@ impl<P: Platform> Locked<'_, P> {
             } else {
                 (*next).prev = prev;
             }
-            let roomy = self.provider.roomy;
-            if roomy == chunk {
-                self.provider.roomy = next;
+            for roomy in self.provider.roomy.iter_mut().filter(|roomy| **roomy == chunk) {
+                *roomy = next;
             }
         }
     }
