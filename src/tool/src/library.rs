@@ -13,6 +13,7 @@ use object::{Object, ObjectSymbol};
 use crate::build::{Built, Settings};
 use crate::core::{self, Preset, PACKAGE, STATICLIB};
 use crate::digest::{self, Stamp};
+use crate::elf::Elf;
 use crate::error::{At, Error, Kind, Result};
 use crate::progress::step;
 use crate::project::{self, Project};
@@ -174,10 +175,29 @@ fn link(
         "-Wl,-z,relro,-z,now,-z,defs",
         "-Wl,-Bsymbolic-functions",
     ]);
-    run::logged(
-        cc.arg("-o").arg(path("libbyssal.so")).arg(path("byssal.o")),
-        log,
+    // musl's crti.o brings _init and _fini as global names: the list holds for them too.
+    let script = format!("{{ global: {}; local: *; }};", exports.join("; "));
+    project::write_file(&path("exported"), script.as_bytes())?;
+    cc.arg(format!(
+        "-Wl,--version-script={}",
+        path("exported").display()
+    ));
+    let so = path("libbyssal.so");
+    run::logged(cc.arg("-o").arg(&so).arg(path("byssal.o")), log)?;
+    let seen: Vec<String> = Elf::read(&so)?
+        .exported
+        .into_iter()
+        .map(|e| e.name)
+        .collect();
+    let extra: Vec<&String> = seen.iter().filter(|n| !exports.contains(n)).collect();
+    if extra.is_empty() && seen.len() == exports.len() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Step,
+        format!("libbyssal.so exports {}", seen.join(" ")),
     )
+    .remedy("it must export the names of musl-glue/library-exports.txt and no others"))
 }
 
 /// All of the malloc family must be there, and nothing of Rust be missing.
