@@ -1,11 +1,10 @@
 //! malloc: class, bin, slot.
 
-use crate::config::UNIT;
 use crate::heap::{Class, Heap};
 use crate::meta::Meta;
 use crate::pages::Platform;
 use crate::process::Process;
-use crate::size_class::{class_of, stride, MAX_SMALL};
+use crate::size_class::{class_of, slot_bytes, stride, MAX_SMALL};
 use crate::slot::{
     max_end, narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE,
 };
@@ -43,12 +42,12 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract: the slot is free and ours.
         unsafe {
             let entry = (*state).take();
-            let stride = stride(class);
+            let stride = slot_bytes(class);
             self.check_entry(class, stride, entry);
             let start = entry.start(stride);
             self.check_clear(start, stride);
             let slack = stride - n;
-            let offset = narrow_offset(class, slack, (*state).cycle as usize % 2 * UNIT);
+            let offset = narrow_offset(class, slack, (*state).cycle);
             // Relaxed: other threads learn of the block by the program's own synchronisation.
             let record = (*entry.meta()).records.narrow(entry.index());
             record.store(narrow_record(class, slack, offset), Ordering::Relaxed);
@@ -116,7 +115,7 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract.
         unsafe {
             let entry = (*state).take();
-            let stride = stride(class);
+            let stride = slot_bytes(class);
             self.check_entry(class, stride, entry);
             let start = entry.start(stride);
             self.check_clear(start, stride);

@@ -12,6 +12,7 @@
 use crate::config::{CHUNK, GRANULE, RUN_PAGE};
 use crate::meta::{Meta, CLASS_NONE};
 use crate::sync::{AtomicU16, Ordering};
+use core::ptr;
 
 
 /// Bytes of a cell: a meta or a nest.
@@ -110,7 +111,8 @@ impl Chunk {
     /// The chunk around a cell or a byte of data.
     #[inline(always)]
     pub fn around<T>(inside: *mut T) -> *mut Chunk {
-        inside.cast::<u8>().map_addr(|a| a & !(CHUNK - 1)).cast()
+        // By the exposed address: the compiler then needs one instruction, not an offset.
+        ptr::with_exposed_provenance_mut(inside.expose_provenance() & !(CHUNK - 1))
     }
 
     /// The map's entry of a granule.

@@ -44,8 +44,8 @@ pub struct Class {
 /// A heap. Everything but the mailbox belongs to whom `remote::Life` says.
 #[repr(C, align(64))]
 pub struct Heap {
-    /// One a class; what a process does not use stays untouched.
-    pub classes: [Class; CLASSES],
+    /// Frees from other threads, on a line of its own.
+    pub mail: Line<Mailbox<Meta>>,
     /// Number of this heap; 0 for the empty one. Fixed once the heap is entered.
     pub id: u16,
     /// Bytes in free slots of long strides whose pages are dirty.
@@ -58,10 +58,10 @@ pub struct Heap {
     pub claimed: bool,
     /// Next parked heap. Provider lock.
     pub next_parked: *mut Heap,
+    /// One a class; what a process does not use stays untouched.
+    pub classes: [Class; CLASSES],
     /// Freed slots in line, hardened preset only.
     pub quarantine: [Entry; QUARANTINE],
-    /// Frees from other threads, on a line of its own.
-    pub mail: Line<Mailbox<Meta>>,
 }
 
 /// Something on a cache line of its own.

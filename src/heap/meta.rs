@@ -1,6 +1,7 @@
 //! Out-of-band state: one cache line a group, and one a nest.
 
-use crate::config::{CHUNK, GRANULE};
+use crate::chunk::Chunk;
+use crate::config::GRANULE;
 use crate::remote::{Node, RemoteMask};
 use crate::slot::WIDE_SLOTS;
 use crate::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU8, Ordering};
@@ -107,7 +108,7 @@ impl Meta {
     /// The chunk that this cell lies in (not so for donated groups, whose cells lie elsewhere).
     #[inline(always)]
     pub fn chunk_of(meta: *mut Meta) -> *mut u8 {
-        meta.cast::<u8>().map_addr(|a| a & !(CHUNK - 1))
+        Chunk::around(meta).cast()
     }
 
     /// First byte of the group.

@@ -8,7 +8,7 @@ use crate::config::{CHUNK, GRANULE, UNIT};
 use crate::meta::{Meta, CLASS_RUN};
 use crate::pages::Platform;
 use crate::process::Process;
-use crate::size_class::{stride, RECIPROCALS, UNITS};
+use crate::size_class::{reciprocal, slot_bytes};
 use crate::slot::{narrow_end, narrow_offset_field, narrow_step, wide_read, FIRST_WIDE};
 use crate::sync::Ordering;
 
@@ -42,7 +42,7 @@ impl Slot {
     /// Bytes of the slot.
     #[inline(always)]
     pub fn stride(&self) -> usize {
-        stride(self.class)
+        slot_bytes(self.class)
     }
     /// Bytes of the block.
     #[inline(always)]
@@ -129,11 +129,11 @@ impl Untrusted {
                 return None;
             }
             let units = (distance as u32).rotate_right(UNIT.ilog2());
-            let index = ((units as u64 * RECIPROCALS[class] as u64) >> 31) as usize;
+            let index = ((units as u64 * reciprocal(class) as u64) >> 31) as usize;
             if index >= (*meta).capacity as usize {
                 return None;
             }
-            let offset = (units as usize - index * UNITS[class] as usize) * UNIT;
+            let offset = units as usize * UNIT - index * slot_bytes(class);
             let end = if class < FIRST_WIDE {
                 let record = (*meta).records.narrow(index).load(Ordering::Relaxed);
                 let step = narrow_step(class);

@@ -19,19 +19,19 @@ const TABLES: usize = (1 << 16) / MORE_HEAPS;
 
 /// The state of the allocator in one process: a static in the libraries, many in tests.
 ///
-/// What a small process writes stands in the first page. The second has the empty heap and the
-/// bits of the lowest windows, where the break of a program at a fixed address lies.
-#[repr(C, align(4096))]
+/// What a small process writes stands together at the start: the provider, and of the first
+/// thread's heap the classes of small blocks.
+#[repr(C)]
 pub struct Process<P: Platform> {
-    /// The first thread's heap.
-    main: UnsafeCell<Heap>,
+    provider: UnsafeCell<Provider>,
     /// Secrets, fixed once the first heap is attached.
     secrets: UnsafeCell<Secrets>,
-    provider: UnsafeCell<Provider>,
     /// The system underneath.
     pub platform: P,
     /// Heaps by number, the first ones. Entries only ever appear.
     first_heaps: [AtomicPtr<Heap>; FIRST_HEAPS],
+    /// The first thread's heap.
+    main: UnsafeCell<Heap>,
     /// The heap of a thread that has none: no slots, no groups. Never written.
     empty: Heap,
     /// One bit a window: is there a chunk?

@@ -118,7 +118,8 @@ impl<P: Platform> Process<P> {
             let taken = self.choose(heap, free, batch(class));
             self.move_to_ring(heap, meta, taken);
             let state = Heap::class(heap, class);
-            (*state).cycle = (*state).cycle.wrapping_add(1);
+            // Bit 4 moves blocks of narrow classes by a unit, the lower ones count on.
+            (*state).cycle = (*state).cycle.wrapping_add(17);
             if stride(class) >= IDLE_STRIDE {
                 let bytes = taken.count_ones() as usize * stride(class);
                 (*heap).idle = (*heap).idle.saturating_sub(bytes);

@@ -61,13 +61,15 @@ impl Entry {
     #[inline(always)]
     pub fn new(meta: *mut Meta, index: usize, unchecked: bool) -> Self {
         let bits = index | if unchecked { Entry::UNCHECKED } else { 0 };
-        Entry(meta.wrapping_byte_add(bits))
+        Entry(core::ptr::with_exposed_provenance_mut(meta.expose_provenance() | bits))
     }
 
     /// The group.
     #[inline(always)]
     pub fn meta(self) -> *mut Meta {
-        self.0.map_addr(|a| a & !(align_of::<Meta>() - 1))
+        // By the exposed address, see `Chunk::around`.
+        let address = self.0.expose_provenance() & !(align_of::<Meta>() - 1);
+        core::ptr::with_exposed_provenance_mut(address)
     }
 
     /// The slot's number.

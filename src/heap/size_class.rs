@@ -26,18 +26,43 @@ pub const UNITS: [u16; CLASSES] = {
     table
 };
 
-/// ceil(2^31 / units): i = (d * reciprocal) >> 31 divides a distance d in units by the stride.
-/// 2^31 because 2^32 / 1 would not fit. Exact while d < 2^17 (16 slots of 8192 units, or fewer
-/// units): the error d * (units - 1) / (units * 2^31) stays below 1/units.
-pub const RECIPROCALS: [u32; CLASSES] = {
-    let mut table = [0; CLASSES];
+/// What malloc and free need of a class, in one load each.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Geometry {
+    /// Bytes of a slot.
+    stride: u32,
+    /// See `reciprocal`.
+    reciprocal: u32,
+}
+
+static GEOMETRY: [Geometry; CLASSES] = {
+    let mut table = [Geometry { stride: 0, reciprocal: 0 }; CLASSES];
     let mut class = 0;
     while class < CLASSES {
-        table[class] = (1u32 << 31).div_ceil(UNITS[class] as u32);
+        let units = UNITS[class] as u32;
+        table[class] = Geometry {
+            stride: units * UNIT as u32,
+            reciprocal: (1u32 << 31).div_ceil(units),
+        };
         class += 1;
     }
     table
 };
+
+/// ceil(2^31 / units): i = (d * reciprocal) >> 31 divides a distance d in units by the stride.
+/// 2^31 because 2^32 / 1 would not fit. Exact while d < 2^17 (16 slots of 8192 units, or fewer
+/// units): the error d * (units - 1) / (units * 2^31) stays below 1/units.
+#[inline(always)]
+pub fn reciprocal(class: usize) -> u32 {
+    GEOMETRY[class].reciprocal
+}
+
+/// `stride`, by table: for classes known at run time only.
+#[inline(always)]
+pub fn slot_bytes(class: usize) -> usize {
+    GEOMETRY[class].stride as usize
+}
 
 /// Largest block that a slot holds, in bytes.
 pub const MAX_SMALL: usize = UNITS[CLASSES - 1] as usize * UNIT - 1;
@@ -115,7 +140,7 @@ mod tests {
             let units = UNITS[class] as u64;
             let slots = if units > 64 { 16 } else { 32 };
             for d in 0..units * slots {
-                assert_eq!((d * RECIPROCALS[class] as u64) >> 31, d / units, "class {class}");
+                assert_eq!((d * reciprocal(class) as u64) >> 31, d / units, "class {class}");
             }
         }
     }

@@ -86,23 +86,42 @@ const fn narrow_slack(class: usize) -> usize {
     6 * narrow_step(class) + if class < FIRST_LONG_STEP { UNIT } else { NARROW_END }
 }
 
+/// What `narrow_offset` and `narrow_record` need of a class, by table and without a branch.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Steps {
+    /// Clears the bits of an offset below the step.
+    floor: u32,
+    /// All ones with the short step, 0 with the long one.
+    short: u32,
+}
+
+static STEPS: [Steps; FIRST_WIDE] = {
+    let mut table = [Steps { floor: 0, short: 0 }; FIRST_WIDE];
+    let mut class = 0;
+    while class < FIRST_WIDE {
+        table[class].floor = !(narrow_step(class) as u32 - 1);
+        table[class].short = if class < FIRST_LONG_STEP { u32::MAX } else { 0 };
+        class += 1;
+    }
+    table
+};
+
 /// Offset of a block with `slack` = stride - n bytes (1 to `narrow_slack`) in a narrow slot. The
-/// block stands as far back as the record allows, or, with the short step and when `cycle` is 16
-/// instead of 0, one step before that if there is room: two uses in a row differ.
+/// block stands as far back as the record allows, or, with the short step and when bit 4 of
+/// `cycle` is set, one step before that if there is room: two uses in a row differ.
 #[inline(always)]
-pub const fn narrow_offset(class: usize, slack: usize, cycle: usize) -> usize {
-    let step = narrow_step(class);
-    let last = (slack - 1) & !(step - 1);
-    let back = if class < FIRST_LONG_STEP { cycle } else { 0 };
-    last - if back < last { back } else { last }
+pub fn narrow_offset(class: usize, slack: usize, cycle: u32) -> usize {
+    let last = (slack as u32 - 1) & STEPS[class].floor;
+    let back = cycle & STEPS[class].short & UNIT as u32;
+    last.saturating_sub(back) as usize
 }
 
 /// Record of a narrow slot: (offset/step + 1) << 5 | (slack - offset - 1). With a step of 16 the
 /// first term is 2 * offset + 32, with 32 it is offset + 32: one or two additions.
 #[inline(always)]
-pub const fn narrow_record(class: usize, slack: usize, offset: usize) -> u8 {
-    let double = if class < FIRST_LONG_STEP { offset } else { 0 };
-    (slack + double + 31) as u8
+pub fn narrow_record(class: usize, slack: usize, offset: usize) -> u8 {
+    (slack as u32 + (offset as u32 & STEPS[class].short) + 31) as u8
 }
 
 /// The part of a narrow record that stays when its block is freed: the end.
@@ -189,7 +208,7 @@ mod tests {
     fn narrow_records_tell_offset_and_end() {
         for class in 0..FIRST_WIDE {
             for slack in 1..=narrow_slack(class) {
-                for cycle in [0, UNIT] {
+                for cycle in [0, UNIT as u32] {
                     let offset = narrow_offset(class, slack, cycle);
                     let record = narrow_record(class, slack, offset);
                     let field = offset / narrow_step(class) + 1;
@@ -205,7 +224,7 @@ mod tests {
     #[test]
     fn narrow_offsets_cycle_where_there_is_room() {
         for slack in 17..=narrow_slack(0) {
-            assert_ne!(narrow_offset(0, slack, 0), narrow_offset(0, slack, UNIT));
+            assert_ne!(narrow_offset(0, slack, 0), narrow_offset(0, slack, UNIT as u32));
         }
     }
 
