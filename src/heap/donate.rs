@@ -83,7 +83,8 @@ impl Donated {
         for index in 0..self.len() {
             let distance = pointer.address().wrapping_sub(self.start(index).addr());
             if distance < self.bytes(index) {
-                return pointer.find_in(self.meta(index), distance);
+                // SAFETY: metas below the count are groups with slots.
+                return unsafe { pointer.find_in(self.meta(index), distance) };
             }
         }
         None

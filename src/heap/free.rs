@@ -8,7 +8,7 @@ use crate::pages::Platform;
 use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
 use crate::remote::Sent;
-use crate::ring::{batch, capacity};
+use crate::ring::{batch, capacity, Entry};
 use crate::sync::Ordering;
 
 impl<P: Platform> Process<P> {
@@ -19,7 +19,7 @@ impl<P: Platform> Process<P> {
     #[inline(always)]
     pub unsafe fn free(&self, block: *mut u8) {
         let heap = self.heap();
-        if let Some(slot) = Untrusted::new(block).find(self) {
+        if let Some(slot) = Untrusted::new(block).find_narrow(self) {
             // SAFETY: the thread's own heap, or the empty one, which owns no group. Relaxed: the
             // owner is fixed while the group lives.
             unsafe {
@@ -45,17 +45,29 @@ impl<P: Platform> Process<P> {
             let Some((class, entry)) = entry else { return };
             let state = Heap::class(heap, class);
             if (*state).ready() == capacity(class) {
-                self.spill(heap, class, batch(class));
+                return self.give_full(heap, class, entry);
             }
             (*state).give(entry);
         }
     }
 
-    /// The rest of free: null, blocks of other heaps, donated, run and large blocks, misuse.
+    /// Puts a slot into a full ring: its older half goes first.
+    ///
+    /// # Safety
+    /// The caller may work on the heap that owns the slot, which holds no block.
+    #[inline(never)]
+    unsafe fn give_full(&self, heap: *mut Heap, class: usize, entry: Entry) {
+        // SAFETY: by contract.
+        unsafe {
+            self.spill(heap, class, batch(class));
+            (*Heap::class(heap, class)).give(entry);
+        }
+    }
+
+    /// The rest of free: null, wide classes, other heaps, donated, run and large blocks, misuse.
     ///
     /// # Safety
     /// As `free`.
-    #[cold]
     #[inline(never)]
     unsafe fn free_slow(&self, block: *mut u8) {
         if block.is_null() {

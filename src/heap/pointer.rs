@@ -9,7 +9,7 @@ use crate::meta::{Meta, CLASS_RUN};
 use crate::pages::Platform;
 use crate::process::Process;
 use crate::size_class::{reciprocal, slot_bytes};
-use crate::slot::{narrow_end, narrow_offset_field, narrow_step, wide_read, FIRST_WIDE};
+use crate::slot::{max_slots, narrow_end, narrow_stands_at, wide_read, FIRST_WIDE};
 use crate::sync::Ordering;
 
 /// A pointer from the program, of unknown worth.
@@ -103,42 +103,69 @@ impl Untrusted {
         unsafe { Chunk::meta_at(Chunk::around(self.0), self.address()) }
     }
 
-    /// The slot of the live block that starts exactly here. None for anything else, runs and
-    /// large blocks included.
+    /// The slot of the live block that starts exactly here, if its class is narrow.
     #[inline(always)]
-    pub fn find<P: Platform>(self, process: &Process<P>) -> Option<Slot> {
-        let meta = self.meta(process);
-        if meta.is_null() {
+    pub fn find_narrow<P: Platform>(self, process: &Process<P>) -> Option<Slot> {
+        if !process.in_chunk(self.address()) {
             return None;
         }
-        // SAFETY: the map leads to cells of the chunk, which are readable.
-        let base = unsafe { (*meta).base as usize * GRANULE };
-        self.find_in(meta, (self.address() & (CHUNK - 1)).wrapping_sub(base))
-    }
-
-    /// The same, given the group and this pointer's distance from its first slot.
-    ///
-    /// i = rotr(distance, 4) * reciprocal >> 31: a misaligned or negative distance becomes so
-    /// large that i exceeds every capacity.
-    #[inline(always)]
-    pub(crate) fn find_in(self, meta: *mut Meta, distance: usize) -> Option<Slot> {
-        // SAFETY: `meta` is readable; a class of a slotted group is below 48.
+        // SAFETY: see `meta`; the map leads to cells of the chunk, which are readable.
         unsafe {
-            let class = (*meta).class as usize;
-            if class >= CLASS_RUN as usize {
+            let meta = Chunk::meta_at(Chunk::around(self.0), self.address());
+            if (*meta).class as usize >= FIRST_WIDE {
                 return None;
             }
+            self.find_in(meta, self.distance(meta))
+        }
+    }
+
+    /// The slot of the live block that starts exactly here. None for anything else, runs and
+    /// large blocks included.
+    pub fn find<P: Platform>(self, process: &Process<P>) -> Option<Slot> {
+        let meta = self.meta(process);
+        // SAFETY: the map leads to cells of the chunk, which are readable.
+        unsafe {
+            if meta.is_null() || (*meta).class >= CLASS_RUN {
+                return None;
+            }
+            self.find_in(meta, self.distance(meta))
+        }
+    }
+
+    /// Bytes from the first slot of the group to here.
+    ///
+    /// # Safety
+    /// `meta` is what the map gives for this address.
+    #[inline(always)]
+    unsafe fn distance(self, meta: *mut Meta) -> usize {
+        // SAFETY: readable.
+        let base = unsafe { (*meta).base as usize * GRANULE };
+        (self.address() & (CHUNK - 1)).wrapping_sub(base)
+    }
+
+    /// The slot of the live block that starts exactly here, given the group and this pointer's
+    /// distance from its first slot.
+    ///
+    /// i = rotr(distance, 4) * reciprocal >> 31: a misaligned or negative distance becomes so
+    /// large that i exceeds every number of slots. Records of slots that a group does not have
+    /// are zero, as are those that hold no block.
+    ///
+    /// # Safety
+    /// `meta` is readable and the state of a group with slots.
+    #[inline(always)]
+    pub(crate) unsafe fn find_in(self, meta: *mut Meta, distance: usize) -> Option<Slot> {
+        // SAFETY: by contract; `index` is below the number of records.
+        unsafe {
+            let class = (*meta).class as usize;
             let units = (distance as u32).rotate_right(UNIT.ilog2());
             let index = ((units as u64 * reciprocal(class) as u64) >> 31) as usize;
-            if index >= (*meta).capacity as usize {
+            if index >= max_slots(class) {
                 return None;
             }
             let offset = units as usize * UNIT - index * slot_bytes(class);
             let end = if class < FIRST_WIDE {
                 let record = (*meta).records.narrow(index).load(Ordering::Relaxed);
-                let step = narrow_step(class);
-                // Field 0 (no block) equals no offset.
-                if narrow_offset_field(record) * step != offset + step {
+                if !narrow_stands_at(class, record, offset) {
                     return None;
                 }
                 narrow_end(record)

@@ -136,6 +136,14 @@ pub const fn wide_freed(record: u16) -> u16 {
     record & WIDE_END as u16
 }
 
+/// Whether a narrow record tells of a block at `offset`. With a step of 16 the offset field is
+/// 2 * offset + 32, with 32 it is offset + 32; it is 0 for no block.
+#[inline(always)]
+pub fn narrow_stands_at(class: usize, record: u8, offset: usize) -> bool {
+    let offset = offset as u32;
+    record as u32 & !31 == offset + (offset & STEPS[class].short) + 32
+}
+
 /// Bytes behind the block that `record` tells of.
 #[inline(always)]
 pub const fn narrow_end(record: u8) -> usize {
@@ -214,6 +222,10 @@ mod tests {
                     let field = offset / narrow_step(class) + 1;
                     assert_eq!(narrow_offset_field(record), field, "{class} slack {slack}");
                     assert_eq!(narrow_end(record), slack - offset, "{class} slack {slack}");
+                    for other in (0..stride(class)).step_by(UNIT) {
+                        assert_eq!(narrow_stands_at(class, record, other), other == offset);
+                        assert!(!narrow_stands_at(class, narrow_freed(record), other));
+                    }
                     assert_eq!(narrow_end(narrow_freed(record)), slack - offset);
                     assert_eq!(narrow_offset_field(narrow_freed(record)), 0);
                 }
