@@ -14,6 +14,7 @@
 
 /* Defined in library.rs. */
 HIDDEN void byssal_thread_exit(void);
+HIDDEN void byssal_process_exit(void);
 HIDDEN void byssal_before_fork(void);
 HIDDEN void byssal_after_fork_parent(void);
 HIDDEN void byssal_after_fork_child(void);
@@ -115,6 +116,11 @@ static void after_fork_child(void)
 {
 	byssal_after_fork_child();
 	if (_IO_list_resetlock) _IO_list_resetlock();
+}
+
+__attribute__((destructor)) static void finish(void)
+{
+	byssal_process_exit();
 }
 
 __attribute__((constructor)) static void start(void)

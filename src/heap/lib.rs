@@ -76,7 +76,7 @@
 //!
 //! ```text
 //! slots(h,c)          <= 2 peak(h,c) + 32                                 (it never expands before)
-//! groups(h,c)         <= 9/7 (live(h,c) + ring(c)) + slots(h,c)/256 + 2    (each other one is empty)
+//! groups(h,c)         <= 8/7 (live(h,c) + 16 + slots(h,c)/256 + 1) + 1   (the others are empty)
 //! bytes in slots      <= sum over h, c of min(slots, 32 groups) * stride(c)
 //! ```
 //!

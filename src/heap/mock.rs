@@ -241,6 +241,7 @@ unsafe impl Platform for Mock {
     fn set_heap_field(&self, value: usize) {
         HEAP.set(value);
     }
+    fn first_heap(&self) {}
     fn out_of_memory(&self) {
         ERRNO.set(true);
     }

@@ -92,6 +92,10 @@ pub unsafe trait Platform {
     /// `Process::thread_exit` runs in this thread's last moments.
     fn set_heap_field(&self, value: usize);
 
+    /// Called once, when the process gets its first heap: the platform sees to it that
+    /// `Process::process_exit` runs when the program ends by exit.
+    fn first_heap(&self);
+
     /// Sets errno to ENOMEM.
     fn out_of_memory(&self);
 }

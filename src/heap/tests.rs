@@ -158,6 +158,7 @@ fn a_new_process_is_zero() {
             0
         }
         fn set_heap_field(&self, _: usize) {}
+        fn first_heap(&self) {}
         fn out_of_memory(&self) {}
     }
     static PROCESS: Process<Nothing> = Process::new(Nothing);
@@ -237,6 +238,22 @@ fn misuse_is_found_at_the_free() {
             let stack = (&raw mut local).cast::<u8>();
             // SAFETY: as above.
             assert!(faults("invalid", || unsafe { process.free(stack) }));
+        }
+    }
+}
+
+#[test]
+fn an_overflow_is_found_at_exit_at_the_latest() {
+    for n in [10, 100, 1000, 5000, 100_000] {
+        let process = Boxed::new(true);
+        let p = process.malloc(n);
+        // SAFETY: the misuse under test.
+        unsafe {
+            p.add(n).write(p.add(n).read() ^ 0x55);
+            assert!(faults("overflow", || {
+                process.free(p);
+                process.process_exit();
+            }));
         }
     }
 }

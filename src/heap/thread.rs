@@ -8,6 +8,7 @@ use crate::pages::Platform;
 use crate::process::Process;
 use crate::provider::Locked;
 use crate::remote::Life;
+use crate::size_class::stride;
 use core::ptr;
 
 impl<P: Platform> Process<P> {
@@ -15,13 +16,16 @@ impl<P: Platform> Process<P> {
     #[cold]
     #[inline(never)]
     pub(crate) fn attach(&self) -> *mut Heap {
-        let heap = {
+        let (first, heap) = {
             let mut locked = self.lock();
             self.draw_secrets();
-            locked.heap_for_thread()
+            (locked.provider.heaps == 0, locked.heap_for_thread())
         };
         if !heap.is_null() {
             self.set_heap(heap);
+            if first {
+                self.platform.first_heap();
+            }
             // SAFETY: the heap is this thread's now.
             unsafe { self.collect(heap) };
         }
@@ -48,6 +52,21 @@ impl<P: Platform> Process<P> {
         // SAFETY: heaps live for ever.
         if !unsafe { (*heap).mail.0.is_empty() } {
             self.collect_parked(heap);
+        }
+    }
+
+    /// At the end of the program: verifies the ends of freed slots that still wait in this thread's
+    /// rings. Other threads may still run: theirs are not looked at.
+    pub fn process_exit(&self) {
+        let heap = self.heap();
+        for class in 0..CLASSES {
+            // SAFETY: the thread's own heap, or the empty one; slots in a ring keep their groups
+            // alive.
+            unsafe {
+                for entry in (*Heap::class(heap, class)).entries() {
+                    self.check_entry(class, stride(class), entry);
+                }
+            }
         }
     }
 

@@ -180,6 +180,9 @@ unsafe impl Platform for Host {
             unsafe { byssal_register_thread() };
         }
     }
+    fn first_heap(&self) {
+        // library.c has a destructor.
+    }
     fn out_of_memory(&self) {
         set_errno(ENOMEM);
     }
@@ -365,6 +368,12 @@ unsafe extern "C" fn free_aligned_sized(p: *mut c_void, align: usize, n: usize) 
 #[no_mangle]
 extern "C" fn byssal_thread_exit() {
     PROCESS.thread_exit();
+}
+
+/// See library.c.
+#[no_mangle]
+extern "C" fn byssal_process_exit() {
+    PROCESS.process_exit();
 }
 
 /// See library.c. From here to the end of the fork this thread may still allocate: other

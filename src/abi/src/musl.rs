@@ -22,6 +22,7 @@ core::arch::global_asm!(
     ".hidden __byssal_reset_lock",
     ".hidden __byssal_threaded",
     ".hidden __byssal_errno",
+    ".hidden __byssal_at_exit",
     ".hidden __byssal_thread_field",
 );
 
@@ -114,6 +115,13 @@ unsafe impl Platform for Musl {
     fn set_heap_field(&self, value: usize) {
         // musl calls `__malloc_thread_exit` in each exiting thread: nothing to register.
         thread::set(value);
+    }
+    fn first_heap(&self) {
+        extern "C" fn at_exit() {
+            PROCESS.process_exit();
+        }
+        // SAFETY: registers a function that lives as long as the program.
+        unsafe { glue::__byssal_at_exit(Some(at_exit)) }
     }
     fn out_of_memory(&self) {
         // ENOMEM is 12 on all of Linux's architectures.
