@@ -42,7 +42,11 @@ impl<P: Platform> Process<P> {
     /// A block of `n` bytes in whole pages of a chunk; null when there is none.
     fn run_alloc(&self, align: usize, n: usize) -> *mut u8 {
         let heap = self.heap();
-        let heap = if self.is_empty_heap(heap) { self.attach() } else { heap };
+        let heap = if self.is_empty_heap(heap) {
+            self.attach()
+        } else {
+            heap
+        };
         if heap.is_null() {
             return ptr::null_mut();
         }
@@ -147,7 +151,12 @@ impl<P: Platform> Locked<'_, P> {
             (*meta).state = State::Free as u8;
             Chunk::enter(chunk, first, 1, 0);
             let page = first * GRANULE / RUN_PAGE;
-            self.return_run(Run { chunk, page, pages, fresh: false });
+            self.return_run(Run {
+                chunk,
+                page,
+                pages,
+                fresh: false,
+            });
             self.return_cell(meta);
         }
     }

@@ -4,6 +4,7 @@ use crate::heap::{Class, Heap};
 use crate::meta::Meta;
 use crate::pages::Platform;
 use crate::process::Process;
+use crate::ring::Entry;
 use crate::size_class::{class_of, slot_bytes, stride, MAX_SMALL};
 use crate::slot::{
     max_end, narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE,
@@ -41,12 +42,8 @@ impl<P: Platform> Process<P> {
     unsafe fn take_narrow(&self, state: *mut Class, class: usize, n: usize) -> *mut u8 {
         // SAFETY: by contract: the slot is free and ours.
         unsafe {
-            let entry = (*state).take();
-            let stride = slot_bytes(class);
-            self.check_entry(class, stride, entry);
-            let start = entry.start(stride);
-            self.check_clear(start, stride);
-            let slack = stride - n;
+            let (entry, start) = self.leave_ring(state, class);
+            let slack = slot_bytes(class) - n;
             let offset = narrow_offset(class, slack, (*state).cycle);
             // Relaxed: other threads learn of the block by the program's own synchronisation.
             let record = (*entry.meta()).records.narrow(entry.index());
@@ -54,6 +51,23 @@ impl<P: Platform> Process<P> {
             let block = start.add(offset);
             self.write_guards(class, block.add(n), slack - offset);
             block
+        }
+    }
+
+    /// Takes the oldest slot out of a ring, verified, and tells its first byte.
+    ///
+    /// # Safety
+    /// The caller may work on the heap of `state`, whose ring is not empty.
+    #[inline(always)]
+    unsafe fn leave_ring(&self, state: *mut Class, class: usize) -> (Entry, *mut u8) {
+        // SAFETY: by contract.
+        unsafe {
+            let entry = (*state).take();
+            let stride = slot_bytes(class);
+            self.check_entry(class, stride, entry);
+            let start = entry.start(stride);
+            self.check_clear(start, stride);
+            (entry, start)
         }
     }
 
@@ -114,11 +128,7 @@ impl<P: Platform> Process<P> {
     unsafe fn take_at(&self, state: *mut Class, class: usize, place: Place) -> *mut u8 {
         // SAFETY: by contract.
         unsafe {
-            let entry = (*state).take();
-            let stride = slot_bytes(class);
-            self.check_entry(class, stride, entry);
-            let start = entry.start(stride);
-            self.check_clear(start, stride);
+            let (entry, start) = self.leave_ring(state, class);
             self.occupy(entry.meta(), class, entry.index(), start, place)
         }
     }
@@ -158,7 +168,10 @@ impl<P: Platform> Process<P> {
             if class < FIRST_WIDE {
                 let slack = place.offset + place.end;
                 let record = narrow_record(class, slack, place.offset);
-                (*meta).records.narrow(index).store(record, Ordering::Relaxed);
+                (*meta)
+                    .records
+                    .narrow(index)
+                    .store(record, Ordering::Relaxed);
             } else {
                 let record = wide_record(class, place);
                 (*meta).records.wide(index).store(record, Ordering::Relaxed);

@@ -14,7 +14,6 @@ use crate::meta::{Meta, CLASS_NONE};
 use crate::sync::{AtomicU16, Ordering};
 use core::ptr;
 
-
 /// Bytes of a cell: a meta or a nest.
 pub const CELL: usize = 64;
 /// Run pages in a chunk.
@@ -102,7 +101,12 @@ impl Chunk {
             (*chunk).open = open as u32;
             (*chunk).limit = limit as u32;
             (*chunk).used = [u64::MAX; WORDS];
-            set(&mut (*chunk).used, data / RUN_PAGE, (limit - data) / RUN_PAGE, false);
+            set(
+                &mut (*chunk).used,
+                data / RUN_PAGE,
+                (limit - data) / RUN_PAGE,
+                false,
+            );
             (*chunk).longest = ((limit - data) / RUN_PAGE) as u32;
         }
         chunk
@@ -123,7 +127,12 @@ impl Chunk {
     pub unsafe fn entry<'a>(chunk: *mut Chunk, granule: usize) -> &'a AtomicU16 {
         // SAFETY: the map has one entry for each granule. Entries are atomic because frees of
         // other threads read them while the owner of a neighbouring group writes its own.
-        unsafe { &*chunk.cast::<u8>().add(MAP_OFFSET + granule * 2).cast::<AtomicU16>() }
+        unsafe {
+            &*chunk
+                .cast::<u8>()
+                .add(MAP_OFFSET + granule * 2)
+                .cast::<AtomicU16>()
+        }
     }
 
     /// The meta of the group at `address` in this chunk, or the pseudo-meta.
@@ -227,14 +236,20 @@ pub fn set(map: &mut Pages, first: usize, count: usize, value: bool) {
 
 /// Number of set bits among `count` from `first` on.
 pub fn count_set(map: &Pages, first: usize, count: usize) -> usize {
-    (first..first + count).filter(|page| map[page / 64] & 1 << (page % 64) != 0).count()
+    (first..first + count)
+        .filter(|page| map[page / 64] & 1 << (page % 64) != 0)
+        .count()
 }
 
 /// First page at or after `from` whose bit is `value`; `PAGES` if there is none.
 fn seek(map: &Pages, from: usize, value: bool) -> usize {
     let mut page = from;
     while page < PAGES {
-        let word = if value { map[page / 64] } else { !map[page / 64] } >> (page % 64);
+        let word = if value {
+            map[page / 64]
+        } else {
+            !map[page / 64]
+        } >> (page % 64);
         if word != 0 {
             return page + word.trailing_zeros() as usize;
         }
@@ -269,7 +284,6 @@ pub fn each_run(map: &Pages, mut each: impl FnMut(usize, usize)) {
         page = seek(map, end, true);
     }
 }
-
 
 #[cfg(not(loom))]
 const _: () = {

@@ -61,7 +61,11 @@ pub const DIRTY_SHIFT: u32 = 4;
 
 /// Bytes in free slots of at least `IDLE_STRIDE` that a heap may hold before it gives their pages
 /// back.
-pub const IDLE_BYTES: usize = if cfg!(small_constants) { 64 << 10 } else { 512 << 10 };
+pub const IDLE_BYTES: usize = if cfg!(small_constants) {
+    64 << 10
+} else {
+    512 << 10
+};
 /// See `IDLE_BYTES`.
 pub const IDLE_STRIDE: usize = 8192;
 
@@ -124,10 +128,18 @@ pub const HARDENED: Preset = Preset {
 };
 
 /// The preset of this build.
-pub const PRESET: Preset = if cfg!(feature = "hardened") { HARDENED } else { DEFAULT };
+pub const PRESET: Preset = if cfg!(feature = "hardened") {
+    HARDENED
+} else {
+    DEFAULT
+};
 
 /// Room for the quarantine in each heap (at least one, for a valid array).
-pub const QUARANTINE: usize = if PRESET.quarantine == 0 { 1 } else { PRESET.quarantine };
+pub const QUARANTINE: usize = if PRESET.quarantine == 0 {
+    1
+} else {
+    PRESET.quarantine
+};
 
 const _: () = {
     assert!(CHUNK / GRANULE <= 1 << 16, "a granule's number fits u16");

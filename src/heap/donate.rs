@@ -110,14 +110,18 @@ impl<P: Platform> Process<P> {
     /// Nothing else uses the range any more, and it stays mapped and writable.
     pub unsafe fn donate(&self, start: *mut u8, end: *mut u8) {
         let first = start.addr().next_multiple_of(UNIT);
-        let Some(bytes) = end.addr().checked_sub(first) else { return };
+        let Some(bytes) = end.addr().checked_sub(first) else {
+            return;
+        };
         // The longest stride that still gives a few slots loses the least at the end. Of the
         // strides in units only odd ones: the range is aligned to a unit, and slots of other
         // strides serve aligned allocations.
         let class = (0..FIRST_WIDE)
             .rev()
             .find(|&class| UNITS[class] % 2 == 1 && stride(class) * LEAST_SLOTS <= bytes);
-        let (Some(class), true) = (class, bytes >= LEAST) else { return };
+        let (Some(class), true) = (class, bytes >= LEAST) else {
+            return;
+        };
         let capacity = (bytes / stride(class)).min(max_slots(class));
         let _locked = self.lock();
         self.draw_secrets();
@@ -128,7 +132,9 @@ impl<P: Platform> Process<P> {
         // SAFETY: the entry is not yet published; the range is ours.
         unsafe {
             if PRESET.zero_on_free {
-                start.with_addr(first).write_bytes(0, capacity * stride(class));
+                start
+                    .with_addr(first)
+                    .write_bytes(0, capacity * stride(class));
             }
             (*self.donated.starts.get())[index] = start.with_addr(first).expose_provenance();
             let meta = self.donated.meta(index);
@@ -166,7 +172,10 @@ impl<P: Platform> Process<P> {
                 self.check_clear(start, stride);
                 let slack = stride - n;
                 let offset = narrow_offset(class, slack, 0);
-                let place = Place { offset, end: slack - offset };
+                let place = Place {
+                    offset,
+                    end: slack - offset,
+                };
                 return self.occupy(meta, class, slot, start, place);
             }
         }

@@ -1,9 +1,7 @@
 //! Groups: made for a heap, released when empty.
 
 use crate::chunk::Chunk;
-use crate::config::{
-    CLASSES, FIRST_GROUP, GRANULE, GROUP_MAX, NEST_GROUP_MAX, RUN_PAGE,
-};
+use crate::config::{CLASSES, FIRST_GROUP, GRANULE, GROUP_MAX, NEST_GROUP_MAX, RUN_PAGE};
 use crate::heap::Heap;
 use crate::meta::{Meta, State};
 use crate::nest;
@@ -32,7 +30,10 @@ pub fn shape(class: usize, wanted: usize) -> Shape {
     let wanted = wanted.clamp(1, most);
     // A few slots fewer may fill whole granules better.
     let least = (wanted - wanted / 8).max(1);
-    let mut best = Shape { capacity: 0, bytes: 1 };
+    let mut best = Shape {
+        capacity: 0,
+        bytes: 1,
+    };
     for capacity in (least..=wanted).rev() {
         let bytes = rounded(capacity * stride);
         if best.capacity == 0 || capacity * best.bytes > best.capacity * bytes {
@@ -119,10 +120,14 @@ impl<P: Platform> Locked<'_, P> {
                 if part.is_none() && self.add_nest(heap) {
                     part = nest::take(heap, granules, align);
                 }
-                let Some(part) = part else { return ptr::null_mut() };
+                let Some(part) = part else {
+                    return ptr::null_mut();
+                };
                 (part.chunk, part.granule, part.fresh)
             } else {
-                let Some(run) = self.take_run(shape.bytes / RUN_PAGE, 1) else { return ptr::null_mut() };
+                let Some(run) = self.take_run(shape.bytes / RUN_PAGE, 1) else {
+                    return ptr::null_mut();
+                };
                 (run.chunk, run.granule(), run.fresh)
             };
             let Some(cell) = Chunk::take_cell(chunk) else {
@@ -154,7 +159,12 @@ impl<P: Platform> Locked<'_, P> {
                 self.return_part(heap, chunk, first, bytes / GRANULE, keep);
             } else {
                 let page = first * GRANULE / RUN_PAGE;
-                self.return_run(Run { chunk, page, pages: bytes / RUN_PAGE, fresh: false });
+                self.return_run(Run {
+                    chunk,
+                    page,
+                    pages: bytes / RUN_PAGE,
+                    fresh: false,
+                });
             }
         }
     }
@@ -195,7 +205,12 @@ impl<P: Platform> Locked<'_, P> {
             (*meta).state = State::Free as u8;
             Chunk::enter(chunk, first, bytes / GRANULE, 0);
             let page = first * GRANULE / RUN_PAGE;
-            self.return_run(Run { chunk, page, pages: bytes / RUN_PAGE, fresh: false });
+            self.return_run(Run {
+                chunk,
+                page,
+                pages: bytes / RUN_PAGE,
+                fresh: false,
+            });
             self.return_cell(meta);
         }
     }
@@ -213,7 +228,11 @@ mod tests {
                 let used = shape.capacity * stride(class);
                 assert!(shape.capacity >= 1 && used <= shape.bytes);
                 assert!(shape.capacity <= max_slots(class));
-                assert_eq!(rounded(used), shape.bytes, "bytes follow from class and slots");
+                assert_eq!(
+                    rounded(used),
+                    shape.bytes,
+                    "bytes follow from class and slots"
+                );
                 let in_nest = shape.bytes <= NEST_GROUP_MAX;
                 if shape.bytes > if in_nest { 4 * GRANULE } else { 2 * RUN_PAGE } {
                     assert!(used * 4 > shape.bytes * 3, "class {class} {shape:?}");
@@ -225,7 +244,11 @@ mod tests {
     #[test]
     fn the_first_group_of_small_blocks_is_one_granule() {
         for class in 0..16 {
-            assert_eq!(shape(class, next_slots(class, 0)).bytes, GRANULE, "class {class}");
+            assert_eq!(
+                shape(class, next_slots(class, 0)).bytes,
+                GRANULE,
+                "class {class}"
+            );
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::fault::{stop, Fault};
 use crate::heap::Heap;
 use crate::pages::Platform;
 use crate::pointer::Slot;
-use crate::ring::Entry;
 use crate::process::{next_random, Process};
+use crate::ring::Entry;
 
 impl<P: Platform> Process<P> {
     /// Writes the guards of an end of `len` bytes at `at`.

@@ -80,7 +80,10 @@ impl<P: Platform> Process<P> {
     /// Verifies every invariant of the whole heap; tells the first broken one.
     pub fn check(&self) -> Result<Summary, Broken> {
         let mut locked = self.lock();
-        let mut summary = Summary { heaps: locked.provider.heaps, ..Summary::default() };
+        let mut summary = Summary {
+            heaps: locked.provider.heaps,
+            ..Summary::default()
+        };
         locked.check_chunks(&mut summary)?;
         for id in 1..=locked.provider.heaps {
             let heap = self.heap_by_id(id as u16);
@@ -96,7 +99,10 @@ impl<P: Platform> Process<P> {
             summary.large += 1;
             summary.live_bytes += n;
         });
-        ensure(summary.large == locked.provider.large.live, "large blocks are counted")?;
+        ensure(
+            summary.large == locked.provider.large.live,
+            "large blocks are counted",
+        )?;
         summary.cached_bytes = locked.provider.large.cached_bytes;
         Ok(summary)
     }
@@ -110,7 +116,11 @@ impl<P: Platform> Process<P> {
         unsafe {
             let owner = (*meta).owner.load(Ordering::Relaxed);
             // Donated groups belong to no heap, and the empty heap has no slots.
-            let heap = if owner == 0 { self.empty_heap() } else { self.heap_by_id(owner) };
+            let heap = if owner == 0 {
+                self.empty_heap()
+            } else {
+                self.heap_by_id(owner)
+            };
             let class = (*meta).class as usize;
             let bit = 1u32 << index;
             let live = self.holds_block(meta, index);
@@ -119,7 +129,9 @@ impl<P: Platform> Process<P> {
             let here = |entry: Entry| entry.meta() == meta && entry.index() == index;
             let avail = (*Heap::class(heap, class)).entries().any(here);
             let quarantined = PRESET.quarantine != 0
-                && (&(*heap).quarantine)[..QUARANTINE].iter().any(|&entry| here(entry));
+                && (&(*heap).quarantine)[..QUARANTINE]
+                    .iter()
+                    .any(|&entry| here(entry));
             if index >= (*meta).slots() {
                 let idle = freed && !live && !remote && !avail && !quarantined;
                 return ensure(idle, "a slot not activated is only free")
@@ -157,12 +169,18 @@ impl<P: Platform> Process<P> {
             unsafe {
                 let state = &(&(*heap).classes)[class];
                 ensure(state.slots == slots[class], "a class's slots are counted")?;
-                ensure(state.groups == groups[class], "a class's groups are counted")?;
+                ensure(
+                    state.groups == groups[class],
+                    "a class's groups are counted",
+                )?;
                 ensure(state.ready() <= capacity(class), "a ring holds what it may")?;
                 for entry in state.entries() {
                     let meta = entry.meta();
                     ensure((*meta).class as usize == class, "a ring is of one class")?;
-                    ensure(entry.index() < (*meta).slots(), "slots in a ring are active")?;
+                    ensure(
+                        entry.index() < (*meta).slots(),
+                        "slots in a ring are active",
+                    )?;
                     let owner = (*meta).owner.load(Ordering::Relaxed);
                     ensure(owner == (*heap).id, "slots in a ring are the heap's own")?;
                 }
@@ -178,7 +196,10 @@ impl<P: Platform> Process<P> {
                     queued += 1;
                     empty += (*meta).is_empty() as u32;
                     ensure(queued <= state.groups, "a queue ends")?;
-                    ensure(!(*meta).next.is_null() || meta == state.last, "a queue's tail")?;
+                    ensure(
+                        !(*meta).next.is_null() || meta == state.last,
+                        "a queue's tail",
+                    )?;
                     meta = (*meta).next;
                 }
                 ensure(queued == state.queued, "queued groups are counted")?;
@@ -220,24 +241,26 @@ impl<P: Platform> Process<P> {
         result?;
         let mut result = Ok(());
         locked.each_run_block(|base, pages, n| {
-            result = result
-                .and_then(|()| writeln!(out, "run base={base:p} pages={pages} bytes={n}"));
+            result =
+                result.and_then(|()| writeln!(out, "run base={base:p} pages={pages} bytes={n}"));
         });
         result?;
         let mut result = Ok(());
         locked.each_large(|base, len, n| {
-            result = result
-                .and_then(|()| writeln!(out, "large base={base:p} mapped={len} bytes={n}"));
+            result =
+                result.and_then(|()| writeln!(out, "large base={base:p} mapped={len} bytes={n}"));
         });
         result?;
         drop(locked);
         match self.check() {
-            Ok(s) => writeln!(
+            Ok(s) => {
+                writeln!(
                 out,
                 "total groups={} live={} runs={} large={} live_bytes={} used={} dirty={} cached={}",
                 s.groups, s.live, s.runs, s.large, s.live_bytes, s.used_bytes, s.dirty_bytes,
                 s.cached_bytes
-            ),
+            )
+            }
             Err(broken) => writeln!(out, "broken {broken}"),
         }
     }
@@ -279,7 +302,12 @@ unsafe fn dump_heap(out: &mut dyn Write, heap: *mut Heap) -> fmt::Result {
     // SAFETY: by contract.
     unsafe {
         let life = ["unused", "active", "parked", "dead"][(*heap).mail.0.life() as usize & 3];
-        writeln!(out, "heap id={} life={life} idle={}", (*heap).id, (*heap).idle)?;
+        writeln!(
+            out,
+            "heap id={} life={life} idle={}",
+            (*heap).id,
+            (*heap).idle
+        )?;
         for class in 0..CLASSES {
             let state = &(&(*heap).classes)[class];
             if state.groups == 0 {
@@ -332,7 +360,13 @@ impl<P: Platform> Locked<'_, P> {
             each(self.process.donated.meta(index))?;
         }
         // SAFETY: metas that a map leads to are alive.
-        self.each_meta(|meta| if unsafe { (*meta).class } < CLASS_RUN { each(meta) } else { Ok(()) })
+        self.each_meta(|meta| {
+            if unsafe { (*meta).class } < CLASS_RUN {
+                each(meta)
+            } else {
+                Ok(())
+            }
+        })
     }
 
     /// Calls `each(base, pages, bytes)` for every block in a run.
@@ -366,7 +400,10 @@ impl<P: Platform> Locked<'_, P> {
             // SAFETY: chunks in the list exist; the lock is held.
             unsafe {
                 let header = &*chunk;
-                ensure(process.in_chunk(chunk.addr()), "a chunk's window is entered")?;
+                ensure(
+                    process.in_chunk(chunk.addr()),
+                    "a chunk's window is entered",
+                )?;
                 let both = (0..PAGES / 64).all(|w| header.used[w] & header.dirty[w] == 0);
                 ensure(both, "dirty pages are free")?;
                 dirty += count_set(&header.dirty, 0, PAGES);
@@ -374,13 +411,19 @@ impl<P: Platform> Locked<'_, P> {
                 let data = header.data as usize / crate::config::RUN_PAGE;
                 let limit = header.limit as usize / crate::config::RUN_PAGE;
                 let counted = count_set(&header.used, data, limit - data);
-                ensure(counted == header.used_pages as usize, "a chunk's pages are counted")?;
+                ensure(
+                    counted == header.used_pages as usize,
+                    "a chunk's pages are counted",
+                )?;
                 check_nests(chunk)?;
                 chunk = header.next;
             }
         }
         ensure(used == self.provider.used_pages, "pages in use are counted")?;
-        ensure(dirty == self.provider.dirty_pages, "dirty pages are counted")?;
+        ensure(
+            dirty == self.provider.dirty_pages,
+            "dirty pages are counted",
+        )?;
         summary.used_bytes = used * crate::config::RUN_PAGE;
         summary.dirty_bytes = dirty * crate::config::RUN_PAGE;
         Ok(())
@@ -400,11 +443,17 @@ unsafe fn check_nests(chunk: *mut Chunk) -> Result<(), Broken> {
                 continue;
             }
             let nest = chunk.cast::<Meta>().add(cell as usize).cast::<Nest>();
-            ensure((*nest).base as usize == window * 64, "a nest fills its window")?;
+            ensure(
+                (*nest).base as usize == window * 64,
+                "a nest fills its window",
+            )?;
             for bit in 0..64 {
                 let entry = Chunk::entry(chunk, window * 64 + bit).load(Ordering::Relaxed);
                 let used = (*nest).used & 1 << bit != 0;
-                ensure(used == (entry != 0), "a nest's granules are those of its groups")?;
+                ensure(
+                    used == (entry != 0),
+                    "a nest's granules are those of its groups",
+                )?;
             }
             let listed = (*nest).used != u64::MAX;
             ensure(listed == (*nest).listed, "nests with room are listed")?;
@@ -424,7 +473,10 @@ unsafe fn check_group<P: Platform>(
 ) -> Result<(), Broken> {
     // SAFETY: by contract.
     unsafe {
-        ensure((*meta).class != CLASS_NONE, "a map does not lead to the header")?;
+        ensure(
+            (*meta).class != CLASS_NONE,
+            "a map does not lead to the header",
+        )?;
         ensure(!(*meta).is(State::Free), "a map leads to groups only")?;
         if (*meta).owner.load(Ordering::Relaxed) != 0 {
             let chunk = Chunk::around(meta);
@@ -440,7 +492,9 @@ unsafe fn check_group<P: Platform>(
             if process.slot_state(meta, index)? != SlotState::Live {
                 continue;
             }
-            let start = process.first_slot(meta).add(index * stride((*meta).class as usize));
+            let start = process
+                .first_slot(meta)
+                .add(index * stride((*meta).class as usize));
             summary.live += 1;
             summary.live_bytes += process.check_block(meta, index, start)?;
         }

@@ -6,9 +6,7 @@
 //!          ^ base = block
 //! ```
 
-use crate::config::{
-    CLASSES, LARGE_CACHE_AGE, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES, PRESET,
-};
+use crate::config::{CLASSES, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES, PRESET};
 use crate::fault::{stop, Fault};
 use crate::meta::Meta;
 use crate::pages::{Access, Platform};
@@ -26,17 +24,17 @@ const GUARD: usize = CLASSES;
 #[repr(C)]
 pub struct Record {
     /// Next record in the bucket; in `stuck`, next of those.
-    next: *mut Record,
+    pub(crate) next: *mut Record,
     /// First byte of the mapping and of the block.
-    base: *mut u8,
+    pub(crate) base: *mut u8,
     /// Bytes of the mapping that may be used.
-    len: usize,
+    pub(crate) len: usize,
     /// Bytes of the block.
-    n: usize,
+    pub(crate) n: usize,
     /// Count of frees when it was cached.
-    stamp: u32,
+    pub(crate) stamp: u32,
     /// Whether all bytes are zero, the guard aside.
-    fresh: bool,
+    pub(crate) fresh: bool,
 }
 
 /// Records of live blocks by address, and freed mappings. Provider lock.
@@ -50,15 +48,16 @@ pub struct Large {
     pub live: usize,
     /// See `live`.
     pub live_bytes: usize,
-    cache: [*mut Record; LARGE_CACHE_ENTRIES],
-    /// Entries of `cache` in use, oldest first.
+    /// Freed mappings, oldest first.
+    pub(crate) cache: [*mut Record; LARGE_CACHE_ENTRIES],
+    /// Entries of `cache` in use.
     pub cached: usize,
     /// Their bytes.
     pub cached_bytes: usize,
     /// Mappings that the system refused to take back.
-    stuck: *mut Record,
+    pub(crate) stuck: *mut Record,
     /// Frees so far.
-    frees: u32,
+    pub(crate) frees: u32,
 }
 
 impl Large {
@@ -150,7 +149,7 @@ impl Large {
     }
 
     /// Takes entry `index` out of the cache.
-    fn uncache(&mut self, index: usize) -> *mut Record {
+    pub(crate) fn uncache(&mut self, index: usize) -> *mut Record {
         let record = self.cache[index];
         self.cache.copy_within(index + 1..self.cached, index);
         self.cached -= 1;
@@ -160,7 +159,7 @@ impl Large {
     }
 
     /// Bytes that the cache may hold now.
-    fn cache_bound(&self) -> usize {
+    pub(crate) fn cache_bound(&self) -> usize {
         LARGE_CACHE_BYTES + self.live_bytes / 8
     }
 }
@@ -209,7 +208,9 @@ impl<P: Platform> Process<P> {
         let locked = self.lock();
         let large = &*locked.provider;
         // SAFETY: cached records are alive.
-        large.large.cache[..large.large.cached].iter().any(|r| unsafe { (**r).base == block })
+        large.large.cache[..large.large.cached]
+            .iter()
+            .any(|r| unsafe { (**r).base == block })
     }
 
     /// Length of the large block at `block` in bytes.
@@ -222,7 +223,11 @@ impl<P: Platform> Process<P> {
 
     /// Whether the large block at `block`, fresh from malloc, is all zero.
     pub(crate) fn large_is_zero(&self, block: *mut u8) -> bool {
-        self.lock().provider.large.find(block.addr()).is_some_and(|record| record.fresh)
+        self.lock()
+            .provider
+            .large
+            .find(block.addr())
+            .is_some_and(|record| record.fresh)
     }
 
     /// Resizes the large block at `block` to `n` bytes, perhaps moving its pages. Null: unchanged.
@@ -254,11 +259,12 @@ impl<P: Platform> Process<P> {
 
     /// Bytes of a mapping that holds a block of `n` bytes and its guard.
     fn mapping_len(&self, n: usize) -> Option<usize> {
-        n.checked_add(1)?.checked_next_multiple_of(self.platform.page_size())
+        n.checked_add(1)?
+            .checked_next_multiple_of(self.platform.page_size())
     }
 
     /// Bytes of the inaccessible part behind each mapping.
-    fn large_margin(&self) -> usize {
+    pub(crate) fn large_margin(&self) -> usize {
         if PRESET.guard_pages {
             self.platform.page_size()
         } else {
@@ -279,7 +285,7 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The record is of a live block.
-    unsafe fn check_large_end(&self, record: *mut Record) {
+    pub(crate) unsafe fn check_large_end(&self, record: *mut Record) {
         // SAFETY: as above.
         unsafe {
             let end = (*record).base.add((*record).n);
@@ -344,199 +350,14 @@ impl<P: Platform> Locked<'_, P> {
         Some(record)
     }
 
-    /// A record from the cache, or from the mappings that could not go back, whose mapping fits.
-    fn reuse_large(&mut self, len: usize, align: usize) -> Option<*mut Record> {
-        let mut best = None;
-        for index in 0..self.provider.large.cached {
-            let record = self.provider.large.cache[index];
-            // SAFETY: cached records are alive.
-            unsafe {
-                let fits = (*record).len >= len && (*record).base.addr() % align == 0;
-                if fits && best.is_none_or(|(_, best_len)| (*record).len < best_len) {
-                    best = Some((index, (*record).len));
-                }
-            }
-        }
-        if let Some((index, _)) = best {
-            let record = self.provider.large.uncache(index);
-            // SAFETY: the record is ours now.
-            return unsafe { self.unseal(record, len) };
-        }
-        let mut link = &raw mut self.provider.large.stuck;
-        // SAFETY: links and records in the list are alive.
-        unsafe {
-            while !(*link).is_null() {
-                let record = *link;
-                if (*record).len >= len && (*record).base.addr() % align == 0 {
-                    *link = (*record).next;
-                    return self.unseal(record, len);
-                }
-                link = &raw mut (*record).next;
-            }
-        }
-        None
-    }
-
-    /// Makes a freed mapping usable for `len` bytes; what is beyond goes back to the cache or the
-    /// system.
-    ///
-    /// # Safety
-    /// The record is in no list.
-    unsafe fn unseal(&mut self, record: *mut Record, len: usize) -> Option<*mut Record> {
-        let platform = &self.process.platform;
-        // SAFETY: by contract.
-        unsafe {
-            let base = NonNull::new_unchecked((*record).base);
-            // All of it: the block may grow in place to the end of what the record tells.
-            if PRESET.seal_freed_large && !platform.protect(base, (*record).len, Access::ReadWrite)
-            {
-                self.put_in_cache(record);
-                return None;
-            }
-            // A guard page stands behind the whole mapping only: no splitting then.
-            if (*record).len - len > len / 8 && !PRESET.guard_pages {
-                self.split(record, len);
-            }
-            Some(record)
-        }
-    }
-
-    /// Cuts a record's mapping after `len` bytes.
-    ///
-    /// # Safety
-    /// The record is in no list and its mapping longer.
-    unsafe fn split(&mut self, record: *mut Record, len: usize) {
-        let Some(cell) = self.any_cell() else { return };
-        let rest = cell.cast::<Record>();
-        // SAFETY: by contract; the cell is ours.
-        unsafe {
-            rest.write(Record {
-                next: ptr::null_mut(),
-                base: (*record).base.add(len),
-                len: (*record).len - len,
-                n: 0,
-                stamp: (*record).stamp,
-                fresh: (*record).fresh,
-            });
-            (*record).len = len;
-            self.put_in_cache(rest);
-        }
-    }
-
-    /// Verifies the end of a block that was freed, and caches or unmaps its mapping.
-    ///
-    /// # Safety
-    /// The record is of a freed block and in no list.
-    unsafe fn retire_large(&mut self, record: *mut Record) {
-        // SAFETY: by contract.
-        unsafe {
-            self.process.check_large_end(record);
-            let base = NonNull::new_unchecked((*record).base);
-            let large = &mut self.provider.large;
-            large.frees = large.frees.wrapping_add(1);
-            (*record).stamp = large.frees;
-            (*record).fresh = false;
-            if PRESET.seal_freed_large {
-                let platform = &self.process.platform;
-                (*record).fresh = platform.purge(base, (*record).len);
-                if !(*record).fresh {
-                    base.as_ptr().write_bytes(0, (*record).len);
-                    (*record).fresh = true;
-                }
-                let _ = platform.protect(base, (*record).len, Access::None);
-            }
-            self.put_in_cache(record);
-        }
-        self.age_cache();
-        self.retry_stuck();
-    }
-
-    /// Puts a record into the cache; older ones make room.
-    ///
-    /// # Safety
-    /// The record is of no live block and in no list.
-    unsafe fn put_in_cache(&mut self, record: *mut Record) {
-        // SAFETY: by contract.
-        unsafe {
-            if (*record).len > self.provider.large.cache_bound() {
-                return self.unmap_large(record);
-            }
-            if self.provider.large.cached == LARGE_CACHE_ENTRIES {
-                let oldest = self.provider.large.uncache(0);
-                self.unmap_large(oldest);
-            }
-            let large = &mut self.provider.large;
-            large.cache[large.cached] = record;
-            large.cached += 1;
-            large.cached_bytes += (*record).len;
-        }
-    }
-
-    /// Unmaps what is too old or too much.
-    fn age_cache(&mut self) {
-        loop {
-            let large = &mut self.provider.large;
-            if large.cached == 0 {
-                return;
-            }
-            // SAFETY: cached records are alive.
-            let age = large.frees.wrapping_sub(unsafe { (*large.cache[0]).stamp });
-            if age <= LARGE_CACHE_AGE && large.cached_bytes <= large.cache_bound() {
-                return;
-            }
-            let oldest = large.uncache(0);
-            // SAFETY: no list holds it.
-            unsafe { self.unmap_large(oldest) };
-        }
-    }
-
-    /// Unmaps everything that is cached.
-    pub fn drop_large_cache(&mut self) {
-        while self.provider.large.cached > 0 {
-            let oldest = self.provider.large.uncache(0);
-            // SAFETY: no list holds it.
-            unsafe { self.unmap_large(oldest) };
-        }
-    }
-
-    /// Gives a mapping back. At the system's limit of mappings it may refuse, since the hole would
-    /// make two mappings of one: then only the pages go, and the mapping waits for another use.
-    ///
-    /// # Safety
-    /// The record is of no live block and in no list.
-    unsafe fn unmap_large(&mut self, record: *mut Record) {
-        let platform = &self.process.platform;
-        // SAFETY: by contract.
-        unsafe {
-            let base = NonNull::new_unchecked((*record).base);
-            if platform.unmap(base, (*record).len + self.process.large_margin()) {
-                self.return_cell(record.cast());
-                return;
-            }
-            (*record).fresh = platform.purge(base, (*record).len);
-            (*record).next = self.provider.large.stuck;
-            self.provider.large.stuck = record;
-        }
-    }
-
-    /// Tries again to unmap one mapping that was refused.
-    fn retry_stuck(&mut self) {
-        let record = self.provider.large.stuck;
-        if !record.is_null() {
-            // SAFETY: records in the list are alive; it leaves the list here.
-            unsafe {
-                self.provider.large.stuck = (*record).next;
-                self.unmap_large(record);
-            }
-        }
-    }
-
     /// Resizes a record's mapping for a block of `n` bytes.
     ///
     /// # Safety
     /// The record is in no list, its mapping live.
     unsafe fn resize_mapping(&mut self, record: *mut Record, n: usize) -> bool {
-        let Some(len) = self.process.mapping_len(n) else { return false };
+        let Some(len) = self.process.mapping_len(n) else {
+            return false;
+        };
         let platform = &self.process.platform;
         let margin = self.process.large_margin();
         // SAFETY: by contract.
@@ -570,11 +391,17 @@ impl<P: Platform> Locked<'_, P> {
         };
         let (old, old_count) = (large.more, large.buckets());
         let count = (8 * old_count).max(512);
-        let Some(new) = platform.map(0, bytes(count), Access::ReadWrite) else { return };
+        let Some(new) = platform.map(0, bytes(count), Access::ReadWrite) else {
+            return;
+        };
         let old_first = large.first;
         large.more = new.as_ptr().cast();
         large.more_buckets = count;
-        let old_buckets = if old.is_null() { old_first.as_ptr() } else { old.cast_const() };
+        let old_buckets = if old.is_null() {
+            old_first.as_ptr()
+        } else {
+            old.cast_const()
+        };
         for index in 0..old_count {
             // SAFETY: the old buckets and their records are alive.
             unsafe {

@@ -8,7 +8,7 @@
 //! thread inspect                       heaps of threads, fork; check and dump
 //! refill ring guard                    slots at hand, where more come from, ends of slots
 //! group nest                           groups of slots in nests or runs
-//! large                                blocks with mappings of their own
+//! large large_cache                    blocks with mappings of their own
 //! provider                             runs of pages from chunks, under the one lock
 //! pointer heap remote                  wild pointer to slot; a heap's state; frees from elsewhere
 //! chunk meta slot size_class           layouts: map, masks, records, strides
@@ -102,8 +102,8 @@
 pub mod config;
 #[cfg(not(loom))]
 pub mod fault;
-pub mod sync;
 pub mod remote;
+pub mod sync;
 
 #[cfg(not(loom))]
 mod aligned;
@@ -125,6 +125,8 @@ pub mod heap;
 pub mod inspect;
 #[cfg(not(loom))]
 mod large;
+#[cfg(not(loom))]
+mod large_cache;
 #[cfg(not(loom))]
 mod meta;
 #[cfg(not(loom))]
@@ -150,9 +152,9 @@ mod slot;
 #[cfg(not(loom))]
 mod thread;
 
+#[cfg(all(test, loom))]
+mod loom_models;
 #[cfg(all(test, not(loom)))]
 mod mock;
 #[cfg(all(test, not(loom)))]
 mod tests;
-#[cfg(all(test, loom))]
-mod loom_models;

@@ -154,7 +154,10 @@ unsafe impl Platform for Mock {
         Some(at)
     }
     unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool {
-        assert!(self.holds(at.as_ptr() as usize, len), "unmap of foreign memory");
+        assert!(
+            self.holds(at.as_ptr() as usize, len),
+            "unmap of foreign memory"
+        );
         if !self.may() {
             return false;
         }
@@ -163,12 +166,18 @@ unsafe impl Platform for Mock {
         unsafe { libc::munmap(at.as_ptr().cast(), len) == 0 }
     }
     unsafe fn protect(&self, at: NonNull<u8>, len: usize, access: Access) -> bool {
-        assert!(self.holds(at.as_ptr() as usize, len), "protect of foreign memory");
+        assert!(
+            self.holds(at.as_ptr() as usize, len),
+            "protect of foreign memory"
+        );
         // SAFETY: by contract.
         self.may() && unsafe { libc::mprotect(at.as_ptr().cast(), len, protection(access)) == 0 }
     }
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
-        assert!(self.holds(at.as_ptr() as usize, len), "purge of foreign memory");
+        assert!(
+            self.holds(at.as_ptr() as usize, len),
+            "purge of foreign memory"
+        );
         // SAFETY: by contract.
         self.may() && unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 }
     }
@@ -197,9 +206,13 @@ unsafe impl Platform for Mock {
             return 0;
         }
         if self.break_start.load(Ordering::Relaxed) == 0 {
-            let Some(at) = system_map(0, BREAK_SPACE, Access::None) else { return 0 };
-            self.break_start.store(at.as_ptr() as usize, Ordering::Relaxed);
-            self.break_now.store(at.as_ptr() as usize, Ordering::Relaxed);
+            let Some(at) = system_map(0, BREAK_SPACE, Access::None) else {
+                return 0;
+            };
+            self.break_start
+                .store(at.as_ptr() as usize, Ordering::Relaxed);
+            self.break_now
+                .store(at.as_ptr() as usize, Ordering::Relaxed);
         }
         self.break_now.load(Ordering::Relaxed)
     }

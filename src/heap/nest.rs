@@ -29,7 +29,9 @@ fn granule_mask(first: usize, count: usize) -> u64 {
 
 /// First place of `count` clear bits in a row that is a multiple of `align`, a power of two.
 fn find_place(used: u64, count: usize, align: usize) -> Option<usize> {
-    (0..=64 - count).step_by(align).find(|&first| used & granule_mask(first, count) == 0)
+    (0..=64 - count)
+        .step_by(align)
+        .find(|&first| used & granule_mask(first, count) == 0)
 }
 
 /// Takes `count` granules out of one of the heap's nests, in a chunk that has a cell for the group.
@@ -54,7 +56,11 @@ pub unsafe fn take(heap: *mut Heap, count: usize, align: usize) -> Option<Part> 
                     unlist(heap, nest);
                 }
                 let granule = (*nest).base as usize + first;
-                return Some(Part { chunk: Chunk::around(nest), granule, fresh });
+                return Some(Part {
+                    chunk: Chunk::around(nest),
+                    granule,
+                    fresh,
+                });
             }
             nest = (*nest).next;
         }
@@ -105,7 +111,9 @@ impl<P: Platform> Locked<'_, P> {
     /// The caller may work on the heap.
     pub unsafe fn add_nest(&mut self, heap: *mut Heap) -> bool {
         let pages = NEST / RUN_PAGE;
-        let Some(run) = self.take_run(pages, pages) else { return false };
+        let Some(run) = self.take_run(pages, pages) else {
+            return false;
+        };
         // SAFETY: the run is ours and lies in one window of a nest's size; the cell is ours.
         unsafe {
             let Some(cell) = Chunk::take_cell(run.chunk) else {
@@ -119,8 +127,7 @@ impl<P: Platform> Locked<'_, P> {
             (*nest).owner = (*heap).id;
             let index = Chunk::cell_index(cell);
             // Relaxed: only this heap's owner reads it.
-            Chunk::nest(run.chunk, run.granule())
-                .store(index, crate::sync::Ordering::Relaxed);
+            Chunk::nest(run.chunk, run.granule()).store(index, crate::sync::Ordering::Relaxed);
             list(heap, nest);
         }
         true
@@ -154,7 +161,12 @@ impl<P: Platform> Locked<'_, P> {
                 entry.store(0, crate::sync::Ordering::Relaxed);
                 let page = (*nest).base as usize * GRANULE / RUN_PAGE;
                 let pages = NEST / RUN_PAGE;
-                self.return_run(Run { chunk, page, pages, fresh: false });
+                self.return_run(Run {
+                    chunk,
+                    page,
+                    pages,
+                    fresh: false,
+                });
                 self.return_cell(nest.cast());
             }
         }

@@ -70,9 +70,15 @@ impl Slot {
         // SAFETY: a live block's group lives.
         unsafe {
             if self.class < FIRST_WIDE {
-                (*self.meta).records.narrow(self.index).store(0, Ordering::Relaxed);
+                (*self.meta)
+                    .records
+                    .narrow(self.index)
+                    .store(0, Ordering::Relaxed);
             } else {
-                (*self.meta).records.wide(self.index).store(0, Ordering::Relaxed);
+                (*self.meta)
+                    .records
+                    .wide(self.index)
+                    .store(0, Ordering::Relaxed);
             }
         }
     }
@@ -177,7 +183,14 @@ impl Untrusted {
                 }
             };
             let start = self.0.wrapping_sub(offset);
-            Some(Slot { meta, index, class, start, offset, end })
+            Some(Slot {
+                meta,
+                index,
+                class,
+                start,
+                offset,
+                end,
+            })
         }
     }
 }

@@ -97,12 +97,17 @@ impl<P: Platform> Process<P> {
     #[inline(always)]
     pub fn heap(&self) -> *mut Heap {
         let empty = &raw const self.empty;
-        empty.cast_mut().cast::<u8>().wrapping_add(self.platform.heap_field()).cast()
+        empty
+            .cast_mut()
+            .cast::<u8>()
+            .wrapping_add(self.platform.heap_field())
+            .cast()
     }
 
     /// Makes `heap` this thread's heap.
     pub fn set_heap(&self, heap: *mut Heap) {
-        self.platform.set_heap_field(heap.addr().wrapping_sub((&raw const self.empty).addr()));
+        self.platform
+            .set_heap_field(heap.addr().wrapping_sub((&raw const self.empty).addr()));
     }
 
     /// Whether `heap` is the empty heap.
@@ -155,7 +160,10 @@ impl<P: Platform> Process<P> {
         self.platform.lock();
         // SAFETY: the lock excludes other users of the cell; `Locked` releases it when dropped.
         let provider = unsafe { &mut *self.provider.get() };
-        Locked { process: self, provider }
+        Locked {
+            process: self,
+            provider,
+        }
     }
 
     /// Heap number `id`.
@@ -223,7 +231,10 @@ impl<P: Platform> Process<P> {
         // is below CLASSES + 2 by construction.
         unsafe {
             let secrets = self.secrets.get();
-            let guard = (&raw const (*secrets).guards).cast::<u8>().add(class).read();
+            let guard = (&raw const (*secrets).guards)
+                .cast::<u8>()
+                .add(class)
+                .read();
             if PRESET.guard_by_address {
                 let mix = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
                 guard ^ ((mix as u8 ^ (*secrets).key) & !1)

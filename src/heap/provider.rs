@@ -156,7 +156,12 @@ impl<P: Platform> Locked<'_, P> {
         self.provider.used_pages += pages;
         self.provider.dirty_pages -= dirty;
         self.provider.kept_pages = self.provider.kept_pages.min(self.provider.dirty_pages);
-        Some(Run { chunk, page, pages, fresh: dirty == 0 })
+        Some(Run {
+            chunk,
+            page,
+            pages,
+            fresh: dirty == 0,
+        })
     }
 
     /// Makes data up to offset `end` usable.
@@ -180,7 +185,9 @@ impl<P: Platform> Locked<'_, P> {
                 // SAFETY: [open, limit) is our reservation.
                 unsafe {
                     let at = NonNull::new_unchecked(chunk.cast::<u8>().add(open));
-                    self.process.platform.protect(at, to - open, Access::ReadWrite)
+                    self.process
+                        .platform
+                        .protect(at, to - open, Access::ReadWrite)
                 }
             };
             if opened {
@@ -335,7 +342,9 @@ impl<P: Platform> Locked<'_, P> {
         if need > CHUNK - page_size {
             return None;
         }
-        let chunk = self.chunk_from_break(data, need).or_else(|| self.map_chunk(data, need))?;
+        let chunk = self
+            .chunk_from_break(data, need)
+            .or_else(|| self.map_chunk(data, need))?;
         self.process.enter_chunk(chunk.addr());
         let provider = &mut *self.provider;
         provider.sequence += 1;
@@ -370,7 +379,9 @@ impl<P: Platform> Locked<'_, P> {
             return None;
         }
         let start = now.checked_next_multiple_of(CHUNK)?;
-        let open = need.max(data + FIRST_OPEN).next_multiple_of(platform.page_size());
+        let open = need
+            .max(data + FIRST_OPEN)
+            .next_multiple_of(platform.page_size());
         let limit = CHUNK - platform.page_size();
         if !self.process.is_address(start.checked_add(CHUNK)?) || !platform.move_break(start + open)
         {
@@ -394,10 +405,15 @@ impl<P: Platform> Locked<'_, P> {
         let platform = &self.process.platform;
         let page_size = platform.page_size();
         let small = (CHUNK / 4).max((need + page_size).next_multiple_of(page_size));
-        let spans: &[usize] =
-            if self.provider.chunks.is_null() { &[small] } else { &[CHUNK, small] };
+        let spans: &[usize] = if self.provider.chunks.is_null() {
+            &[small]
+        } else {
+            &[CHUNK, small]
+        };
         for &span in spans {
-            let Some(at) = self.reserve_aligned(span) else { continue };
+            let Some(at) = self.reserve_aligned(span) else {
+                continue;
+            };
             let open = need.max(data + FIRST_OPEN).min(span - page_size);
             let open = open.next_multiple_of(page_size);
             // SAFETY: [at, at + span) is our new reservation. The page before the data and the
@@ -444,7 +460,11 @@ impl<P: Platform> Locked<'_, P> {
             let dirty = count_set(&header.dirty, 0, PAGES);
             let (next, prev) = (header.next, header.prev);
             self.process.leave_chunk(chunk.addr());
-            if !self.process.platform.unmap(NonNull::new_unchecked(chunk.cast()), span) {
+            if !self
+                .process
+                .platform
+                .unmap(NonNull::new_unchecked(chunk.cast()), span)
+            {
                 self.process.enter_chunk(chunk.addr());
                 return;
             }
@@ -462,7 +482,12 @@ impl<P: Platform> Locked<'_, P> {
             } else {
                 (*next).prev = prev;
             }
-            for roomy in self.provider.roomy.iter_mut().filter(|roomy| **roomy == chunk) {
+            for roomy in self
+                .provider
+                .roomy
+                .iter_mut()
+                .filter(|roomy| **roomy == chunk)
+            {
                 *roomy = next;
             }
         }

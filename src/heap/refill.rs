@@ -310,7 +310,10 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract.
         unsafe {
             (*heap).idle = 0;
-            for class in (0..CLASSES).rev().take_while(|&class| stride(class) >= IDLE_STRIDE) {
+            for class in (0..CLASSES)
+                .rev()
+                .take_while(|&class| stride(class) >= IDLE_STRIDE)
+            {
                 let state = Heap::class(heap, class);
                 if !(*state).current.is_null() {
                     self.purge_slots((*state).current);
@@ -358,7 +361,10 @@ impl<P: Platform> Process<P> {
 const _: () = {
     let mut class = 0;
     while class < CLASSES {
-        assert!(stride(class) < IDLE_STRIDE || class >= FIRST_WIDE, "purged slots are wide");
+        assert!(
+            stride(class) < IDLE_STRIDE || class >= FIRST_WIDE,
+            "purged slots are wide"
+        );
         class += 1;
     }
 };

@@ -98,14 +98,20 @@ impl<N: Node> Mailbox<N> {
     #[allow(clippy::new_without_default)]
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Mailbox { head: AtomicPtr::new(ptr::null_mut()), life: AtomicU32::new(0) }
+        Mailbox {
+            head: AtomicPtr::new(ptr::null_mut()),
+            life: AtomicU32::new(0),
+        }
     }
 
     /// An empty one of an unused heap.
     #[allow(clippy::new_without_default)]
     #[cfg(loom)]
     pub fn new() -> Self {
-        Mailbox { head: AtomicPtr::new(ptr::null_mut()), life: AtomicU32::new(0) }
+        Mailbox {
+            head: AtomicPtr::new(ptr::null_mut()),
+            life: AtomicU32::new(0),
+        }
     }
 
     /// Gives slot `bit` of `node`, which the heap of this mailbox owns, back to it.
@@ -153,7 +159,9 @@ impl<N: Node> Mailbox<N> {
             unsafe { (*node).link().store(head, Ordering::Relaxed) };
             // Release: whoever takes the list sees the link. Nothing is acquired: older nodes
             // are only looked at by the collector.
-            match self.head.compare_exchange_weak(head, node, Ordering::Release, Ordering::Relaxed)
+            match self
+                .head
+                .compare_exchange_weak(head, node, Ordering::Release, Ordering::Relaxed)
             {
                 Ok(_) => return,
                 Err(now) => head = now,
@@ -178,8 +186,12 @@ impl<N: Node> Mailbox<N> {
         while !node.is_null() {
             // The link first: once the mask is 0 the node may be pushed again.
             // SAFETY: listed nodes are alive, see above. Relaxed: ordered by the swap of the head.
-            let (next, bits) =
-                unsafe { ((*node).link().load(Ordering::Relaxed), (*node).mask().take()) };
+            let (next, bits) = unsafe {
+                (
+                    (*node).link().load(Ordering::Relaxed),
+                    (*node).mask().take(),
+                )
+            };
             each(node, bits);
             node = next;
         }

@@ -61,7 +61,9 @@ impl Entry {
     #[inline(always)]
     pub fn new(meta: *mut Meta, index: usize, unchecked: bool) -> Self {
         let bits = index | if unchecked { Entry::UNCHECKED } else { 0 };
-        Entry(core::ptr::with_exposed_provenance_mut(meta.expose_provenance() | bits))
+        Entry(core::ptr::with_exposed_provenance_mut(
+            meta.expose_provenance() | bits,
+        ))
     }
 
     /// The group.
@@ -127,8 +129,7 @@ impl Class {
         let last = self.head.wrapping_sub(1);
         let since = last.wrapping_sub(self.zero_from);
         let entry = self.ring[last as usize % RING];
-        since < self.zero_to.wrapping_sub(self.zero_from)
-            && entry == Entry::new(meta, index, false)
+        since < self.zero_to.wrapping_sub(self.zero_from) && entry == Entry::new(meta, index, false)
     }
 }
 

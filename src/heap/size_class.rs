@@ -37,7 +37,10 @@ struct Geometry {
 }
 
 static GEOMETRY: [Geometry; CLASSES] = {
-    let mut table = [Geometry { stride: 0, reciprocal: 0 }; CLASSES];
+    let mut table = [Geometry {
+        stride: 0,
+        reciprocal: 0,
+    }; CLASSES];
     let mut class = 0;
     while class < CLASSES {
         let units = UNITS[class] as u32;
@@ -123,7 +126,10 @@ mod tests {
         for n in 0..=MAX_SMALL {
             let class = class_of(n);
             assert!(stride(class) > n, "{n}: slot and guard fit");
-            assert!(class == 0 || stride(class - 1) <= n, "{n}: the class below is too small");
+            assert!(
+                class == 0 || stride(class - 1) <= n,
+                "{n}: the class below is too small"
+            );
         }
     }
 
@@ -140,7 +146,11 @@ mod tests {
             let units = UNITS[class] as u64;
             let slots = if units > 64 { 16 } else { 32 };
             for d in 0..units * slots {
-                assert_eq!((d * reciprocal(class) as u64) >> 31, d / units, "class {class}");
+                assert_eq!(
+                    (d * reciprocal(class) as u64) >> 31,
+                    d / units,
+                    "class {class}"
+                );
             }
         }
     }

@@ -83,7 +83,12 @@ pub const fn narrow_step(class: usize) -> usize {
 /// Largest slack of a narrow slot of `class` that a record can tell.
 #[cfg(test)]
 const fn narrow_slack(class: usize) -> usize {
-    6 * narrow_step(class) + if class < FIRST_LONG_STEP { UNIT } else { NARROW_END }
+    6 * narrow_step(class)
+        + if class < FIRST_LONG_STEP {
+            UNIT
+        } else {
+            NARROW_END
+        }
 }
 
 /// What `narrow_offset` and `narrow_record` need of a class, by table and without a branch.
@@ -163,10 +168,16 @@ pub fn wide_place(class: usize, stride: usize, n: usize, cycle: usize) -> Place 
     let step = wide_step(class);
     let slack = stride - n;
     let last = (slack - 1) / step * step;
-    let first = slack.saturating_sub(WIDE_END).next_multiple_of(step).min(last);
+    let first = slack
+        .saturating_sub(WIDE_END)
+        .next_multiple_of(step)
+        .min(last);
     let choices = (last - first) / step + 1;
     let offset = first + cycle % choices * step;
-    Place { offset, end: slack - offset }
+    Place {
+        offset,
+        end: slack - offset,
+    }
 }
 
 /// Record of `place` in a wide slot.
@@ -183,7 +194,10 @@ pub fn wide_read(class: usize, record: u16) -> Option<Place> {
     if field == 0 {
         return None;
     }
-    Some(Place { offset: (field - 1) * wide_step(class), end: record as usize & WIDE_END })
+    Some(Place {
+        offset: (field - 1) * wide_step(class),
+        end: record as usize & WIDE_END,
+    })
 }
 
 /// Largest end that a record of `class` can tell.
@@ -236,7 +250,10 @@ mod tests {
     #[test]
     fn narrow_offsets_cycle_where_there_is_room() {
         for slack in 17..=narrow_slack(0) {
-            assert_ne!(narrow_offset(0, slack, 0), narrow_offset(0, slack, UNIT as u32));
+            assert_ne!(
+                narrow_offset(0, slack, 0),
+                narrow_offset(0, slack, UNIT as u32)
+            );
         }
     }
 

@@ -88,7 +88,10 @@ impl Live {
     fn verify_first(&self, n: usize) {
         // SAFETY: a live block.
         let bytes = unsafe { std::slice::from_raw_parts(self.at, n) };
-        assert!(bytes.iter().all(|&b| b == self.tag), "contents of a live block changed");
+        assert!(
+            bytes.iter().all(|&b| b == self.tag),
+            "contents of a live block changed"
+        );
     }
 }
 
@@ -103,7 +106,9 @@ fn churn(process: &Boxed, n: usize) {
 /// Whether the action stops with a fault of that name.
 fn faults(name: &str, action: impl FnOnce()) -> bool {
     let result = catch_unwind(AssertUnwindSafe(action));
-    let message = result.err().and_then(|e| e.downcast_ref::<String>().cloned());
+    let message = result
+        .err()
+        .and_then(|e| e.downcast_ref::<String>().cloned());
     message.is_some_and(|m| m.contains(name))
 }
 
@@ -130,13 +135,7 @@ fn a_new_process_is_zero() {
         unsafe fn purge(&self, _: NonNull<u8>, _: usize) -> bool {
             false
         }
-        unsafe fn remap(
-            &self,
-            _: NonNull<u8>,
-            _: usize,
-            _: usize,
-            _: bool,
-        ) -> Option<NonNull<u8>> {
+        unsafe fn remap(&self, _: NonNull<u8>, _: usize, _: usize, _: bool) -> Option<NonNull<u8>> {
             None
         }
         fn program_break(&self) -> usize {
@@ -198,7 +197,20 @@ fn a_freed_slot_is_not_handed_out_at_once() {
 
 #[test]
 fn misuse_is_found_at_the_free() {
-    for n in [0, 1, 24, 100, 500, 600, 4000, 5000, 100_000, MAX_SMALL, 200_000, 1 << 20] {
+    for n in [
+        0,
+        1,
+        24,
+        100,
+        500,
+        600,
+        4000,
+        5000,
+        100_000,
+        MAX_SMALL,
+        200_000,
+        1 << 20,
+    ] {
         for warm in [false, true] {
             let process = Boxed::new(true);
             let mut neighbours = Vec::new();
@@ -216,16 +228,34 @@ fn misuse_is_found_at_the_free() {
             unsafe {
                 for d in [1, 8, 16, 4096].into_iter().filter(|&d| d < n) {
                     let bad = p.wrapping_add(d);
-                    assert!(faults("invalid", || process.free(bad)), "{n} interior by {d}");
+                    assert!(
+                        faults("invalid", || process.free(bad)),
+                        "{n} interior by {d}"
+                    );
                 }
-                assert!(faults("invalid", || process.free(p.wrapping_sub(8))), "{n} before");
+                assert!(
+                    faults("invalid", || process.free(p.wrapping_sub(8))),
+                    "{n} before"
+                );
                 process.free(p);
-                assert!(faults("", || process.free(p)), "{n} double free, warm {warm}");
+                assert!(
+                    faults("", || process.free(p)),
+                    "{n} double free, warm {warm}"
+                );
                 if n <= MAX_SMALL && (warm || n < 4000) {
-                    assert!(faults("double", || process.free(p)), "{n} double free named");
+                    assert!(
+                        faults("double", || process.free(p)),
+                        "{n} double free named"
+                    );
                 }
-                assert!(faults("", || _ = process.realloc(p, 10)), "{n} realloc of freed");
-                assert!(faults("", || _ = process.usable_size(p)), "{n} size of freed");
+                assert!(
+                    faults("", || _ = process.realloc(p, 10)),
+                    "{n} realloc of freed"
+                );
+                assert!(
+                    faults("", || _ = process.usable_size(p)),
+                    "{n} size of freed"
+                );
                 let q = process.malloc(n);
                 q.add(n).write(q.add(n).read() ^ 0x55);
                 let found = faults("overflow", || {
@@ -277,7 +307,17 @@ fn aligned_blocks_are_aligned_and_cheap() {
     let process = Boxed::new(true);
     for shift in 4..=24 {
         let align = 1usize << shift;
-        for n in [0, 1, 15, 100, align - 1, align, align + 1, 3 * align / 2, 5000] {
+        for n in [
+            0,
+            1,
+            15,
+            100,
+            align - 1,
+            align,
+            align + 1,
+            3 * align / 2,
+            5000,
+        ] {
             let block = Live::new(process.aligned_alloc(align, n), n, 7);
             assert_eq!(block.at as usize % align, 0, "align {align} n {n}");
             assert!(process.usable_size(block.at) >= n);
@@ -289,12 +329,17 @@ fn aligned_blocks_are_aligned_and_cheap() {
                     assert!(faults("invalid", || process.free(block.at.add(16))));
                 }
                 process.free(block.at);
-                assert!(faults("", || process.free(block.at)), "double free at {align}, {n}");
+                assert!(
+                    faults("", || process.free(block.at)),
+                    "double free at {align}, {n}"
+                );
             }
         }
     }
     let before = process.verify().used_bytes;
-    let pages: Vec<_> = (0..100).map(|_| process.aligned_alloc(4096, 4096)).collect();
+    let pages: Vec<_> = (0..100)
+        .map(|_| process.aligned_alloc(4096, 4096))
+        .collect();
     // The hardened preset pays another page for a guard byte.
     let each = if PRESET.guard_pages { 8192 } else { 4096 };
     assert_eq!(process.verify().used_bytes - before, 100 * each);
@@ -315,8 +360,14 @@ fn memory_goes_back_after_a_peak() {
         unsafe { process.free(block) };
     }
     let end = process.verify();
-    assert!(end.used_bytes < peak.used_bytes / 50, "{end:?} after {peak:?}");
+    assert!(
+        end.used_bytes < peak.used_bytes / 50,
+        "{end:?} after {peak:?}"
+    );
     assert!(end.dirty_bytes <= 2 << 20, "{end:?}");
+    // Address space goes back too, but for a chunk or two.
+    let chunks = process.platform.mapped().div_ceil(crate::config::CHUNK);
+    assert!(chunks <= 4, "{chunks} chunks stay");
 }
 
 #[test]
@@ -327,7 +378,10 @@ fn sizes_are_checked_by_free_sized() {
         // SAFETY: the misuse under test, then a right free.
         unsafe {
             assert!(faults("size", || process.free_sized(p, 1, n + 1)), "{n}");
-            assert!(n == 0 || faults("size", || process.free_sized(p, 1, n - 1)), "{n}");
+            assert!(
+                n == 0 || faults("size", || process.free_sized(p, 1, n - 1)),
+                "{n}"
+            );
             process.free_sized(p, 1, n);
             let q = process.aligned_alloc(64, n);
             assert!(faults("size", || process.free_sized(q, 1 << 40, n)), "{n}");
@@ -340,8 +394,9 @@ fn sizes_are_checked_by_free_sized() {
 #[test]
 fn other_threads_free_and_heaps_are_adopted() {
     let process = Boxed::new(true);
-    let blocks: Vec<Live> =
-        (0..5000).map(|i| Live::new(process.malloc(i % 700), i % 700, i as u8)).collect();
+    let blocks: Vec<Live> = (0..5000)
+        .map(|i| Live::new(process.malloc(i % 700), i % 700, i as u8))
+        .collect();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             Mock::new_thread();
@@ -351,7 +406,10 @@ fn other_threads_free_and_heaps_are_adopted() {
                 // SAFETY: live, handed over.
                 unsafe { process.free(block.at) };
                 // SAFETY: the misuse under test.
-                assert!(faults("", || unsafe { process.free(block.at) }), "remote double free");
+                assert!(
+                    faults("", || unsafe { process.free(block.at) }),
+                    "remote double free"
+                );
             }
             for block in own {
                 // SAFETY: live.
@@ -383,7 +441,9 @@ fn blocks_of_a_parked_heap_come_back_without_an_adopter() {
     let blocks: Vec<Live> = std::thread::scope(|scope| {
         let made = scope.spawn(|| {
             Mock::new_thread();
-            let made = (0..20_000).map(|i| Live::new(process.malloc(900), 900, i as u8)).collect();
+            let made = (0..20_000)
+                .map(|i| Live::new(process.malloc(900), 900, i as u8))
+                .collect();
             process.thread_exit();
             made
         });
@@ -397,7 +457,10 @@ fn blocks_of_a_parked_heap_come_back_without_an_adopter() {
     }
     let end = process.verify();
     assert_eq!(end.live, 0);
-    assert!(end.used_bytes < peak.used_bytes / 20, "{end:?} after {peak:?}");
+    assert!(
+        end.used_bytes < peak.used_bytes / 20,
+        "{end:?} after {peak:?}"
+    );
 }
 
 #[test]
@@ -557,7 +620,10 @@ fn run(process: &Boxed, steps: &[Step], every: usize) -> bool {
         unsafe { process.free(block.at) };
     }
     let end = process.verify();
-    assert_eq!((end.live_bytes, end.live, end.runs, end.large), (0, 0, 0, 0));
+    assert_eq!(
+        (end.live_bytes, end.live, end.runs, end.large),
+        (0, 0, 0, 0)
+    );
     process.thread_exit();
     process.verify();
     all

@@ -215,7 +215,9 @@ impl<P: Platform> Locked<'_, P> {
         if id >= MAX_HEAPS {
             return ptr::null_mut();
         }
-        let Some(memory) = self.metadata(size_of::<Heap>()) else { return ptr::null_mut() };
+        let Some(memory) = self.metadata(size_of::<Heap>()) else {
+            return ptr::null_mut();
+        };
         let heap = memory.cast::<Heap>();
         // SAFETY: the memory is ours, zero and aligned; zero is a valid heap.
         unsafe { self.set_up(heap, id) };

@@ -30,7 +30,11 @@ impl Lock {
     #[inline]
     pub fn lock(&self) {
         // Acquire: what the last holder wrote.
-        if self.0.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if self
+            .0
+            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+            .is_err()
+        {
             self.wait();
         }
     }
@@ -40,7 +44,10 @@ impl Lock {
         for _ in 0..SPINS {
             // Relaxed: only a hint; the exchange acquires.
             if self.0.load(Ordering::Relaxed) == FREE
-                && self.0.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+                && self
+                    .0
+                    .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
             {
                 return;
             }

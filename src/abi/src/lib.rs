@@ -10,11 +10,11 @@ compile_error!("the features `musl` and `library` exclude each other");
 compile_error!("choose the feature `musl` or `library`");
 
 mod futex;
-#[cfg(feature = "library")]
-mod library;
 #[cfg(feature = "musl")]
 #[allow(dead_code)]
 mod glue_bindings;
+#[cfg(feature = "library")]
+mod library;
 #[cfg(feature = "musl")]
 mod musl;
 mod thread;
@@ -29,5 +29,8 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 fn weak_random(somewhere: usize) -> [u64; 2] {
     let local = 0u8;
     let stack = (&raw const local).addr() as u64;
-    [stack.rotate_left(17) ^ somewhere as u64, stack.wrapping_mul(0x9e37_79b9_7f4a_7c15)]
+    [
+        stack.rotate_left(17) ^ somewhere as u64,
+        stack.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+    ]
 }

@@ -14,16 +14,25 @@ const ENOMEM: c_int = 12;
 const EINVAL: c_int = 22;
 const PROT_NONE: c_int = 0;
 const PROT_READ_WRITE: c_int = 3;
-const MAP_PRIVATE_ANONYMOUS: c_int =
-    if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 0x802 } else { 0x22 };
+const MAP_PRIVATE_ANONYMOUS: c_int = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
+    0x802
+} else {
+    0x22
+};
 const MADV_DONTNEED: c_int = 4;
 const MREMAP_MAYMOVE: c_int = 1;
 const SC_PAGESIZE: c_int = 30;
 
 extern "C" {
     // The host libc. errno is saved around all of them.
-    fn mmap(at: *mut c_void, len: usize, prot: c_int, flags: c_int, fd: c_int, off: c_long)
-        -> *mut c_void;
+    fn mmap(
+        at: *mut c_void,
+        len: usize,
+        prot: c_int,
+        flags: c_int,
+        fd: c_int,
+        off: c_long,
+    ) -> *mut c_void;
     fn munmap(at: *mut c_void, len: usize) -> c_int;
     fn mprotect(at: *mut c_void, len: usize, prot: c_int) -> c_int;
     fn madvise(at: *mut c_void, len: usize, advice: c_int) -> c_int;
@@ -106,7 +115,14 @@ unsafe impl Platform for Host {
         let hint = ptr::without_provenance_mut(hint);
         // SAFETY: a new private mapping.
         keeping_errno(|| unsafe {
-            mapped(mmap(hint, len, protection(access), MAP_PRIVATE_ANONYMOUS, -1, 0))
+            mapped(mmap(
+                hint,
+                len,
+                protection(access),
+                MAP_PRIVATE_ANONYMOUS,
+                -1,
+                0,
+            ))
         })
     }
     unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool {
@@ -212,8 +228,16 @@ impl Write for Line {
 
 /// Prints the fault on stderr.
 fn report(fault: Fault, address: usize) {
-    let mut line = Line { bytes: [0; 96], len: 0 };
-    let _ = writeln!(line, "byssal: fault {}: {} at {address:#x}", fault as u32, fault.name());
+    let mut line = Line {
+        bytes: [0; 96],
+        len: 0,
+    };
+    let _ = writeln!(
+        line,
+        "byssal: fault {}: {} at {address:#x}",
+        fault as u32,
+        fault.name()
+    );
     // SAFETY: plain bytes.
     unsafe { write(2, line.bytes.as_ptr().cast(), line.len) };
 }
@@ -381,7 +405,10 @@ extern "C" fn byssal_process_exit() {
 #[no_mangle]
 extern "C" fn byssal_before_fork() {
     PROCESS.before_fork();
-    PROCESS.platform.forking.store(this_thread(), Ordering::Relaxed);
+    PROCESS
+        .platform
+        .forking
+        .store(this_thread(), Ordering::Relaxed);
 }
 
 /// See library.c.
@@ -435,7 +462,11 @@ unsafe extern "C" fn byssal_dump(len: *mut usize, mapped: *mut usize) -> *mut c_
     let Some(at) = PROCESS.platform.map(0, FIRST, Access::ReadWrite) else {
         return ptr::null_mut();
     };
-    let mut text = Text { at, len: 0, mapped: FIRST };
+    let mut text = Text {
+        at,
+        len: 0,
+        mapped: FIRST,
+    };
     let whole = PROCESS.dump(&mut text).is_ok();
     // SAFETY: by contract; the mapping is the text's.
     unsafe {

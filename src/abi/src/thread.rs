@@ -16,7 +16,10 @@ const fn parse(text: &[u8]) -> isize {
     assert!(at < text.len(), "BYSSAL_THREAD_OFFSET is empty");
     let mut value = 0;
     while at < text.len() {
-        assert!(text[at].is_ascii_digit(), "BYSSAL_THREAD_OFFSET is no number");
+        assert!(
+            text[at].is_ascii_digit(),
+            "BYSSAL_THREAD_OFFSET is no number"
+        );
         value = value * 10 + (text[at] - b'0') as isize;
         at += 1;
     }
@@ -122,10 +125,7 @@ mod access {
     }
 }
 
-#[cfg(not(any(
-    target_arch = "x86_64",
-    all(feature = "musl", target_arch = "aarch64"),
-)))]
+#[cfg(not(any(target_arch = "x86_64", all(feature = "musl", target_arch = "aarch64"),)))]
 mod access {
     #[cfg(feature = "musl")]
     use crate::glue_bindings::__byssal_thread_field as field;

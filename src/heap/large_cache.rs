@@ -1,0 +1,196 @@
+//! Freed mappings of large blocks: kept for a while, cut to size, given back.
+
+use crate::config::{LARGE_CACHE_AGE, LARGE_CACHE_ENTRIES, PRESET};
+use crate::large::Record;
+use crate::pages::{Access, Platform};
+use crate::provider::Locked;
+use core::ptr::{self, NonNull};
+
+impl<P: Platform> Locked<'_, P> {
+    /// A record from the cache, or from the mappings that could not go back, whose mapping fits.
+    pub(crate) fn reuse_large(&mut self, len: usize, align: usize) -> Option<*mut Record> {
+        let mut best = None;
+        for index in 0..self.provider.large.cached {
+            let record = self.provider.large.cache[index];
+            // SAFETY: cached records are alive.
+            unsafe {
+                let fits = (*record).len >= len && (*record).base.addr() % align == 0;
+                if fits && best.is_none_or(|(_, best_len)| (*record).len < best_len) {
+                    best = Some((index, (*record).len));
+                }
+            }
+        }
+        if let Some((index, _)) = best {
+            let record = self.provider.large.uncache(index);
+            // SAFETY: the record is ours now.
+            return unsafe { self.unseal(record, len) };
+        }
+        let mut link = &raw mut self.provider.large.stuck;
+        // SAFETY: links and records in the list are alive.
+        unsafe {
+            while !(*link).is_null() {
+                let record = *link;
+                if (*record).len >= len && (*record).base.addr() % align == 0 {
+                    *link = (*record).next;
+                    return self.unseal(record, len);
+                }
+                link = &raw mut (*record).next;
+            }
+        }
+        None
+    }
+
+    /// Makes a freed mapping usable for `len` bytes; what is beyond goes back to the cache or the
+    /// system.
+    ///
+    /// # Safety
+    /// The record is in no list.
+    unsafe fn unseal(&mut self, record: *mut Record, len: usize) -> Option<*mut Record> {
+        let platform = &self.process.platform;
+        // SAFETY: by contract.
+        unsafe {
+            let base = NonNull::new_unchecked((*record).base);
+            // All of it: the block may grow in place to the end of what the record tells.
+            if PRESET.seal_freed_large && !platform.protect(base, (*record).len, Access::ReadWrite)
+            {
+                self.put_in_cache(record);
+                return None;
+            }
+            // A guard page stands behind the whole mapping only: no splitting then.
+            if (*record).len - len > len / 8 && !PRESET.guard_pages {
+                self.split(record, len);
+            }
+            Some(record)
+        }
+    }
+
+    /// Cuts a record's mapping after `len` bytes.
+    ///
+    /// # Safety
+    /// The record is in no list and its mapping longer.
+    unsafe fn split(&mut self, record: *mut Record, len: usize) {
+        let Some(cell) = self.any_cell() else { return };
+        let rest = cell.cast::<Record>();
+        // SAFETY: by contract; the cell is ours.
+        unsafe {
+            rest.write(Record {
+                next: ptr::null_mut(),
+                base: (*record).base.add(len),
+                len: (*record).len - len,
+                n: 0,
+                stamp: (*record).stamp,
+                fresh: (*record).fresh,
+            });
+            (*record).len = len;
+            self.put_in_cache(rest);
+        }
+    }
+
+    /// Verifies the end of a block that was freed, and caches or unmaps its mapping.
+    ///
+    /// # Safety
+    /// The record is of a freed block and in no list.
+    pub(crate) unsafe fn retire_large(&mut self, record: *mut Record) {
+        // SAFETY: by contract.
+        unsafe {
+            self.process.check_large_end(record);
+            let base = NonNull::new_unchecked((*record).base);
+            let large = &mut self.provider.large;
+            large.frees = large.frees.wrapping_add(1);
+            (*record).stamp = large.frees;
+            (*record).fresh = false;
+            if PRESET.seal_freed_large {
+                let platform = &self.process.platform;
+                (*record).fresh = platform.purge(base, (*record).len);
+                if !(*record).fresh {
+                    base.as_ptr().write_bytes(0, (*record).len);
+                    (*record).fresh = true;
+                }
+                let _ = platform.protect(base, (*record).len, Access::None);
+            }
+            self.put_in_cache(record);
+        }
+        self.age_cache();
+        self.retry_stuck();
+    }
+
+    /// Puts a record into the cache; older ones make room.
+    ///
+    /// # Safety
+    /// The record is of no live block and in no list.
+    unsafe fn put_in_cache(&mut self, record: *mut Record) {
+        // SAFETY: by contract.
+        unsafe {
+            if (*record).len > self.provider.large.cache_bound() {
+                return self.unmap_large(record);
+            }
+            if self.provider.large.cached == LARGE_CACHE_ENTRIES {
+                let oldest = self.provider.large.uncache(0);
+                self.unmap_large(oldest);
+            }
+            let large = &mut self.provider.large;
+            large.cache[large.cached] = record;
+            large.cached += 1;
+            large.cached_bytes += (*record).len;
+        }
+    }
+
+    /// Unmaps what is too old or too much.
+    fn age_cache(&mut self) {
+        loop {
+            let large = &mut self.provider.large;
+            if large.cached == 0 {
+                return;
+            }
+            // SAFETY: cached records are alive.
+            let age = large.frees.wrapping_sub(unsafe { (*large.cache[0]).stamp });
+            if age <= LARGE_CACHE_AGE && large.cached_bytes <= large.cache_bound() {
+                return;
+            }
+            let oldest = large.uncache(0);
+            // SAFETY: no list holds it.
+            unsafe { self.unmap_large(oldest) };
+        }
+    }
+
+    /// Unmaps everything that is cached.
+    pub fn drop_large_cache(&mut self) {
+        while self.provider.large.cached > 0 {
+            let oldest = self.provider.large.uncache(0);
+            // SAFETY: no list holds it.
+            unsafe { self.unmap_large(oldest) };
+        }
+    }
+
+    /// Gives a mapping back. At the system's limit of mappings it may refuse, since the hole would
+    /// make two mappings of one: then only the pages go, and the mapping waits for another use.
+    ///
+    /// # Safety
+    /// The record is of no live block and in no list.
+    unsafe fn unmap_large(&mut self, record: *mut Record) {
+        let platform = &self.process.platform;
+        // SAFETY: by contract.
+        unsafe {
+            let base = NonNull::new_unchecked((*record).base);
+            if platform.unmap(base, (*record).len + self.process.large_margin()) {
+                self.return_cell(record.cast());
+                return;
+            }
+            (*record).fresh = platform.purge(base, (*record).len);
+            (*record).next = self.provider.large.stuck;
+            self.provider.large.stuck = record;
+        }
+    }
+
+    /// Tries again to unmap one mapping that was refused.
+    fn retry_stuck(&mut self) {
+        let record = self.provider.large.stuck;
+        if !record.is_null() {
+            // SAFETY: records in the list are alive; it leaves the list here.
+            unsafe {
+                self.provider.large.stuck = (*record).next;
+                self.unmap_large(record);
+            }
+        }
+    }
+}
