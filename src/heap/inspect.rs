@@ -359,8 +359,8 @@ impl<P: Platform> Locked<'_, P> {
         for index in 0..self.process.donated.len() {
             each(self.process.donated.meta(index))?;
         }
-        // SAFETY: metas that a map leads to are alive.
         self.each_meta(|meta| {
+            // SAFETY: metas that a map leads to are alive.
             if unsafe { (*meta).class } < CLASS_RUN {
                 each(meta)
             } else {

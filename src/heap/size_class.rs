@@ -142,8 +142,8 @@ mod tests {
 
     #[test]
     fn reciprocals_divide_exactly() {
-        for class in 0..CLASSES {
-            let units = UNITS[class] as u64;
+        for (class, &units) in UNITS.iter().enumerate() {
+            let units = units as u64;
             let slots = if units > 64 { 16 } else { 32 };
             for d in 0..units * slots {
                 assert_eq!(

@@ -407,6 +407,7 @@ fn other_threads_free_and_heaps_are_adopted() {
                 unsafe { process.free(block.at) };
                 // SAFETY: the misuse under test.
                 assert!(
+                    // SAFETY: as above.
                     faults("", || unsafe { process.free(block.at) }),
                     "remote double free"
                 );
