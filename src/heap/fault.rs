@@ -1,7 +1,7 @@
 //! Every detected misuse has a name and a number; there is one way to stop.
 //!
-//! The number and the address lie in `FAULT` (found by gdb as `byssal_heap::fault::FAULT`, or by
-//! name in the libraries) and, on x86_64 and aarch64, in the first two argument registers at the
+//! The number and the address lie in `FAULT` (gdb: `info variables fault::FAULT`, as its symbol
+//! ends in a hash) and, on x86_64 and aarch64, in the first two argument registers at the
 //! trapping instruction. Nothing is printed here: output machinery is not part of libc's core.
 
 /// A detected misuse. The numbers are stable: documentation and tests name them.

@@ -48,6 +48,8 @@ pub struct Heap {
     pub mail: Line<Mailbox<Meta>>,
     /// Number of this heap; 0 for the empty one. Fixed once the heap is entered.
     pub id: u16,
+    /// Counts refills, see there.
+    pub refills: u32,
     /// Bytes in free slots of long strides whose pages are dirty.
     pub idle: usize,
     /// State of the generator of choices.
@@ -90,6 +92,7 @@ impl Heap {
             ring: [Entry::NONE; RING],
         }; CLASSES],
         id: 0,
+        refills: 0,
         idle: 0,
         seed: 0,
         nests: ptr::null_mut(),

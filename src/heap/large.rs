@@ -173,7 +173,8 @@ impl<P: Platform> Process<P> {
                 return block;
             }
             let heap = self.heap();
-            if !self.is_empty_heap(heap) {
+            // A size that nothing retained could satisfy is not worth giving all of it up.
+            if !self.is_empty_heap(heap) && n <= self.lock().retained() {
                 // SAFETY: the thread's own heap.
                 unsafe { self.trim(heap) };
                 if let Some(block) = self.lock().make_large(n, align) {
@@ -329,7 +330,8 @@ impl<P: Platform> Locked<'_, P> {
         let margin = self.process.large_margin();
         let record = self.any_cell()?.cast::<Record>();
         let total = len.checked_add(margin);
-        let mapped = total.and_then(|total| map_aligned(platform, total, align, Access::ReadWrite));
+        let mapped =
+            total.and_then(|total| map_aligned(platform, total, align, 0, Access::ReadWrite));
         // SAFETY: the cell is ours; the mapping is new.
         unsafe {
             let Some(at) = mapped else {

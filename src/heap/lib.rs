@@ -88,6 +88,10 @@
 //! 8 KiB and more for each heap, and for large blocks a cache of 1 MiB and an eighth of the live
 //! bytes.
 //!
+//! What other threads freed counts as free once the owner has collected it: when its other sources
+//! are dry, and at every 32nd refill. An owner that sleeps, or lives from its rings alone, leaves
+//! it where it is: never more than the peak before.
+//!
 //! ## Constant cost of a small process
 //!
 //! The state of the process is a static of zeros, 4 MiB of address space (one bit for each 4 MiB

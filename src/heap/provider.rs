@@ -296,6 +296,12 @@ impl<P: Platform> Locked<'_, P> {
         Some(at)
     }
 
+    /// No more bytes than these could come back by giving up all that is retained.
+    pub fn retained(&self) -> usize {
+        let pages = self.provider.used_pages + self.provider.dirty_pages;
+        pages * RUN_PAGE + self.provider.large.cached_bytes
+    }
+
     /// Whether nothing of the chunk is in use and it could go.
     fn is_idle(chunk: &Chunk) -> bool {
         chunk.used_pages == 0 && chunk.cells == 0 && !chunk.is_break
@@ -425,27 +431,33 @@ impl<P: Platform> Locked<'_, P> {
                 {
                     return Some(Chunk::create(at.as_ptr(), data, open, span - page_size));
                 }
-                platform.unmap(at, span);
+                let reserved = at.as_ptr().sub(page_size);
+                platform.unmap(NonNull::new_unchecked(reserved), span + page_size);
             }
         }
         None
     }
 
-    /// `span` bytes of inaccessible address space at a chunk's alignment.
+    /// `span` bytes of inaccessible address space at a chunk's alignment, behind one more page that
+    /// stays so: a mapping of somebody else may end there and must not overflow into the header.
     fn reserve_aligned(&mut self, span: usize) -> Option<NonNull<u8>> {
         let platform = &self.process.platform;
+        let page = platform.page_size();
         // Below the last chunk there is often room, as the kernel maps downwards: one call.
         if !self.provider.last.is_null() {
-            let hint = self.provider.last.addr().wrapping_sub(CHUNK);
-            if let Some(at) = platform.map(hint, span, Access::None) {
-                if at.addr().get() % CHUNK == 0 {
-                    return Some(at);
+            let hint = self.provider.last.addr().wrapping_sub(CHUNK + page);
+            if let Some(at) = platform.map(hint, span + page, Access::None) {
+                if (at.addr().get() + page) % CHUNK == 0 {
+                    // SAFETY: within the mapping.
+                    return Some(unsafe { at.add(page) });
                 }
                 // SAFETY: just mapped, unused.
-                unsafe { platform.unmap(at, span) };
+                unsafe { platform.unmap(at, span + page) };
             }
         }
-        map_aligned(platform, span, CHUNK, Access::None)
+        let at = map_aligned(platform, span + page, CHUNK, page, Access::None)?;
+        // SAFETY: within the mapping.
+        Some(unsafe { at.add(page) })
     }
 
     /// Gives an unused chunk's address space back.
@@ -456,15 +468,14 @@ impl<P: Platform> Locked<'_, P> {
         // SAFETY: by contract; neighbours in the list exist.
         unsafe {
             let header = &mut *chunk;
-            let span = header.limit as usize + self.process.platform.page_size();
+            let page = self.process.platform.page_size();
+            let span = header.limit as usize + page;
+            // With the closed page before it, see `reserve_aligned`.
+            let reserved = NonNull::new_unchecked(chunk.cast::<u8>().sub(page));
             let dirty = count_set(&header.dirty, 0, PAGES);
             let (next, prev) = (header.next, header.prev);
             self.process.leave_chunk(chunk.addr());
-            if !self
-                .process
-                .platform
-                .unmap(NonNull::new_unchecked(chunk.cast()), span)
-            {
+            if !self.process.platform.unmap(reserved, span + page) {
                 self.process.enter_chunk(chunk.addr());
                 return;
             }
@@ -494,14 +505,17 @@ impl<P: Platform> Locked<'_, P> {
     }
 }
 
-/// Maps `len` bytes at a multiple of `align`, by mapping more and giving the ends back.
+/// Maps `len` bytes of which the one at `lead` (whole pages) lies at a multiple of `align`, by
+/// mapping more and giving the ends back.
 pub fn map_aligned<P: Platform>(
     platform: &P,
     len: usize,
     align: usize,
+    lead: usize,
     access: Access,
 ) -> Option<NonNull<u8>> {
     let page_size = platform.page_size();
+    debug_assert!(lead % page_size == 0);
     if align <= page_size {
         return platform.map(0, len, access);
     }
@@ -510,8 +524,8 @@ pub fn map_aligned<P: Platform>(
         return None;
     }
     let at = platform.map(0, total, access)?;
-    let start = at.addr().get().next_multiple_of(align);
-    let head = start - at.addr().get();
+    let first = at.addr().get() + lead;
+    let head = first.next_multiple_of(align) - first;
     // SAFETY: the parts are within the mapping just made and unused. A refused trim (at the
     // limit of mappings) gives everything up again rather than losing track of a part.
     unsafe {

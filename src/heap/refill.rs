@@ -16,6 +16,9 @@ use core::ptr::NonNull;
 /// Slots per empty group that a class may keep beyond the first.
 const SLOTS_PER_KEPT: u32 = 256;
 
+/// Every so many refills look for what other threads freed before anything else.
+const COLLECT_EVERY: u32 = 32;
+
 impl<P: Platform> Process<P> {
     /// Sees to it that the ring of `class` has a slot, in this order: the current group's freed
     /// slots if no other group has some; the group that waited longest; the current group's freed
@@ -28,6 +31,11 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract.
         unsafe {
             let state = Heap::class(heap, class);
+            // A class whose queue never ends must not keep other threads' frees waiting.
+            (*heap).refills = (*heap).refills.wrapping_add(1);
+            if (*heap).refills % COLLECT_EVERY == 0 {
+                self.collect(heap);
+            }
             loop {
                 let current = (*state).current;
                 let only_empty = (*state).queued == (*state).empty;
@@ -116,8 +124,10 @@ impl<P: Platform> Process<P> {
             }
             let class = (*meta).class as usize;
             let taken = self.choose(heap, free, batch(class));
-            self.move_to_ring(heap, meta, taken);
             let state = Heap::class(heap, class);
+            // Positions repeat after 2^32: these are not to pass for slots never used.
+            (*state).zero_to = (*state).zero_from;
+            self.move_to_ring(heap, meta, taken);
             // Bit 4 moves blocks of narrow classes by a unit, the lower ones count on.
             (*state).cycle = (*state).cycle.wrapping_add(17);
             if stride(class) >= IDLE_STRIDE {
@@ -164,10 +174,13 @@ impl<P: Platform> Process<P> {
             let now = (slots + batch(class) as usize).min(capacity);
             (*meta).set_slots(now);
             let state = Heap::class(heap, class);
-            if (*meta).is_fresh() {
-                (*state).zero_from = (*state).tail;
-                (*state).zero_to = (*state).tail.wrapping_add((now - slots) as u32);
-            }
+            let zero = if (*meta).is_fresh() {
+                (now - slots) as u32
+            } else {
+                0
+            };
+            (*state).zero_from = (*state).tail;
+            (*state).zero_to = (*state).tail.wrapping_add(zero);
             self.move_to_ring(heap, meta, low_mask(now) & !low_mask(slots));
             true
         }
@@ -212,11 +225,16 @@ impl<P: Platform> Process<P> {
         unsafe {
             let class = (*meta).class as usize;
             // The freer cleared the record and nobody had the slot. Anything else is a double
-            // free that raced with the owner's: the slot is freed, in the ring, or even used anew.
+            // free that raced with the owner's: the slot is freed, in the ring, in line, or used anew.
             let freed = (*meta).freed.load(Ordering::Relaxed);
             let mut ready = (*Heap::class(heap, class)).entries();
             let mut double = freed & bits != 0
-                || ready.any(|entry| entry.meta() == meta && bits & 1 << entry.index() != 0);
+                || ready.any(|entry| entry.is_of(meta, bits))
+                || PRESET.quarantine != 0
+                    && (*heap)
+                        .quarantine
+                        .iter()
+                        .any(|entry| entry.is_of(meta, bits));
             let mut rest = bits;
             while rest != 0 {
                 double |= self.holds_block(meta, rest.trailing_zeros() as usize);

@@ -80,6 +80,12 @@ impl Entry {
         self.0.addr() & 31
     }
 
+    /// Whether it is one of the slots `bits` of the group.
+    #[inline(always)]
+    pub fn is_of(self, meta: *mut Meta, bits: u32) -> bool {
+        self.meta() == meta && bits & 1 << self.index() != 0
+    }
+
     /// Whether the slot's end is still to be verified.
     #[inline(always)]
     pub fn unchecked(self) -> bool {

@@ -122,9 +122,13 @@ fn summary(
         project.out.display()
     ));
     say(&format!(
-        "  from Rust:   RUSTFLAGS='-C linker={prefix}/bin/musl-gcc -C link-self-contained=no' \\"
+        "  from Rust:   RUSTFLAGS='-L native={prefix}/lib' \\"
     ));
     say("               cargo build --target x86_64-unknown-linux-musl");
+    say(&format!(
+        "               or, with a libunwind.a in DIR: RUSTFLAGS='-C linker={prefix}/bin/musl-gcc \
+         -C link-self-contained=no -C relocation-model=static -L DIR'"
+    ));
     say("  to install:  make install PREFIX=/usr/local/musl");
     Ok(())
 }
