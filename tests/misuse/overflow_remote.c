@@ -14,7 +14,7 @@ int main(int argc, char **argv)
 	size_t n = malloc_usable_size(p);
 	pthread_t thread;
 	arm();
-	((char *)hide(p))[n] = 0x41;
+	((char *)hide(p))[n] = 0x40; /* even: differs from every guard */
 	CHECK(!pthread_create(&thread, NULL, release, p));
 	CHECK(!pthread_join(thread, NULL));
 	more_frees();

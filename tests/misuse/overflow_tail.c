@@ -6,7 +6,7 @@ int main(int argc, char **argv)
 	char *p = victim(argc, argv);
 	size_t n = malloc_usable_size(p);
 	arm();
-	memset((char *)hide(p) + n, 0x41, 32);
+	memset((char *)hide(p) + n, 0x40, 32); /* even: differs from every guard */
 	free(p);
 	more_frees();
 	return 0;

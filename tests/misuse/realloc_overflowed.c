@@ -6,7 +6,7 @@ int main(int argc, char **argv)
 	char *p = victim(argc, argv);
 	size_t n = malloc_usable_size(p);
 	arm();
-	((char *)hide(p))[n] = 0x41;
+	((char *)hide(p))[n] = 0x40; /* even: differs from every guard */
 	char *q = realloc(hide(p), n + 100000);
 	free(hide(q));
 	more_frees();
