@@ -369,12 +369,40 @@ impl<P: Platform> Locked<'_, P> {
             }
             let base = NonNull::new_unchecked((*record).base);
             if margin != 0 {
-                // mremap would keep the guard's protection in the middle: the caller copies.
-                return false;
+                return self.move_mapping(record, len, margin);
             }
             let Some(moved) = platform.remap(base, (*record).len, len, true) else {
                 return len < (*record).len;
             };
+            (*record).base = moved.as_ptr();
+            (*record).len = len;
+        }
+        true
+    }
+
+    /// Grows a mapping that has an inaccessible page behind it: it moves, as that page is in the
+    /// way, and gets a new one. To shrink it is left to the caller, who copies.
+    ///
+    /// # Safety
+    /// As `resize_mapping`.
+    unsafe fn move_mapping(&mut self, record: *mut Record, len: usize, margin: usize) -> bool {
+        let platform = &self.process.platform;
+        // SAFETY: by contract; the old page behind the mapping is ours.
+        unsafe {
+            let base = NonNull::new_unchecked((*record).base);
+            let old = (*record).len;
+            if len < old {
+                return false;
+            }
+            let Some(moved) = platform.remap(base, old, len + margin, true) else {
+                return false;
+            };
+            if moved != base {
+                // Refused, one page of address space is lost.
+                platform.unmap(base.add(old), margin);
+            }
+            // Without its guard page a block is still a good block.
+            platform.protect(moved.add(len), margin, Access::None);
             (*record).base = moved.as_ptr();
             (*record).len = len;
         }
