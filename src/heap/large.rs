@@ -380,8 +380,8 @@ impl<P: Platform> Locked<'_, P> {
         true
     }
 
-    /// Grows a mapping that has an inaccessible page behind it: it moves, as that page is in the
-    /// way, and gets a new one. To shrink it is left to the caller, who copies.
+    /// Resizes a mapping that has an inaccessible page behind it. To grow it moves, as that page
+    /// is in the way, and gets a new one; to shrink it closes an earlier page.
     ///
     /// # Safety
     /// As `resize_mapping`.
@@ -392,7 +392,16 @@ impl<P: Platform> Locked<'_, P> {
             let base = NonNull::new_unchecked((*record).base);
             let old = (*record).len;
             if len < old {
-                return false;
+                let end = base.add(len);
+                if !platform.protect(end, margin, Access::None) {
+                    return false;
+                }
+                if !platform.unmap(end.add(margin), old - len) {
+                    platform.protect(end, margin, Access::ReadWrite);
+                    return false;
+                }
+                (*record).len = len;
+                return true;
             }
             let Some(moved) = platform.remap(base, old, len + margin, true) else {
                 return false;
