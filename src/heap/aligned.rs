@@ -41,17 +41,10 @@ impl<P: Platform> Process<P> {
 
     /// A block of `n` bytes in whole pages of a chunk; null when there is none.
     fn run_alloc(&self, align: usize, n: usize) -> *mut u8 {
-        let heap = self.heap();
-        let heap = if self.is_empty_heap(heap) {
-            self.attach()
-        } else {
-            heap
-        };
-        if heap.is_null() {
-            return ptr::null_mut();
-        }
         let pages = run_pages(n);
         let mut locked = self.lock();
+        // A run belongs to no heap, but has a guard.
+        self.draw_secrets();
         let Some(run) = locked.take_run(pages, (align / RUN_PAGE).max(1)) else {
             return ptr::null_mut();
         };

@@ -1,4 +1,4 @@
-//! malloc: class, bin, slot.
+//! malloc: class, ring, slot.
 
 use crate::heap::{Class, Heap};
 use crate::meta::Meta;

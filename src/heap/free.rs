@@ -1,6 +1,5 @@
 //! free: pointer, record, owner, masks.
 
-use crate::config::PRESET;
 use crate::fault::{stop, Fault};
 use crate::heap::Heap;
 use crate::meta::{Meta, CLASS_RUN};
@@ -224,5 +223,3 @@ pub(crate) enum Block {
     /// In a mapping of its own.
     Large,
 }
-
-const _: () = assert!(!PRESET.name.is_empty());

@@ -169,7 +169,7 @@ impl<P: Platform> Locked<'_, P> {
         }
     }
 
-    /// Releases an empty group that is in no list and no bin.
+    /// Releases an empty group that is in no list and not current.
     ///
     /// # Safety
     /// The caller may work on the heap that owns it; no slot is live.

@@ -148,7 +148,7 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// Verifies a heap's bins, queues and counters.
+    /// Verifies a heap's rings, queues and counters.
     ///
     /// # Safety
     /// The process is at rest.
@@ -165,7 +165,7 @@ impl<P: Platform> Process<P> {
             Ok(())
         })?;
         for class in 0..CLASSES {
-            // SAFETY: by contract; groups in bins and queues are alive.
+            // SAFETY: by contract; current and queued groups are alive.
             unsafe {
                 let state = &(&(*heap).classes)[class];
                 ensure(state.slots == slots[class], "a class's slots are counted")?;

@@ -17,7 +17,7 @@ pub const CLASS_NONE: u8 = 49;
 pub enum State {
     /// The cell is unused (or is a nest's).
     Free = 0,
-    /// A bin hands out its slots.
+    /// Its class's ring takes slots from it.
     Current = 1,
     /// In no list: the owner's next free in it queues it.
     Detached = 2,
@@ -30,7 +30,7 @@ pub enum State {
 /// The state of a group.
 ///
 /// Conservation: each slot below `slots` is either live (its record tells a block), or its bit
-/// stands in exactly one of `freed`, `remote`, the bin's `avail` mask or the quarantine; bits of
+/// stands in exactly one of `freed`, `remote`, the class's ring or the quarantine; bits of
 /// slots not yet activated are set in `freed`.
 #[repr(C, align(64))]
 pub struct Meta {
@@ -216,8 +216,6 @@ pub struct Nest {
     pub dirty: u64,
     /// First granule of the nest in its chunk. Fixed.
     pub base: u16,
-    /// Number of the owning heap. Fixed.
-    pub owner: u16,
     /// Whether it stands in the heap's list. Owner.
     pub listed: bool,
 }

@@ -124,7 +124,6 @@ impl<P: Platform> Locked<'_, P> {
             cell.write_bytes(0, 1);
             (*nest).dirty = if run.fresh { 0 } else { u64::MAX };
             (*nest).base = run.granule() as u16;
-            (*nest).owner = (*heap).id;
             let index = Chunk::cell_index(cell);
             // Relaxed: only this heap's owner reads it.
             Chunk::nest(run.chunk, run.granule()).store(index, crate::sync::Ordering::Relaxed);

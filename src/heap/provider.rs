@@ -1,6 +1,6 @@
 //! Runs of pages, under the one lock: chunks from the system, runs from chunks, dirty pages back.
 
-use crate::chunk::{self, count_set, each_run, find_clear, Chunk, MAP_OFFSET, META_END, PAGES};
+use crate::chunk::{self, count_set, each_run, find_clear, Chunk, META_END, PAGES};
 use crate::config::{CHUNK, DIRTY_PAGES, DIRTY_SHIFT, GRANULE, NEST, RUN_PAGE};
 use crate::heap::Heap;
 use crate::large::Large;
@@ -542,5 +542,3 @@ pub fn map_aligned<P: Platform>(
         Some(middle)
     }
 }
-
-const _: () = assert!(MAP_OFFSET < META_END);
