@@ -1,0 +1,199 @@
+//! What a block is: aligned, apart, usable, of the size asked for.
+
+use super::*;
+use crate::config::PRESET;
+
+/// Not one page of the static in libc stands in the file.
+#[test]
+fn a_new_process_is_zero() {
+    use crate::pages::{Access, Platform};
+    use core::ptr::NonNull;
+    struct Nothing;
+    // SAFETY: never used.
+    unsafe impl Platform for Nothing {
+        fn page_size(&self) -> usize {
+            4096
+        }
+        fn map(&self, _: usize, _: usize, _: Access) -> Option<NonNull<u8>> {
+            None
+        }
+        unsafe fn unmap(&self, _: NonNull<u8>, _: usize) -> bool {
+            false
+        }
+        unsafe fn protect(&self, _: NonNull<u8>, _: usize, _: Access) -> bool {
+            false
+        }
+        unsafe fn purge(&self, _: NonNull<u8>, _: usize) -> bool {
+            false
+        }
+        unsafe fn remap(&self, _: NonNull<u8>, _: usize, _: usize, _: bool) -> Option<NonNull<u8>> {
+            None
+        }
+        fn program_break(&self) -> usize {
+            0
+        }
+        fn move_break(&self, _: usize) -> bool {
+            false
+        }
+        fn random(&self) -> [u64; 2] {
+            [0; 2]
+        }
+        fn lock(&self) {}
+        fn unlock(&self) {}
+        unsafe fn reset_lock(&self) {}
+        fn threaded(&self) -> bool {
+            false
+        }
+        fn heap_field(&self) -> usize {
+            0
+        }
+        fn set_heap_field(&self, _: usize) {}
+        fn first_heap(&self) {}
+        fn out_of_memory(&self) {}
+    }
+    static PROCESS: Process<Nothing> = Process::new(Nothing);
+    let start = (&raw const PROCESS).cast::<u8>();
+    // SAFETY: the static's own bytes; padding of a static is zero where its value is.
+    let bytes = unsafe { std::slice::from_raw_parts(start, size_of::<Process<Nothing>>()) };
+    assert!(bytes.iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn blocks_of_every_size_are_aligned_apart_and_usable() {
+    let process = Boxed::new(true);
+    let mut live = Vec::new();
+    for n in (0..3000).chain((3000..300_000).step_by(997)) {
+        let block = Live::new(process.malloc(n), n, n as u8);
+        assert!(process.usable_size(block.at) >= n);
+        live.push(block);
+    }
+    process.verify();
+    for block in live {
+        block.verify();
+        // SAFETY: live.
+        unsafe { process.free(block.at) };
+    }
+    let end = process.verify();
+    assert_eq!((end.live, end.large, end.live_bytes), (0, 0, 0));
+}
+
+#[test]
+fn a_freed_slot_is_not_handed_out_at_once() {
+    let process = Boxed::new(true);
+    let first = process.malloc(40);
+    // SAFETY: live.
+    unsafe { process.free(first) };
+    assert_ne!(process.malloc(40), first);
+}
+
+#[test]
+fn aligned_blocks_are_aligned_and_cheap() {
+    let process = Boxed::new(true);
+    for shift in 4..=24 {
+        let align = 1usize << shift;
+        for n in [
+            0,
+            1,
+            15,
+            100,
+            align - 1,
+            align,
+            align + 1,
+            3 * align / 2,
+            5000,
+        ] {
+            let block = Live::new(process.aligned_alloc(align, n), n, 7);
+            assert_eq!(block.at as usize % align, 0, "align {align} n {n}");
+            assert!(process.usable_size(block.at) >= n);
+            block.verify();
+            process.verify();
+            // SAFETY: live; the interior is the misuse under test.
+            unsafe {
+                if n > 16 {
+                    assert!(faults("invalid", || process.free(block.at.add(16))));
+                }
+                process.free(block.at);
+                assert!(
+                    faults("", || process.free(block.at)),
+                    "double free at {align}, {n}"
+                );
+            }
+        }
+    }
+    let before = process.verify().used_bytes;
+    let pages: Vec<_> = (0..100)
+        .map(|_| process.aligned_alloc(4096, 4096))
+        .collect();
+    // The hardened preset pays another page for a guard byte.
+    let each = if PRESET.guard_pages { 8192 } else { 4096 };
+    assert_eq!(process.verify().used_bytes - before, 100 * each);
+    for page in pages {
+        // SAFETY: live.
+        unsafe { process.free(page) };
+    }
+    assert_eq!(process.verify().live_bytes, 0);
+}
+
+#[test]
+fn sizes_are_checked_by_free_sized() {
+    for n in [0, 10, 100, 700, 5000, 200_000] {
+        let process = Boxed::new(true);
+        let p = process.malloc(n);
+        // SAFETY: the misuse under test, then a right free.
+        unsafe {
+            assert!(faults("size", || process.free_sized(p, 1, n + 1)), "{n}");
+            assert!(
+                n == 0 || faults("size", || process.free_sized(p, 1, n - 1)),
+                "{n}"
+            );
+            process.free_sized(p, 1, n);
+            let q = process.aligned_alloc(64, n);
+            assert!(faults("size", || process.free_sized(q, 1 << 40, n)), "{n}");
+            process.free_sized(q, 64, n);
+        }
+        assert_eq!(process.verify().live_bytes, 0);
+    }
+}
+
+fn ring_state(process: &Boxed, n: usize) -> *mut crate::heap::Class {
+    // SAFETY: this thread's heap.
+    unsafe { crate::heap::Heap::class(process.heap(), crate::size_class::class_of(n)) }
+}
+
+/// 2^32 mallocs of a class later, positions repeat.
+#[test]
+fn zero_is_true_when_positions_wrap() {
+    let process = Boxed::new(true);
+    let n = 40;
+    // Fresh group, activated: some positions are zero.
+    let keep: Vec<_> = (0..64).map(|_| process.malloc(n)).collect();
+    for &b in &keep {
+        // SAFETY: live.
+        unsafe { b.write_bytes(0xaa, n) };
+    }
+    for &b in &keep {
+        // SAFETY: live.
+        unsafe { process.free(b) };
+    }
+    let state = ring_state(&process, n);
+    // SAFETY: our heap.
+    unsafe {
+        // Everything to the masks; then as many mallocs as lead the positions around.
+        process.spill(process.heap(), crate::size_class::class_of(n), u32::MAX);
+        if (*state).zero_from == (*state).zero_to {
+            return;
+        }
+        (*state).head = (*state).zero_from;
+        (*state).tail = (*state).zero_from;
+        for _ in 0..8 {
+            let b = process.malloc(n);
+            if process.is_zero(b) {
+                let bytes = std::slice::from_raw_parts(b, n);
+                assert!(
+                    bytes.iter().all(|&x| x == 0),
+                    "calloc would return dirty memory"
+                );
+            }
+        }
+    }
+}

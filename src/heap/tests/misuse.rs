@@ -1,0 +1,138 @@
+//! Each misuse is named, at the latest where README says.
+
+use super::*;
+use crate::config::PRESET;
+use crate::size_class::MAX_SMALL;
+
+#[test]
+fn misuse_is_found_at_the_free() {
+    for n in [
+        0,
+        1,
+        24,
+        100,
+        500,
+        600,
+        4000,
+        5000,
+        100_000,
+        MAX_SMALL,
+        200_000,
+        1 << 20,
+    ] {
+        for warm in [false, true] {
+            let process = Boxed::new(true);
+            let mut neighbours = Vec::new();
+            if warm {
+                for i in 0..20 {
+                    neighbours.push(process.malloc(n));
+                    if i % 3 == 0 {
+                        // SAFETY: live.
+                        unsafe { process.free(neighbours.pop().unwrap()) };
+                    }
+                }
+            }
+            let p = process.malloc(n);
+            // SAFETY: the misuse under test; the heap stops before it does harm.
+            unsafe {
+                for d in [1, 8, 16, 4096].into_iter().filter(|&d| d < n) {
+                    let bad = p.wrapping_add(d);
+                    assert!(
+                        faults("invalid", || process.free(bad)),
+                        "{n} interior by {d}"
+                    );
+                }
+                assert!(
+                    faults("invalid", || process.free(p.wrapping_sub(8))),
+                    "{n} before"
+                );
+                process.free(p);
+                assert!(
+                    faults("", || process.free(p)),
+                    "{n} double free, warm {warm}"
+                );
+                if n <= MAX_SMALL && (warm || n < 4000) {
+                    assert!(
+                        faults("double", || process.free(p)),
+                        "{n} double free named"
+                    );
+                }
+                assert!(
+                    faults("", || _ = process.realloc(p, 10)),
+                    "{n} realloc of freed"
+                );
+                assert!(
+                    faults("", || _ = process.usable_size(p)),
+                    "{n} size of freed"
+                );
+                let q = process.malloc(n);
+                q.add(n).write(q.add(n).read() ^ 0x55);
+                let found = faults("overflow", || {
+                    process.free(q);
+                    churn(&process, n);
+                });
+                assert!(found, "{n} overflow");
+            }
+            let mut local = 0u64;
+            let stack = (&raw mut local).cast::<u8>();
+            // SAFETY: as above.
+            assert!(faults("invalid", || unsafe { process.free(stack) }));
+        }
+    }
+}
+
+#[test]
+fn an_overflow_is_found_at_exit_at_the_latest() {
+    for n in [10, 100, 1000, 5000, 100_000] {
+        let process = Boxed::new(true);
+        let p = process.malloc(n);
+        // SAFETY: the misuse under test.
+        unsafe {
+            p.add(n).write(p.add(n).read() ^ 0x55);
+            assert!(faults("overflow", || {
+                process.free(p);
+                process.process_exit();
+            }));
+        }
+    }
+}
+
+#[test]
+fn a_string_terminator_one_past_the_end_is_found() {
+    let process = Boxed::new(true);
+    let p = process.malloc(64);
+    // SAFETY: the misuse under test.
+    unsafe {
+        p.add(64).write(0);
+        assert!(faults("overflow", || {
+            process.free(p);
+            churn(&process, 64);
+        }));
+    }
+}
+
+#[test]
+fn hardened_finds_writes_to_freed_memory() {
+    if !PRESET.zero_on_free {
+        return;
+    }
+    let process = Boxed::new(true);
+    let blocks: Vec<_> = (0..200).map(|_| process.malloc(100)).collect();
+    // Their neighbours stay, and so do their groups.
+    for &block in blocks.iter().skip(1).step_by(2) {
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
+    // SAFETY: the misuse under test.
+    unsafe { blocks[7].add(3).write(1) };
+    assert!(faults("write after free", || {
+        // Bursts larger than ring and quarantine together reach the masks.
+        for _ in 0..50 {
+            let burst: Vec<_> = (0..400).map(|_| process.malloc(100)).collect();
+            for block in burst {
+                // SAFETY: live.
+                unsafe { process.free(block) };
+            }
+        }
+    }));
+}

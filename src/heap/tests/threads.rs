@@ -1,0 +1,168 @@
+//! Heaps of several threads: remote frees, exits, adoption, collection.
+
+use super::*;
+
+#[test]
+fn other_threads_free_and_heaps_are_adopted() {
+    let process = Boxed::new(true);
+    let blocks: Vec<Live> = (0..5000)
+        .map(|i| Live::new(process.malloc(i % 700), i % 700, i as u8))
+        .collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            Mock::new_thread();
+            let own: Vec<_> = (0..1000).map(|i| process.malloc(i)).collect();
+            for block in &blocks {
+                block.verify();
+                // SAFETY: live, handed over.
+                unsafe { process.free(block.at) };
+                // SAFETY: the misuse under test.
+                assert!(
+                    // SAFETY: as above.
+                    faults("", || unsafe { process.free(block.at) }),
+                    "remote double free"
+                );
+            }
+            for block in own {
+                // SAFETY: live.
+                unsafe { process.free(block) };
+            }
+            process.thread_exit();
+        });
+    });
+    let middle = process.verify();
+    assert_eq!(middle.live, 0);
+    assert_eq!(middle.heaps, 2);
+    for _ in 0..20 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                Mock::new_thread();
+                let p = process.malloc(100);
+                // SAFETY: live.
+                unsafe { process.free(p) };
+                process.thread_exit();
+            });
+        });
+    }
+    assert_eq!(process.verify().heaps, 2, "parked heaps are adopted");
+}
+
+#[test]
+fn blocks_of_a_parked_heap_come_back_without_an_adopter() {
+    let process = Boxed::new(false);
+    let blocks: Vec<Live> = std::thread::scope(|scope| {
+        let made = scope.spawn(|| {
+            Mock::new_thread();
+            let made = (0..20_000)
+                .map(|i| Live::new(process.malloc(900), 900, i as u8))
+                .collect();
+            process.thread_exit();
+            made
+        });
+        made.join().unwrap()
+    });
+    let peak = process.verify();
+    for block in blocks {
+        block.verify();
+        // SAFETY: live.
+        unsafe { process.free(block.at) };
+    }
+    let end = process.verify();
+    assert_eq!(end.live, 0);
+    assert!(
+        end.used_bytes < peak.used_bytes / 20,
+        "{end:?} after {peak:?}"
+    );
+}
+
+#[test]
+fn threads_hand_blocks_around() {
+    let process = Boxed::new(true);
+    let shelf: Vec<std::sync::Mutex<Option<Live>>> = (0..64).map(|_| Default::default()).collect();
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (process, shelf) = (&process, &shelf);
+            scope.spawn(move || {
+                Mock::new_thread();
+                let mut seed = thread;
+                for step in 0..20_000u64 {
+                    let random = crate::process::next_random(&mut seed);
+                    let n = random as usize % [32, 300, 3000, 40_000][(random >> 40) as usize % 4];
+                    let block = Live::new(process.malloc(n), n, step as u8);
+                    let place = &shelf[(random >> 32) as usize % shelf.len()];
+                    if let Some(old) = place.lock().unwrap().replace(block) {
+                        old.verify();
+                        // SAFETY: taken off the shelf: ours.
+                        unsafe { process.free(old.at) };
+                    }
+                }
+                process.thread_exit();
+            });
+        }
+    });
+    for place in &shelf {
+        if let Some(block) = place.lock().unwrap().take() {
+            block.verify();
+            // SAFETY: live.
+            unsafe { process.free(block.at) };
+        }
+    }
+    assert_eq!(process.verify().live_bytes, 0);
+}
+
+/// A double free by another thread that raced with the owner's.
+#[test]
+fn a_racing_remote_double_free_is_found() {
+    let process = Boxed::new(true);
+    let keep: Vec<_> = (0..8).map(|_| process.malloc(40)).collect();
+    let p = keep[3];
+    let slot = crate::pointer::Untrusted::new(p).find(&*process).unwrap();
+    let heap = process.heap();
+    // SAFETY: the misuse under test: the other thread passed all its checks before our free.
+    unsafe {
+        process.free(p);
+        slot.clear_record();
+        let _ = (*heap).mail.0.send(slot.meta, slot.bit());
+        assert!(faults("double", || {
+            process.collect(heap);
+        }));
+    }
+}
+
+/// What other threads freed is collected though the class in use never runs out of groups.
+#[test]
+fn a_busy_owner_collects() {
+    let process = Boxed::new(true);
+    let big: Vec<Live> = (0..4000)
+        .map(|_| Live::new(process.malloc(5000), 5000, 1))
+        .collect();
+    let mut small: Vec<_> = (0..40_000).map(|_| process.malloc(100)).collect();
+    // Every group of the small class has room.
+    let mut seed = 5;
+    for _ in 0..10_000 {
+        let at = crate::process::next_random(&mut seed) as usize % small.len();
+        // SAFETY: live.
+        unsafe { process.free(small.swap_remove(at)) };
+    }
+    let peak = process.verify().used_bytes;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            Mock::new_thread();
+            for b in &big {
+                // SAFETY: live.
+                unsafe { process.free(b.at) };
+            }
+        });
+    });
+    for _ in 0..10_000 {
+        // More at a time than the ring holds.
+        for _ in 0..40 {
+            let at = crate::process::next_random(&mut seed) as usize % small.len();
+            // SAFETY: live.
+            unsafe { process.free(small.swap_remove(at)) };
+        }
+        small.extend((0..40).map(|_| process.malloc(100)));
+    }
+    let end = process.verify().used_bytes;
+    assert!(end < peak / 2, "{end} of {peak}");
+}
