@@ -44,10 +44,10 @@ pub struct Process<P: Platform> {
 
 /// Unpredictable numbers.
 pub struct Secrets {
-    /// Nonzero guard bytes, one for each class, then one for runs and large blocks.
+    /// Guard bytes, one for each class, then one for runs and large blocks.
     guards: [u8; CLASSES + 2],
-    /// For guards that depend on their address.
-    key: u8,
+    /// For guards that depend on their address: added, then a factor.
+    keys: [u64; 2],
     /// State of the generator of unimportant choices.
     seed: u64,
     ready: bool,
@@ -65,7 +65,7 @@ impl<P: Platform> Process<P> {
             main: UnsafeCell::new(Heap::EMPTY),
             secrets: UnsafeCell::new(Secrets {
                 guards: [0; CLASSES + 2],
-                key: 0,
+                keys: [0; 2],
                 seed: 0,
                 ready: false,
             }),
@@ -217,30 +217,32 @@ impl<P: Platform> Process<P> {
         let [a, b] = self.platform.random();
         secrets.seed = a ^ b.rotate_left(32);
         for guard in &mut secrets.guards {
-            *guard = next_random(&mut secrets.seed) as u8 | 1;
+            *guard = guard_byte(next_random(&mut secrets.seed));
         }
-        secrets.key = next_random(&mut secrets.seed) as u8;
+        secrets.keys = [
+            next_random(&mut secrets.seed),
+            next_random(&mut secrets.seed) | 1,
+        ];
         secrets.ready = true;
     }
 
-    /// The guard byte of a block of `class` at `address`; never zero, so that a stray string
-    /// terminator is seen.
+    /// The guard byte at `address` in a slot of `class`, see `guard_byte`.
     #[inline(always)]
     pub fn guard(&self, class: usize, address: usize) -> u8 {
         // SAFETY: fixed once the first heap is attached, and only heaps make blocks. The class
         // is below CLASSES + 2 by construction.
         unsafe {
             let secrets = self.secrets.get();
-            let guard = (&raw const (*secrets).guards)
+            if PRESET.guard_by_address {
+                // Multiply-shift hashing (Dietzfelbinger et al. 1997) with a secret factor: the
+                // guards of two addresses tell little about a third.
+                let [add, factor] = (&raw const (*secrets).keys).read();
+                return guard_byte((address as u64).wrapping_add(add).wrapping_mul(factor));
+            }
+            (&raw const (*secrets).guards)
                 .cast::<u8>()
                 .add(class)
-                .read();
-            if PRESET.guard_by_address {
-                let mix = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-                guard ^ ((mix as u8 ^ (*secrets).key) & !1)
-            } else {
-                guard
-            }
+                .read()
         }
     }
 
@@ -251,6 +253,17 @@ impl<P: Platform> Process<P> {
     }
 }
 
+/// The guard byte that the upper bits of a random number pick: odd, above 0x80, and not 0xff, so
+/// that no NUL, no ASCII text, no even byte and no -1 passes for it. Any other byte, 63 of them,
+/// does with probability 1/63.
+#[inline(always)]
+fn guard_byte(random: u64) -> u8 {
+    (0x81 + 2 * (((random >> 32) * GUARDS) >> 32)) as u8
+}
+
+/// Number of different guard bytes.
+const GUARDS: u64 = 63;
+
 /// splitmix64 (Steele, Lea, Flood 2014): a full-period mix of a counter, for choices that need
 /// not withstand an attacker who sees its outputs.
 pub fn next_random(state: &mut u64) -> u64 {
@@ -259,4 +272,24 @@ pub fn next_random(state: &mut u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guards_are_odd_above_ascii_and_not_all_ones() {
+        assert_eq!(guard_byte(0), 0x81);
+        assert_eq!(guard_byte(u64::MAX), 0xfd);
+        let mut seen = [0u32; 256];
+        let mut seed = 1;
+        for _ in 0..100 * GUARDS {
+            seen[guard_byte(next_random(&mut seed)) as usize] += 1;
+        }
+        for (byte, &count) in seen.iter().enumerate() {
+            let allowed = byte >= 0x81 && byte % 2 == 1 && byte != 0xff;
+            assert_eq!(count > 0, allowed, "{byte:#x} came {count} times");
+        }
+    }
 }
