@@ -46,9 +46,9 @@ pub static mut REPORT: Option<fn(Fault, usize)> = None;
 #[cold]
 #[inline(never)]
 pub fn stop(fault: Fault, address: usize) -> ! {
-    #[cfg(test)]
-    panic!("byssal fault: {} at {address:#x}", fault.name());
-    #[cfg(not(test))]
+    #[cfg(any(test, feature = "model"))]
+    crate::mock::fault(fault, address);
+    #[cfg(not(any(test, feature = "model")))]
     {
         // SAFETY: the process stops here; a race between two faulting threads can only mix two
         // true reports. REPORT is written once, before any thread exists.
@@ -66,7 +66,7 @@ pub fn stop(fault: Fault, address: usize) -> ! {
 }
 
 /// An instruction that raises SIGILL or SIGTRAP, with both words in registers.
-#[cfg(not(test))]
+#[cfg(not(any(test, feature = "model")))]
 #[inline(always)]
 fn trap(fault: usize, address: usize) {
     // SAFETY: these instructions only raise a signal.

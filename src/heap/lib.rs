@@ -101,7 +101,7 @@
 //! page, no mapping. It dirties one page for header, map and first metas together, and then the
 //! data, where the first groups of eight classes share a page. Programs that never free keep
 //! musl's bump allocator and pay nothing. `tests/bench/run.py` prints the sums beside mallocng's.
-#![cfg_attr(not(any(test, loom)), no_std)]
+#![cfg_attr(not(any(test, loom, feature = "model")), no_std)]
 
 pub mod config;
 #[cfg(not(loom))]
@@ -158,7 +158,9 @@ mod thread;
 
 #[cfg(all(test, loom))]
 mod loom_models;
-#[cfg(all(test, not(loom)))]
-mod mock;
+#[cfg(all(any(test, feature = "model"), not(loom)))]
+pub mod mock;
+#[cfg(all(any(test, feature = "model"), not(loom)))]
+pub mod model;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -10,6 +10,27 @@ use std::sync::Mutex;
 std::thread_local! {
     static HEAP: Cell<usize> = const { Cell::new(0) };
     static ERRNO: Cell<bool> = const { Cell::new(false) };
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// In place of the trap: a panic. One that `expecting` awaits passes by the panic hook, so that
+/// it neither prints nor ends a fuzzer.
+pub fn fault(fault: crate::fault::Fault, address: usize) -> ! {
+    let text = format!("byssal fault: {} at {address:#x}", fault.name());
+    if EXPECTED.get() {
+        std::panic::resume_unwind(Box::new(text));
+    }
+    panic!("{text}");
+}
+
+/// Runs an action; the text of the fault or panic that it ended in.
+pub fn expecting(action: impl FnOnce()) -> Option<String> {
+    let before = EXPECTED.replace(true);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(action));
+    EXPECTED.set(before);
+    let payload = result.err()?;
+    let text = payload.downcast_ref::<String>().cloned();
+    Some(text.unwrap_or_else(|| "a panic without text".into()))
 }
 
 /// Bytes of address space for the break of a mock process.
@@ -244,7 +265,9 @@ unsafe impl Platform for Mock {
     fn unlock(&self) {
         assert!(self.held.swap(false, Ordering::Release));
     }
-    unsafe fn reset_lock(&self) {}
+    unsafe fn reset_lock(&self) {
+        self.held.store(false, Ordering::Release);
+    }
     fn threaded(&self) -> bool {
         true
     }

@@ -83,7 +83,7 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// `process` is zero and valid for writes.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "model"))]
     pub(crate) unsafe fn init_for_test(process: *mut Self, platform: P) {
         // SAFETY: by contract; zero is right for all but these.
         unsafe {

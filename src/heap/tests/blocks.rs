@@ -7,6 +7,7 @@ use crate::config::PRESET;
 #[test]
 fn a_new_process_is_zero() {
     use crate::pages::{Access, Platform};
+    use crate::process::Process;
     use core::ptr::NonNull;
     struct Nothing;
     // SAFETY: never used.

@@ -1,166 +1,112 @@
-//! Random steps against a model.
+//! Random sequences of steps against the model, shrunk to a minimal one when they fail.
+//!
+//! A minimal failing sequence is written to `tests/regressions/`, where the next run finds it
+//! first: commit it with the fix. `BYSSAL_CASES` sets the number of sequences.
 
 use super::*;
+use crate::model::{parse, print, run, Op, Step};
 use crate::size_class::MAX_SMALL;
 use proptest::prelude::*;
+use proptest::test_runner::{TestError, TestRunner};
+use std::path::PathBuf;
 
-/// A step of the model.
-#[derive(Debug, Clone)]
-enum Step {
-    Malloc(usize),
-    Aligned(u32, usize),
-    Zeroed(usize),
-    Free(usize),
-    FreeElsewhere(usize),
-    Realloc(usize, usize),
-    Donate(usize),
-    Trim,
-    Restart,
+/// Sequences of a plain `cargo test`; each has up to `STEPS` steps.
+const CASES: u32 = 60;
+const STEPS: usize = 300;
+
+fn folder() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/regressions"))
 }
 
-fn size() -> impl Strategy<Value = usize> {
+fn size() -> impl Strategy<Value = u32> {
     prop_oneof![
-        8 => 0usize..700,
-        4 => 0usize..9000,
-        2 => 0usize..=MAX_SMALL,
-        1 => MAX_SMALL..1_000_000,
+        8 => 0u32..700,
+        4 => 0u32..9000,
+        2 => 0u32..=MAX_SMALL as u32,
+        1 => MAX_SMALL as u32..1_000_000,
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        8 => size().prop_map(Step::Malloc),
-        1 => (4u32..18, size()).prop_map(|(shift, n)| Step::Aligned(shift, n)),
-        1 => size().prop_map(Step::Zeroed),
-        6 => any::<usize>().prop_map(Step::Free),
-        2 => any::<usize>().prop_map(Step::FreeElsewhere),
-        2 => (any::<usize>(), size()).prop_map(|(which, n)| Step::Realloc(which, n)),
-        1 => (0usize..4096).prop_map(Step::Donate),
-        1 => Just(Step::Trim),
-        1 => Just(Step::Restart),
-    ]
+/// Steps that may stand anywhere, or those that end a sequence.
+fn step(last: bool) -> impl Strategy<Value = Step> {
+    let ops = Op::ALL.iter().filter(|(op, _)| op.is_last() == last);
+    let ops: Vec<_> = ops.map(|&(op, weight)| (weight.max(1), Just(op))).collect();
+    let op = proptest::strategy::Union::new_weighted(ops);
+    (op, any::<u16>(), size()).prop_map(|(op, which, n)| Step { op, which, n })
 }
 
-/// Runs steps against the model: contents of live blocks are kept, and the heap's invariants hold.
-/// Returns whether every allocation succeeded.
-fn run(process: &Boxed, steps: &[Step], every: usize) -> bool {
-    let mut live: Vec<Live> = Vec::new();
-    let mut gifts: Vec<Box<[u128]>> = Vec::new();
-    let mut all = true;
-    for (number, step) in steps.iter().enumerate() {
-        let tag = number as u8;
-        let mut add = |at: *mut u8, n: usize| {
-            if at.is_null() {
-                assert!(Mock::take_errno(), "errno tells of the failure");
-                all = false;
-            } else {
-                live.push(Live::new(at, n, tag));
-            }
-        };
-        match *step {
-            Step::Malloc(n) => add(process.malloc(n), n),
-            Step::Aligned(shift, n) => {
-                let at = process.aligned_alloc(1 << shift, n);
-                assert_eq!(at as usize % (1 << shift), 0);
-                add(at, n);
-            }
-            Step::Zeroed(n) => {
-                let at = process.malloc(n);
-                if !at.is_null() && process.is_zero(at) {
-                    // SAFETY: a live block.
-                    let bytes = unsafe { std::slice::from_raw_parts(at, n) };
-                    assert!(bytes.iter().all(|&b| b == 0), "known to be zero, and is");
-                }
-                add(at, n);
-            }
-            Step::Free(which) | Step::FreeElsewhere(which) if !live.is_empty() => {
-                let block = live.swap_remove(which % live.len());
-                block.verify();
-                if matches!(step, Step::Free(_)) {
-                    // SAFETY: live.
-                    unsafe { process.free(block.at) };
-                } else {
-                    let heap = process.heap();
-                    process.set_heap(process.empty_heap());
-                    // SAFETY: live; as another thread would, without a heap of its own.
-                    unsafe { process.free(block.at) };
-                    process.set_heap(heap);
-                }
-            }
-            Step::Realloc(which, n) if !live.is_empty() => {
-                let which = which % live.len();
-                let old = live[which];
-                old.verify();
-                // SAFETY: live.
-                let at = unsafe { process.realloc(old.at, n) };
-                if at.is_null() {
-                    assert!(Mock::take_errno());
-                    old.verify();
-                    all = false;
-                } else {
-                    Live { at, ..old }.verify_first(old.n.min(n));
-                    live[which] = Live::new(at, n, tag);
-                }
-            }
-            Step::Donate(bytes) => {
-                let mut gift = vec![u128::MAX; bytes / 16].into_boxed_slice();
-                let range = gift.as_mut_ptr_range();
-                // SAFETY: the gift lives as long as the process's use of it.
-                unsafe { process.donate(range.start.cast(), range.end.cast()) };
-                gifts.push(gift);
-            }
-            Step::Trim if !process.is_empty_heap(process.heap()) => {
-                // SAFETY: the thread's own heap.
-                unsafe { process.trim(process.heap()) };
-            }
-            Step::Restart => process.thread_exit(),
-            _ => {}
-        }
-        if number % every == 0 {
-            process.verify();
-        }
-    }
-    for block in live {
-        block.verify();
-        // SAFETY: live.
-        unsafe { process.free(block.at) };
-    }
-    let end = process.verify();
-    assert_eq!(
-        (end.live_bytes, end.live, end.runs, end.large),
-        (0, 0, 0, 0)
-    );
-    process.thread_exit();
-    process.verify();
-    all
+fn sequence() -> impl Strategy<Value = Vec<Step>> {
+    let steps = proptest::collection::vec(step(false), 1..STEPS);
+    let end = proptest::option::weighted(0.5, step(true));
+    (steps, end).prop_map(|(mut steps, end)| {
+        steps.extend(end);
+        steps
+    })
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn random_steps_keep_contents_and_invariants(
-        steps in proptest::collection::vec(step(), 1..400),
-        has_break in any::<bool>(),
-    ) {
-        let process = Boxed::new(has_break);
-        prop_assert!(run(&process, &steps, 1));
+/// Sequences that failed once, and those of the fuzzer's corpus.
+#[test]
+fn sequences_that_failed_once() {
+    for entry in std::fs::read_dir(folder()).expect("the folder of regressions") {
+        let path = entry.expect("readable").path();
+        let steps = parse(&std::fs::read_to_string(&path).expect("text"));
+        for has_break in [true, false] {
+            eprintln!("{} {has_break}", path.display());
+            run(&Boxed::new(has_break), &steps);
+        }
     }
+}
 
-    #[test]
-    fn failures_of_the_system_lose_nothing(
-        steps in proptest::collection::vec(step(), 1..200),
-        after in 0usize..60,
-        once in any::<bool>(),
-    ) {
-        let process = Boxed::new(true);
-        process.platform.calls_left.store(after, std::sync::atomic::Ordering::Relaxed);
-        process.platform.fail_once.store(once, std::sync::atomic::Ordering::Relaxed);
-        run(&process, &steps, 1);
-        process.platform.calls_left.store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
-        let p = process.malloc(1000);
-        prop_assert!(!p.is_null(), "memory is back");
-        // SAFETY: live.
-        unsafe { process.free(p) };
+#[test]
+fn random_steps_agree_with_the_model() {
+    let cases = std::env::var("BYSSAL_CASES");
+    let cases = cases.ok().and_then(|n| n.parse().ok()).unwrap_or(CASES);
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 100_000,
+        ..ProptestConfig::default()
+    };
+    let (mut steps_run, mut calls, mut faults, mut refused) = (0u64, 0u64, 0u64, 0u64);
+    let sums = std::cell::RefCell::new((&mut steps_run, &mut calls, &mut faults, &mut refused));
+    let result = TestRunner::new(config).run(&(sequence(), any::<bool>()), |(steps, has_break)| {
+        let report = run(&Boxed::new(has_break), &steps);
+        let mut sums = sums.borrow_mut();
+        *sums.0 += steps.len() as u64;
+        *sums.1 += report.calls;
+        *sums.2 += report.faults;
+        *sums.3 += report.refused;
+        Ok(())
+    });
+    println!("{cases} sequences, {steps_run} steps, {calls} calls");
+    println!("{faults} misuses named, {refused} allocations refused");
+    if let Err(TestError::Fail(why, (steps, has_break))) = result {
+        let text = format!(
+            "# {}\n# with a break: {has_break}\n{}",
+            why.message().lines().next().unwrap_or(""),
+            print(&steps)
+        );
+        let name = format!("{:08x}.steps", crate::model::fingerprint(&text) as u32);
+        let path = folder().join(name);
+        let saved = std::fs::write(&path, &text);
+        panic!(
+            "{why}\nminimal sequence, {saved:?} in {}:\n{text}",
+            path.display()
+        );
+    } else if let Err(abort) = result {
+        panic!("{abort}");
     }
+}
+
+#[test]
+fn a_sequence_survives_print_and_parse() {
+    let all = Op::ALL.iter().enumerate();
+    let steps: Vec<Step> = all
+        .map(|(i, &(op, _))| Step {
+            op,
+            which: i as u16 * 999,
+            n: i as u32 * 77_777,
+        })
+        .collect();
+    assert_eq!(parse(&print(&steps)), steps);
 }

@@ -1,0 +1,128 @@
+//! A reference model for tests: sequences of steps run against a heap on the mock system, beside
+//! a plain list of what must be live. Property tests and the fuzzer share it.
+//!
+//! Threads are simulated by exchanging the word that a thread keeps for the allocator: a sequence
+//! of steps always does the same, so that it can be shrunk and kept. (What only real threads can
+//! show is for the stress tests and the models under loom.)
+
+use crate::inspect::Summary;
+use crate::mock::Mock;
+use crate::process::Process;
+use std::alloc::{alloc_zeroed, dealloc, Layout};
+use std::ops::Deref;
+
+mod misuse;
+mod run;
+mod step;
+
+pub use run::{run, Report};
+pub use step::{fingerprint, parse, print, Op, Step};
+
+/// A process in memory of its own (its window table is too large for a stack).
+pub struct Boxed(*mut Process<Mock>);
+
+impl Boxed {
+    /// A process on a fresh mock system, this thread its first.
+    pub fn new(has_break: bool) -> Self {
+        Mock::new_thread();
+        // SAFETY: all-zero bytes are a valid process but for its platform, which is written here.
+        unsafe {
+            let process = alloc_zeroed(Layout::new::<Process<Mock>>()).cast::<Process<Mock>>();
+            Process::init_for_test(process, Mock::new(has_break));
+            Boxed(process)
+        }
+    }
+
+    /// Panics, with a dump, unless every invariant of the heap holds.
+    pub fn verify(&self) -> Summary {
+        match self.check() {
+            Ok(summary) => summary,
+            Err(broken) => {
+                let mut dump = String::new();
+                let _ = self.dump(&mut dump);
+                panic!("{broken}\n{dump}");
+            }
+        }
+    }
+}
+
+impl Deref for Boxed {
+    type Target = Process<Mock>;
+    fn deref(&self) -> &Process<Mock> {
+        // SAFETY: made in `new`, freed in `drop`.
+        unsafe { &*self.0 }
+    }
+}
+
+impl Drop for Boxed {
+    fn drop(&mut self) {
+        Mock::new_thread();
+        // SAFETY: the last use.
+        unsafe {
+            core::ptr::drop_in_place(&raw mut (*self.0).platform);
+            dealloc(self.0.cast(), Layout::new::<Process<Mock>>());
+        }
+    }
+}
+
+// SAFETY: a process is shared by threads.
+unsafe impl Send for Boxed {}
+// SAFETY: as above.
+unsafe impl Sync for Boxed {}
+
+/// A live block of the model, filled with its tag.
+#[derive(Clone, Copy)]
+pub(crate) struct Live {
+    /// First byte.
+    pub at: *mut u8,
+    /// Bytes filled.
+    pub n: usize,
+    /// What they are filled with.
+    pub tag: u8,
+}
+
+// SAFETY: tests hand blocks from thread to thread.
+unsafe impl Send for Live {}
+// SAFETY: as above.
+unsafe impl Sync for Live {}
+
+impl Live {
+    /// Fills a new block of `n` bytes.
+    pub(crate) fn new(at: *mut u8, n: usize, tag: u8) -> Self {
+        assert!(!at.is_null());
+        assert_eq!(at as usize % 16, 0);
+        // SAFETY: a block of n bytes.
+        unsafe { at.write_bytes(tag, n) };
+        Live { at, n, tag }
+    }
+
+    /// Panics unless the block holds what it was filled with.
+    pub(crate) fn verify(&self) {
+        self.verify_first(self.n);
+    }
+
+    /// The same for its first `n` bytes.
+    pub(crate) fn verify_first(&self, n: usize) {
+        // SAFETY: a live block.
+        let bytes = unsafe { std::slice::from_raw_parts(self.at, n) };
+        assert!(
+            is_all(bytes, self.tag),
+            "contents of a live block changed: {self:?}, first {n}"
+        );
+    }
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes at {:p} of {}", self.n, self.at, self.tag)
+    }
+}
+
+/// Whether all bytes are `byte`: in chunks, as that is several times as fast.
+pub(crate) fn is_all(bytes: &[u8], byte: u8) -> bool {
+    const CHUNK: usize = 256;
+    let pattern = [byte; CHUNK];
+    bytes
+        .chunks(CHUNK)
+        .all(|chunk| *chunk == pattern[..chunk.len()])
+}
