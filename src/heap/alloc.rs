@@ -26,7 +26,7 @@ impl<P: Platform> Process<P> {
             // SAFETY: the thread's own heap; the empty one has no slots and is only read.
             unsafe {
                 let state = Heap::class(heap, class);
-                if (*state).ready() > (*state).low {
+                if (*state).ready() > (*state).low as u32 {
                     return self.take_narrow(state, class, n);
                 }
             }
@@ -143,7 +143,7 @@ impl<P: Platform> Process<P> {
         // SAFETY: the thread's own heap.
         unsafe {
             let state = Heap::class(heap, class);
-            if (*state).ready() <= (*state).low && !self.refill_or_trim(heap, class) {
+            if (*state).ready() <= (*state).low as u32 && !self.refill_or_trim(heap, class) {
                 return ptr::null_mut();
             }
             state

@@ -53,6 +53,13 @@ pub const FIRST_GROUP: usize = 512;
 /// An empty group up to this size stays with its heap for the next burst.
 pub const KEEP_GROUP_MAX: usize = 32 * 1024;
 
+/// Bytes that a class of a heap may hold without a live block.
+pub const KEEP_CLASS: usize = if cfg!(small_constants) {
+    1024
+} else {
+    16 * 1024
+};
+
 /// Dirty free pages (of `RUN_PAGE`) that may wait before they are given back, plus one in
 /// `1 << DIRTY_SHIFT` of those in use.
 pub const DIRTY_PAGES: usize = if cfg!(small_constants) { 4 } else { 128 };

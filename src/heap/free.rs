@@ -43,14 +43,15 @@ impl<P: Platform> Process<P> {
             let entry = self.line_up(heap, slot.class, entry);
             let Some((class, entry)) = entry else { return };
             let state = Heap::class(heap, class);
-            if (*state).ready() == capacity(class) {
+            if (*state).ready() >= (*state).high as u32 {
                 return self.give_full(heap, class, entry);
             }
             (*state).give(entry);
         }
     }
 
-    /// Puts a slot into a full ring: its older half goes first.
+    /// Puts a slot into a ring at its limit: if the ring is full, its older half goes first; if
+    /// this was the last live block of a class that holds much, all of it goes.
     ///
     /// # Safety
     /// The caller may work on the heap that owns the slot, which holds no block.
@@ -58,8 +59,14 @@ impl<P: Platform> Process<P> {
     unsafe fn give_full(&self, heap: *mut Heap, class: usize, entry: Entry) {
         // SAFETY: by contract.
         unsafe {
-            self.spill(heap, class, batch(class));
-            (*Heap::class(heap, class)).give(entry);
+            let state = Heap::class(heap, class);
+            if (*state).ready() == capacity(class) {
+                self.spill(heap, class, batch(class));
+            }
+            (*state).give(entry);
+            if (*state).ready() == (*state).out && (*state).holds_much(class) {
+                self.put_away(heap, class);
+            }
         }
     }
 

@@ -96,7 +96,6 @@ impl<P: Platform> Process<P> {
                 let made = locked.make_group(heap, class, shape);
                 if !made.is_null() {
                     (*heap).classes[class].slots += (*made).capacity as u32;
-                    (*heap).classes[class].groups += 1;
                     return made;
                 }
             }
@@ -182,7 +181,6 @@ impl<P: Platform> Locked<'_, P> {
             let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
             self.process.check_clear(Meta::base_of(meta), bytes);
             (*heap).classes[class].slots -= (*meta).capacity as u32;
-            (*heap).classes[class].groups -= 1;
             (*meta).state = State::Free as u8;
             // Before the bytes go: a stale pointer must not lead to a reused cell.
             Chunk::enter(chunk, first, bytes / GRANULE, 0);

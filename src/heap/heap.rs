@@ -15,7 +15,9 @@ pub struct Class {
     /// Position behind the youngest.
     pub tail: u32,
     /// malloc leaves this many in the ring while the masks have others.
-    pub low: u32,
+    pub low: u16,
+    /// A free that finds this many in the ring takes the slow path, see `Class::limit`.
+    pub high: u16,
     /// What moves blocks within their slots, see `slot.rs`.
     pub cycle: u32,
     /// Positions from here on to `zero_to` held slots that were never used since their pages were
@@ -35,8 +37,9 @@ pub struct Class {
     pub empty: u32,
     /// Slots of all groups of the class.
     pub slots: u32,
-    /// Groups of the class.
-    pub groups: u32,
+    /// Slots out of the masks: with the program, in line or in the ring. As many bits of `freed` of
+    /// the class's groups are clear.
+    pub out: u32,
     /// See `ring.rs`.
     pub ring: [Entry; RING],
 }
@@ -79,6 +82,7 @@ impl Heap {
             head: 0,
             tail: 0,
             low: 0,
+            high: 0,
             cycle: 0,
             zero_from: 0,
             zero_to: 0,
@@ -88,7 +92,7 @@ impl Heap {
             queued: 0,
             empty: 0,
             slots: 0,
-            groups: 0,
+            out: 0,
             ring: [Entry::NONE; RING],
         }; CLASSES],
         id: 0,
@@ -151,11 +155,16 @@ impl Class {
         meta
     }
 
-    /// Takes every empty group beyond the first `keep` out of the queue and gives it to `release`.
+    /// Takes every empty group that `keep` does not want out of the queue and gives it to
+    /// `release`.
     ///
     /// # Safety
     /// The caller may work on the heap.
-    pub unsafe fn drop_empty(&mut self, keep: u32, mut release: impl FnMut(*mut Meta)) {
+    pub unsafe fn drop_empty(
+        &mut self,
+        mut keep: impl FnMut(*mut Meta) -> bool,
+        mut release: impl FnMut(*mut Meta),
+    ) {
         let mut kept = 0;
         let mut last: *mut Meta = ptr::null_mut();
         let mut meta = self.first;
@@ -163,7 +172,7 @@ impl Class {
             // SAFETY: queued groups are alive and the heap's own.
             unsafe {
                 let next = (*meta).next;
-                if (*meta).is_empty() && kept < keep {
+                if (*meta).is_empty() && keep(meta) {
                     kept += 1;
                 } else if (*meta).is_empty() {
                     if last.is_null() {

@@ -154,12 +154,15 @@ impl<P: Platform> Process<P> {
     /// The process is at rest.
     unsafe fn check_heap(&self, heap: *mut Heap, locked: &mut Locked<'_, P>) -> Result<(), Broken> {
         let (mut slots, mut groups) = ([0u32; CLASSES], [0u32; CLASSES]);
+        let mut out = [0u32; CLASSES];
         locked.each_group(|meta| {
             // SAFETY: groups are alive.
             unsafe {
                 if (*meta).owner.load(Ordering::Relaxed) == (*heap).id {
                     slots[(*meta).class as usize] += (*meta).capacity as u32;
                     groups[(*meta).class as usize] += 1;
+                    let freed = (*meta).freed.load(Ordering::Relaxed);
+                    out[(*meta).class as usize] += freed.count_zeros();
                 }
             }
             Ok(())
@@ -170,8 +173,8 @@ impl<P: Platform> Process<P> {
                 let state = &(&(*heap).classes)[class];
                 ensure(state.slots == slots[class], "a class's slots are counted")?;
                 ensure(
-                    state.groups == groups[class],
-                    "a class's groups are counted",
+                    state.out == out[class],
+                    "slots out of the masks are counted",
                 )?;
                 ensure(state.ready() <= capacity(class), "a ring holds what it may")?;
                 for entry in state.entries() {
@@ -195,7 +198,7 @@ impl<P: Platform> Process<P> {
                     ensure((*meta).has_room(), "groups in a queue have room")?;
                     queued += 1;
                     empty += (*meta).is_empty() as u32;
-                    ensure(queued <= state.groups, "a queue ends")?;
+                    ensure(queued <= groups[class], "a queue ends")?;
                     ensure(
                         !(*meta).next.is_null() || meta == state.last,
                         "a queue's tail",
@@ -229,8 +232,15 @@ impl<P: Platform> Process<P> {
         let heaps = locked.provider.heaps;
         writeln!(out, "byssal-dump 1 preset={} heaps={heaps}", PRESET.name)?;
         for id in 1..=heaps {
+            let mut groups = [0; CLASSES];
+            // SAFETY: groups given by the walk are alive.
+            let _ = locked.each_group(|meta| unsafe {
+                let own = (*meta).owner.load(Ordering::Relaxed) as usize == id;
+                groups[(*meta).class as usize] += own as u32;
+                Ok(())
+            });
             // SAFETY: heaps live for ever.
-            unsafe { dump_heap(out, self.heap_by_id(id as u16))? };
+            unsafe { dump_heap(out, self.heap_by_id(id as u16), &groups)? };
         }
         let mut result = Ok(());
         // SAFETY: groups and runs given by the walk are alive.
@@ -294,11 +304,11 @@ impl<P: Platform> Process<P> {
     }
 }
 
-/// Prints a heap and its classes.
+/// Prints a heap and its classes, of which it has so many groups.
 ///
 /// # Safety
 /// The heap lives, the process is at rest.
-unsafe fn dump_heap(out: &mut dyn Write, heap: *mut Heap) -> fmt::Result {
+unsafe fn dump_heap(out: &mut dyn Write, heap: *mut Heap, groups: &[u32; CLASSES]) -> fmt::Result {
     // SAFETY: by contract.
     unsafe {
         let life = ["unused", "active", "parked", "dead"][(*heap).mail.0.life() as usize & 3];
@@ -308,9 +318,9 @@ unsafe fn dump_heap(out: &mut dyn Write, heap: *mut Heap) -> fmt::Result {
             (*heap).id,
             (*heap).idle
         )?;
-        for class in 0..CLASSES {
+        for (class, &groups) in groups.iter().enumerate() {
             let state = &(&(*heap).classes)[class];
-            if state.groups == 0 {
+            if groups == 0 {
                 continue;
             }
             writeln!(
@@ -319,7 +329,7 @@ unsafe fn dump_heap(out: &mut dyn Write, heap: *mut Heap) -> fmt::Result {
                 (*heap).id,
                 stride(class),
                 state.slots,
-                state.groups,
+                groups,
                 state.queued,
                 state.empty,
             )?;

@@ -1,6 +1,6 @@
 //! What happens when a ring runs low: more slots of the class, from the nearest source.
 
-use crate::config::{CLASSES, IDLE_BYTES, IDLE_STRIDE, KEEP_GROUP_MAX, PRESET};
+use crate::config::{CLASSES, IDLE_BYTES, IDLE_STRIDE, KEEP_CLASS, KEEP_GROUP_MAX, PRESET};
 use crate::fault::{stop, Fault};
 use crate::group::bytes_of;
 use crate::heap::Heap;
@@ -201,6 +201,8 @@ impl<P: Platform> Process<P> {
                 (*state).give(Entry::new(meta, rest.trailing_zeros() as usize, false));
                 rest &= rest - 1;
             }
+            (*state).out += bits.count_ones();
+            (*state).limit((*meta).class as usize);
         }
     }
 
@@ -261,6 +263,9 @@ impl<P: Platform> Process<P> {
             }
             (*meta).freed.store(before | bits, Ordering::Relaxed);
             let class = (*meta).class as usize;
+            let state = Heap::class(heap, class);
+            (*state).out -= bits.count_ones();
+            (*state).limit(class);
             if stride(class) >= IDLE_STRIDE {
                 (*heap).idle += bits.count_ones() as usize * stride(class);
                 if (*heap).idle > IDLE_BYTES {
@@ -310,13 +315,53 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// The caller may work on the heap.
     pub(crate) unsafe fn release_empty(&self, heap: *mut Heap, class: usize, keep: u32) {
+        // SAFETY: by contract.
+        unsafe {
+            let mut kept = 0;
+            self.release_unless(heap, class, |_| {
+                kept += 1;
+                kept <= keep
+            });
+        }
+    }
+
+    /// Releases the empty groups of a class that `keep` does not want.
+    ///
+    /// # Safety
+    /// The caller may work on the heap.
+    unsafe fn release_unless(
+        &self,
+        heap: *mut Heap,
+        class: usize,
+        keep: impl FnMut(*mut Meta) -> bool,
+    ) {
         // SAFETY: by contract. `release_group` changes counters of the class, never its queue.
         unsafe {
             let state = Heap::class(heap, class);
             if (*state).empty > 0 {
                 let mut locked = self.lock();
                 (*state).drop_empty(keep, |meta| locked.release_group(heap, meta));
+                (*state).limit(class);
             }
+        }
+    }
+
+    /// Lets the groups of a class without a live block go, but for a few bytes' worth.
+    ///
+    /// # Safety
+    /// The caller may work on the heap.
+    #[cold]
+    #[inline(never)]
+    pub(crate) unsafe fn put_away(&self, heap: *mut Heap, class: usize) {
+        // SAFETY: by contract.
+        unsafe {
+            self.spill(heap, class, u32::MAX);
+            self.retire(heap, class);
+            let mut kept = 0;
+            self.release_unless(heap, class, |meta| {
+                kept += bytes_of(meta);
+                kept <= KEEP_CLASS
+            });
         }
     }
 

@@ -11,7 +11,7 @@
 //! asked for when the slot entered, and has come in the meantime. **No slot is reused, and no
 //! group released, before its ends are verified.**
 
-use crate::config::{PRESET, RING};
+use crate::config::{KEEP_CLASS, PRESET, RING};
 use crate::fault::{stop, Fault};
 use crate::heap::{Class, Heap};
 use crate::meta::Meta;
@@ -125,6 +125,24 @@ impl Class {
         entry
     }
 
+    /// Whether the class holds so much that its groups should go with the last live block.
+    pub fn holds_much(&self, class: usize) -> bool {
+        self.slots > 1 && self.slots as usize * stride(class) > KEEP_CLASS
+    }
+
+    /// Sets the limit of the ring, after `out` or `slots` changed. Slots in a ring keep their
+    /// groups alive, up to 16 of 128 KiB, and a program that has freed all it had comes by no
+    /// slow path any more: so where the class holds much, the free of its last live block is to
+    /// take one.
+    pub fn limit(&mut self, class: usize) {
+        let most = capacity(class);
+        self.high = if self.holds_much(class) {
+            most.min(self.out.saturating_sub(1)) as u16
+        } else {
+            most as u16
+        };
+    }
+
     /// The slots in the ring, oldest first.
     pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
         (0..self.ready()).map(|i| self.ring[self.head.wrapping_add(i) as usize % RING])
@@ -215,7 +233,7 @@ impl<P: Platform> Process<P> {
                 self.put_back(heap, entry.meta(), 1 << entry.index());
             }
             // The masks have some: let the youngest in the ring wait a while.
-            (*state).low = capacity(class) / 4;
+            (*state).low = (capacity(class) / 4) as u16;
         }
     }
 }
