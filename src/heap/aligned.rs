@@ -3,7 +3,7 @@
 use crate::chunk::Chunk;
 use crate::config::{CHUNK, CLASSES, GRANULE, PRESET, RUN_PAGE, UNIT};
 use crate::fault::{stop, Fault};
-use crate::meta::{Meta, State, CLASS_RUN};
+use crate::meta::{Meta, State, CLASS_RUN, NOBODY};
 use crate::pages::Platform;
 use crate::process::Process;
 use crate::provider::{Locked, Run};
@@ -55,7 +55,7 @@ impl<P: Platform> Process<P> {
                 return ptr::null_mut();
             };
             let first = run.granule();
-            Meta::init(cell, first, CLASS_RUN, 1, 0, run.fresh);
+            Meta::init(cell, first, CLASS_RUN, 1, NOBODY, run.fresh);
             (*cell).state = State::Run as u8;
             // Only the first granule: a pointer elsewhere into the run is no block.
             Chunk::enter(run.chunk, first, 1, Chunk::cell_index(cell));

@@ -1,13 +1,15 @@
 //! malloc: class, ring, slot.
 
+use crate::config::PRESET;
+use crate::fault::{stop, Fault};
 use crate::heap::{Class, Heap};
 use crate::meta::Meta;
 use crate::pages::Platform;
 use crate::process::Process;
-use crate::ring::Entry;
-use crate::size_class::{class_of, slot_bytes, stride, MAX_SMALL};
+use crate::ring::{Entry, UNCHECKED};
+use crate::size_class::{class_of, stride, MAX_SMALL};
 use crate::slot::{
-    max_end, narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE,
+    max_end, narrow_offset, narrow_record, wide_end, wide_place, wide_record, Place, FIRST_WIDE,
 };
 use crate::sync::Ordering;
 use core::ptr;
@@ -15,19 +17,39 @@ use core::ptr;
 /// Largest block of a narrow class, in bytes.
 const MAX_NARROW: usize = stride(FIRST_WIDE - 1) - 1;
 
+/// What a wide class's `cycle` goes on by: 2^16 over the golden ratio, odd, so that the lower 16
+/// bits spread evenly (Knuth, The Art of Computer Programming 3, 6.4).
+const STEP: u16 = 0x9e37;
+
 impl<P: Platform> Process<P> {
     /// A block of `n` bytes at a multiple of 16; null, and errno, when memory is out or n exceeds
     /// PTRDIFF_MAX. Blocks of 0 bytes are distinct.
     #[inline(always)]
     pub fn malloc(&self, n: usize) -> *mut u8 {
-        if n <= MAX_NARROW {
+        if n > MAX_NARROW {
+            return self.malloc_wide(n);
+        }
+        let class = class_of(n);
+        // SAFETY: the thread's own heap; the empty one has no slots and is only read.
+        unsafe {
+            let state = Heap::class(self.heap(), class);
+            if (*state).has_ready() {
+                return self.take_narrow(state, class, n);
+            }
+        }
+        self.malloc_slow(n)
+    }
+
+    /// malloc of a block that no narrow class holds.
+    #[inline(never)]
+    fn malloc_wide(&self, n: usize) -> *mut u8 {
+        if n <= MAX_SMALL {
             let class = class_of(n);
-            let heap = self.heap();
-            // SAFETY: the thread's own heap; the empty one has no slots and is only read.
+            // SAFETY: as in `malloc`.
             unsafe {
-                let state = Heap::class(heap, class);
-                if (*state).ready() > (*state).low as u32 {
-                    return self.take_narrow(state, class, n);
+                let state = Heap::class(self.heap(), class);
+                if (*state).has_ready() {
+                    return self.take_wide(state, class, n);
                 }
             }
         }
@@ -42,36 +64,98 @@ impl<P: Platform> Process<P> {
     unsafe fn take_narrow(&self, state: *mut Class, class: usize, n: usize) -> *mut u8 {
         // SAFETY: by contract: the slot is free and ours.
         unsafe {
-            let (entry, start) = self.leave_ring(state, class);
-            let slack = slot_bytes(class) - n;
-            let offset = narrow_offset(class, slack, (*state).cycle);
+            let entry = (*state).take();
+            let record = entry.narrow();
+            // A free slot's record is the end alone.
+            let end = || record.load(Ordering::Relaxed) as usize + 1;
+            let (stride, guard) = ((*state).stride as usize, (*state).guard);
+            self.leave_ring(class, stride, guard, entry, end);
+            let slack = stride - n;
+            let offset = narrow_offset(slack, (*state).cycle as u32);
             // Relaxed: other threads learn of the block by the program's own synchronisation.
-            let record = (*entry.meta()).records.narrow(entry.index());
-            record.store(narrow_record(class, slack, offset), Ordering::Relaxed);
-            let block = start.add(offset);
-            self.write_guards(class, block.add(n), slack - offset);
+            record.store(narrow_record(slack, offset), Ordering::Relaxed);
+            let block = entry.start().add(offset);
+            self.write_first_guard(class, guard, block.add(n));
             block
         }
     }
 
-    /// Takes the oldest slot out of a ring, verified, and tells its first byte.
+    /// Hands the oldest slot in the ring of a wide class out.
     ///
     /// # Safety
-    /// The caller may work on the heap of `state`, whose ring is not empty.
+    /// As `take_narrow`.
     #[inline(always)]
-    unsafe fn leave_ring(&self, state: *mut Class, class: usize) -> (Entry, *mut u8) {
-        // SAFETY: by contract.
+    unsafe fn take_wide(&self, state: *mut Class, class: usize, n: usize) -> *mut u8 {
+        // SAFETY: as above.
         unsafe {
             let entry = (*state).take();
-            let stride = slot_bytes(class);
-            self.check_entry(class, stride, entry);
-            let start = entry.start(stride);
-            self.check_clear(start, stride);
-            (entry, start)
+            let record = entry.wide();
+            let end = || wide_end(record.load(Ordering::Relaxed)).max(1);
+            let (stride, guard) = ((*state).stride as usize, (*state).guard);
+            self.leave_ring(class, stride, guard, entry, end);
+            (*state).cycle = (*state).cycle.wrapping_add(STEP);
+            let place = wide_place(stride, n, (*state).cycle);
+            record.store(wide_record(stride, place), Ordering::Relaxed);
+            let block = entry.start().add(place.offset);
+            self.write_first_guard(class, guard, block.add(n));
+            block
         }
     }
 
-    /// The rest of malloc: wide classes, rings that run low, threads without a heap, large blocks.
+    /// Verifies a slot that was just taken out of a ring, and sees to it that the guard in its last
+    /// byte stands. `end` tells the length of the end it had, `guard` is the guard of the class.
+    ///
+    /// # Safety
+    /// The slot is of that class, of a heap that the caller may work on.
+    #[inline(always)]
+    unsafe fn leave_ring(
+        &self,
+        class: usize,
+        stride: usize,
+        guard: u8,
+        entry: Entry,
+        end: impl FnOnce() -> usize,
+    ) {
+        // SAFETY: by contract.
+        unsafe {
+            let limit = entry.start().add(stride);
+            let last = limit.sub(1);
+            let last_guard = self.guard_of(class, guard, last.addr());
+            if PRESET.check_at_free || !entry.has(UNCHECKED) {
+                self.check_clear(entry.start(), stride);
+                last.write(last_guard);
+                return;
+            }
+            let first = limit.sub(end());
+            if first.read() != self.guard_of(class, guard, first.addr())
+                || last.read() != last_guard
+            {
+                stop(Fault::Overflow, first.addr());
+            }
+        }
+    }
+
+    /// Writes the guard behind a block.
+    ///
+    /// # Safety
+    /// `at` is the first byte of the end of a block of that class, of the caller's heap.
+    #[inline(always)]
+    unsafe fn write_first_guard(&self, class: usize, guard: u8, at: *mut u8) {
+        // SAFETY: by contract.
+        unsafe { at.write(self.guard_of(class, guard, at.addr())) }
+    }
+
+    /// The guard byte at `address`, given that of the class.
+    #[inline(always)]
+    fn guard_of(&self, class: usize, guard: u8, address: usize) -> u8 {
+        if PRESET.guard_by_address {
+            self.guard(class, address)
+        } else {
+            guard
+        }
+    }
+
+    /// The rest of malloc: rings that run low, threads without a heap, large blocks.
     #[cold]
     #[inline(never)]
     pub(crate) fn malloc_slow(&self, n: usize) -> *mut u8 {
@@ -101,9 +185,7 @@ impl<P: Platform> Process<P> {
             if class < FIRST_WIDE {
                 self.take_narrow(state, class, n)
             } else {
-                (*state).cycle = (*state).cycle.wrapping_add(1);
-                let place = wide_place(class, stride(class), n, (*state).cycle as usize);
-                self.take_at(state, class, place)
+                self.take_wide(state, class, n)
             }
         }
     }
@@ -117,19 +199,19 @@ impl<P: Platform> Process<P> {
             return ptr::null_mut();
         }
         let end = (stride(class) - n).min(max_end(class));
-        // SAFETY: as above.
-        unsafe { self.take_at(state, class, Place { offset: 0, end }) }
-    }
-
-    /// Hands the oldest slot in a ring out, for a block at `place`.
-    ///
-    /// # Safety
-    /// As `take_narrow`.
-    unsafe fn take_at(&self, state: *mut Class, class: usize, place: Place) -> *mut u8 {
-        // SAFETY: by contract.
+        // SAFETY: `filled` gives a class of the thread's own heap, with a slot in its ring.
         unsafe {
-            let (entry, start) = self.leave_ring(state, class);
-            self.occupy(entry.meta(), class, entry.index(), start, place)
+            let entry = (*state).take();
+            let guard = (*state).guard;
+            self.leave_ring(class, stride(class), guard, entry, || entry.end(class));
+            let place = Place { offset: 0, end };
+            self.occupy(
+                entry.meta(),
+                class,
+                entry.index(class),
+                entry.start(),
+                place,
+            )
         }
     }
 
@@ -143,7 +225,7 @@ impl<P: Platform> Process<P> {
         // SAFETY: the thread's own heap.
         unsafe {
             let state = Heap::class(heap, class);
-            if (*state).ready() <= (*state).low as u32 && !self.refill_or_trim(heap, class) {
+            if !(*state).has_ready() && !self.refill_or_trim(heap, class) {
                 return ptr::null_mut();
             }
             state
@@ -167,13 +249,13 @@ impl<P: Platform> Process<P> {
         unsafe {
             if class < FIRST_WIDE {
                 let slack = place.offset + place.end;
-                let record = narrow_record(class, slack, place.offset);
+                let record = narrow_record(slack, place.offset);
                 (*meta)
                     .records
                     .narrow(index)
                     .store(record, Ordering::Relaxed);
             } else {
-                let record = wide_record(class, place);
+                let record = wide_record(stride, place);
                 (*meta).records.wide(index).store(record, Ordering::Relaxed);
             }
             self.write_guards(class, start.add(stride - place.end), place.end);
@@ -225,6 +307,6 @@ impl<P: Platform> Process<P> {
             return self.large_is_zero(block);
         };
         // SAFETY: the thread's own heap, or the empty one.
-        unsafe { (*Heap::class(self.heap(), slot.class)).took_zero(slot.meta, slot.index) }
+        unsafe { (*Heap::class(self.heap(), slot.class)).took_zero(slot.start) }
     }
 }

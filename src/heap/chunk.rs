@@ -10,7 +10,7 @@
 //! for all three.
 
 use crate::config::{CHUNK, GRANULE, RUN_PAGE};
-use crate::meta::{Meta, CLASS_NONE};
+use crate::meta::{Meta, CLASS_NONE, NOBODY};
 use crate::sync::{AtomicU16, Ordering};
 use core::ptr;
 
@@ -96,6 +96,7 @@ impl Chunk {
         // SAFETY: by contract; all-zero bytes are a valid header.
         unsafe {
             (*chunk).pseudo.class = CLASS_NONE;
+            (*chunk).pseudo.owner.store(NOBODY, Ordering::Relaxed);
             (*chunk).fresh_cell = HEADER_CELLS as u32;
             (*chunk).data = data as u32;
             (*chunk).open = open as u32;

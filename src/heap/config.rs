@@ -86,9 +86,6 @@ pub const LARGE_CACHE_AGE: u32 = 64;
 /// Freed slots that a class holds ready in order of their freeing, see `ring.rs`.
 pub const RING: usize = if cfg!(small_constants) { 4 } else { 16 };
 
-/// Heaps at the most: the owner's number in a meta is 16 bits wide, 0 is nobody.
-pub const MAX_HEAPS: usize = 1 << 16;
-
 /// What differs between the presets.
 #[derive(Debug, Clone, Copy)]
 pub struct Preset {

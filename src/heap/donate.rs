@@ -7,11 +7,11 @@
 
 use crate::config::{PRESET, UNIT};
 use crate::fault::{stop, Fault};
-use crate::meta::Meta;
+use crate::meta::{Meta, NOBODY};
 use crate::pages::Platform;
 use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
-use crate::size_class::{stride, UNITS};
+use crate::size_class::{stride, Geometry, UNITS};
 use crate::slot::{max_slots, narrow_offset, Place, FIRST_WIDE};
 use crate::sync::{AtomicUsize, Ordering};
 use core::cell::UnsafeCell;
@@ -84,7 +84,10 @@ impl Donated {
             let distance = pointer.address().wrapping_sub(self.start(index).addr());
             if distance < self.bytes(index) {
                 // SAFETY: metas below the count are groups with slots.
-                return unsafe { pointer.find_in(self.meta(index), distance) };
+                return unsafe {
+                    let geometry = Geometry::of((*self.meta(index)).class as usize);
+                    pointer.find_in(self.meta(index), distance, geometry)
+                };
             }
         }
         None
@@ -138,7 +141,7 @@ impl<P: Platform> Process<P> {
             }
             (*self.donated.starts.get())[index] = start.with_addr(first).expose_provenance();
             let meta = self.donated.meta(index);
-            Meta::init(meta, 0, class as u8, capacity, 0, false);
+            Meta::init(meta, 0, class as u8, capacity, NOBODY, false);
             self.donated.count.store(index + 1, Ordering::Release);
         }
     }
@@ -171,7 +174,7 @@ impl<P: Platform> Process<P> {
                 let start = self.donated.start(index).add(slot * stride);
                 self.check_clear(start, stride);
                 let slack = stride - n;
-                let offset = narrow_offset(class, slack, 0);
+                let offset = narrow_offset(slack, 0);
                 let place = Place {
                     offset,
                     end: slack - offset,

@@ -1,5 +1,7 @@
 //! free: pointer, record, owner, masks.
 
+use crate::chunk::Chunk;
+use crate::config::PRESET;
 use crate::fault::{stop, Fault};
 use crate::heap::Heap;
 use crate::meta::{Meta, CLASS_RUN};
@@ -8,6 +10,8 @@ use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
 use crate::remote::Sent;
 use crate::ring::{batch, capacity, Entry};
+use crate::size_class::stride;
+use crate::slot::FIRST_WIDE;
 use crate::sync::Ordering;
 
 impl<P: Platform> Process<P> {
@@ -17,18 +21,47 @@ impl<P: Platform> Process<P> {
     /// The program does not use the block any more.
     #[inline(always)]
     pub unsafe fn free(&self, block: *mut u8) {
-        let heap = self.heap();
-        if let Some(slot) = Untrusted::new(block).find_narrow(self) {
-            // SAFETY: the thread's own heap, or the empty one, which owns no group. Relaxed: the
-            // owner is fixed while the group lives.
+        let pointer = Untrusted::new(block);
+        if self.in_chunk(block.addr()) {
+            let heap = self.heap();
+            // SAFETY: the window bit says that a chunk lives there, whose map leads to readable
+            // cells. Relaxed: the owner is fixed while the group lives; what has no slots has an
+            // owner that no heap is. The heap is the thread's own, or the empty one.
             unsafe {
-                if (*slot.meta).owner.load(Ordering::Relaxed) == (*heap).id {
-                    return self.free_own(heap, &slot);
+                let meta = Chunk::meta_at(Chunk::around(block), block.addr());
+                if (*meta).owner.load(Ordering::Relaxed) == (*heap).id {
+                    let class = (*meta).class as usize;
+                    if class >= FIRST_WIDE || PRESET.quarantine != 0 {
+                        return self.free_patient(heap, meta, block);
+                    }
+                    let state = Heap::class(heap, class);
+                    if (*state).ready() >= (*state).high as u32 {
+                        return self.free_patient(heap, meta, block);
+                    }
+                    if let Some(slot) = pointer.find_own(heap, meta) {
+                        return (*state).give(self.retire_slot(&slot));
+                    }
                 }
             }
         }
         // SAFETY: by contract.
         unsafe { self.free_slow(block) }
+    }
+
+    /// free of a block in a group of this thread's heap, if it is one: in wide classes, when the
+    /// ring is at its limit, and always in the hardened preset.
+    ///
+    /// # Safety
+    /// As `free`, and `meta` is what the map gives; it is the heap's.
+    #[inline(never)]
+    unsafe fn free_patient(&self, heap: *mut Heap, meta: *mut Meta, block: *mut u8) {
+        // SAFETY: by contract.
+        unsafe {
+            match Untrusted::new(block).find_own(heap, meta) {
+                Some(slot) => self.free_own(heap, &slot),
+                None => self.free_slow(block),
+            }
+        }
     }
 
     /// Frees a block of this thread's heap.
@@ -162,7 +195,7 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract.
         unsafe {
             if !meta.is_null() && (*meta).class < CLASS_RUN {
-                let stride = crate::size_class::stride((*meta).class as usize);
+                let stride = stride((*meta).class as usize);
                 let distance = block.addr() - Meta::base_of(meta).addr();
                 let index = distance / stride;
                 let free = index < (*meta).slots() && !self.holds_block(meta, index);
@@ -185,12 +218,12 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract.
         unsafe {
             let class = (*meta).class as usize;
-            if class < crate::slot::FIRST_WIDE {
+            if class < FIRST_WIDE {
                 let record = (*meta).records.narrow(index).load(Ordering::Relaxed);
-                crate::slot::narrow_offset_field(record) != 0
+                crate::slot::narrow_units(record) != 0
             } else {
                 let record = (*meta).records.wide(index).load(Ordering::Relaxed);
-                crate::slot::wide_read(class, record).is_some()
+                crate::slot::wide_read(stride(class), record).is_some()
             }
         }
     }
@@ -207,7 +240,7 @@ impl<P: Platform> Process<P> {
         let fits = match self.expect(block) {
             // The record holds the size, rounded up as `fit` does.
             Block::Slot(slot) | Block::Donated(slot) => {
-                crate::slot::fit(slot.class, slot.stride(), slot.offset, n) == Some(slot.length())
+                crate::slot::fit(slot.class, slot.stride, slot.offset, n) == Some(slot.length())
             }
             _ => self.usable_size(block) == n,
         };

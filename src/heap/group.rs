@@ -90,6 +90,7 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract.
         unsafe {
             let slots = (*heap).classes[class].slots as usize;
+            (*heap).classes[class].set_up(class, self.class_guard(class));
             let mut locked = self.lock();
             for wanted in [next_slots(class, slots), 1] {
                 let shape = shape(class, wanted);

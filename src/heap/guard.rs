@@ -65,7 +65,7 @@ impl<P: Platform> Process<P> {
     pub(crate) unsafe fn clear_freed(&self, slot: &Slot) {
         if PRESET.zero_on_free {
             // SAFETY: the block is dead.
-            unsafe { slot.start.write_bytes(0, slot.stride()) };
+            unsafe { slot.start.write_bytes(0, slot.stride) };
         }
     }
 
@@ -126,7 +126,8 @@ impl<P: Platform> Process<P> {
             for place in 0..QUARANTINE {
                 let due = core::mem::replace(&mut (*heap).quarantine[place], Entry::NONE);
                 if due != Entry::NONE {
-                    self.put_back(heap, due.meta(), 1 << due.index());
+                    let class = (*due.meta()).class as usize;
+                    self.put_back(heap, due.meta(), 1 << due.index(class));
                 }
             }
         }

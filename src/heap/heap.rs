@@ -4,27 +4,33 @@ use crate::config::{CLASSES, QUARANTINE, RING};
 use crate::meta::{Meta, Nest, State};
 use crate::remote::Mailbox;
 use crate::ring::Entry;
+use crate::size_class::{stride, Geometry};
 use core::ptr;
 
-/// The state of a size class in a heap.
+/// The state of a size class in a heap: what malloc and free need of it in one line, and the ring
+/// behind it.
 #[derive(Clone, Copy)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Class {
-    /// Position of the oldest slot in `ring`.
+    /// Position of the oldest slot in the ring.
     pub head: u32,
     /// Position behind the youngest.
     pub tail: u32,
     /// malloc leaves this many in the ring while the masks have others.
-    pub low: u16,
+    pub low: u8,
     /// A free that finds this many in the ring takes the slow path, see `Class::limit`.
-    pub high: u16,
+    pub high: u8,
+    /// Units of a slot; 0 before the first group. Fixed from `set_up` on, as the next two and the
+    /// guard.
+    pub units: u16,
+    /// Bytes of a slot.
+    pub stride: u32,
+    /// See `size_class::Geometry`.
+    pub reciprocal: u32,
+    /// The class's guard byte.
+    pub guard: u8,
     /// What moves blocks within their slots, see `slot.rs`.
-    pub cycle: u32,
-    /// Positions from here on to `zero_to` held slots that were never used since their pages were
-    /// zero.
-    pub zero_from: u32,
-    /// See `zero_from`.
-    pub zero_to: u32,
+    pub cycle: u16,
     /// The group whose slots fill the ring; null before the first.
     pub current: *mut Meta,
     /// Groups with room, oldest first. The current group is not among them.
@@ -40,8 +46,10 @@ pub struct Class {
     /// Slots out of the masks: with the program, in line or in the ring. As many bits of `freed` of
     /// the class's groups are clear.
     pub out: u32,
-    /// See `ring.rs`.
-    pub ring: [Entry; RING],
+    /// See `ring.rs`: the slots' addresses and marks, and where their records are.
+    pub ring: [*mut u8; RING],
+    /// See `ring`.
+    pub records: [u32; RING],
 }
 
 /// A heap. Everything but the mailbox belongs to whom `remote::Life` says.
@@ -78,23 +86,7 @@ impl Heap {
     // Each use is a heap of its own, as meant.
     #[allow(clippy::declare_interior_mutable_const)]
     pub const EMPTY: Heap = Heap {
-        classes: [Class {
-            head: 0,
-            tail: 0,
-            low: 0,
-            high: 0,
-            cycle: 0,
-            zero_from: 0,
-            zero_to: 0,
-            current: ptr::null_mut(),
-            first: ptr::null_mut(),
-            last: ptr::null_mut(),
-            queued: 0,
-            empty: 0,
-            slots: 0,
-            out: 0,
-            ring: [Entry::NONE; RING],
-        }; CLASSES],
+        classes: [Class::EMPTY; CLASSES],
         id: 0,
         refills: 0,
         idle: 0,
@@ -118,6 +110,47 @@ impl Heap {
 }
 
 impl Class {
+    /// A class without groups, all zero.
+    const EMPTY: Class = Class {
+        head: 0,
+        tail: 0,
+        low: 0,
+        high: 0,
+        guard: 0,
+        units: 0,
+        stride: 0,
+        reciprocal: 0,
+        cycle: 0,
+        current: ptr::null_mut(),
+        first: ptr::null_mut(),
+        last: ptr::null_mut(),
+        queued: 0,
+        empty: 0,
+        slots: 0,
+        out: 0,
+        ring: [ptr::null_mut(); RING],
+        records: [0; RING],
+    };
+
+    /// Readies the class before its first group comes: no earlier, as the state of a class that a
+    /// thread does not use stays untouched memory.
+    pub fn set_up(&mut self, class: usize, guard: u8) {
+        self.guard = guard;
+        let geometry = Geometry::of(class);
+        self.units = geometry.units as u16;
+        self.reciprocal = geometry.reciprocal;
+        self.stride = stride(class) as u32;
+    }
+
+    /// What its slots are like; zero before `set_up`.
+    #[inline(always)]
+    pub fn geometry(&self) -> Geometry {
+        Geometry {
+            units: self.units as u32,
+            reciprocal: self.reciprocal,
+        }
+    }
+
     /// Puts a group at the end of the queue.
     ///
     /// # Safety
@@ -195,3 +228,12 @@ impl Class {
         }
     }
 }
+
+#[cfg(not(any(loom, small_constants)))]
+const _: () = {
+    assert!(
+        core::mem::offset_of!(Class, ring) == 64,
+        "one line before the ring"
+    );
+    assert!(size_of::<Class>() == 256 || size_of::<usize>() < 8);
+};

@@ -3,10 +3,10 @@
 //! Both need a process at rest: no other thread inside the allocator.
 
 use crate::chunk::{count_set, Chunk, GRANULES, PAGES};
-use crate::config::{CLASSES, GRANULE, PRESET, QUARANTINE};
+use crate::config::{CLASSES, GRANULE, PRESET, QUARANTINE, UNIT};
 use crate::group::bytes_of;
 use crate::heap::Heap;
-use crate::meta::{Meta, Nest, State, CLASS_NONE, CLASS_RUN};
+use crate::meta::{Meta, Nest, State, CLASS_NONE, CLASS_RUN, NOBODY};
 use crate::pages::Platform;
 use crate::process::Process;
 use crate::provider::Locked;
@@ -116,7 +116,7 @@ impl<P: Platform> Process<P> {
         unsafe {
             let owner = (*meta).owner.load(Ordering::Relaxed);
             // Donated groups belong to no heap, and the empty heap has no slots.
-            let heap = if owner == 0 {
+            let heap = if owner == NOBODY {
                 self.empty_heap()
             } else {
                 self.heap_by_id(owner)
@@ -126,7 +126,7 @@ impl<P: Platform> Process<P> {
             let live = self.holds_block(meta, index);
             let freed = (*meta).freed.load(Ordering::Relaxed) & bit != 0;
             let remote = (*meta).mask().peek() & bit != 0;
-            let here = |entry: Entry| entry.meta() == meta && entry.index() == index;
+            let here = |entry: Entry| entry.is_of(meta, class, bit);
             let avail = (*Heap::class(heap, class)).entries().any(here);
             let quarantined = PRESET.quarantine != 0
                 && (&(*heap).quarantine)[..QUARANTINE]
@@ -181,7 +181,7 @@ impl<P: Platform> Process<P> {
                     let meta = entry.meta();
                     ensure((*meta).class as usize == class, "a ring is of one class")?;
                     ensure(
-                        entry.index() < (*meta).slots(),
+                        entry.index(class) < (*meta).slots(),
                         "slots in a ring are active",
                     )?;
                     let owner = (*meta).owner.load(Ordering::Relaxed);
@@ -488,7 +488,7 @@ unsafe fn check_group<P: Platform>(
             "a map does not lead to the header",
         )?;
         ensure(!(*meta).is(State::Free), "a map leads to groups only")?;
-        if (*meta).owner.load(Ordering::Relaxed) != 0 {
+        if (*meta).owner.load(Ordering::Relaxed) != NOBODY {
             let chunk = Chunk::around(meta);
             let cell = Chunk::cell_index(meta);
             let first = (*meta).base as usize;
@@ -528,10 +528,10 @@ impl<P: Platform> Process<P> {
             let class = (*meta).class as usize;
             let offset = if class < crate::slot::FIRST_WIDE {
                 let record = (*meta).records.narrow(index).load(Ordering::Relaxed);
-                (crate::slot::narrow_offset_field(record) - 1) * crate::slot::narrow_step(class)
+                (crate::slot::narrow_units(record) as usize - 1) * UNIT
             } else {
                 let record = (*meta).records.wide(index).load(Ordering::Relaxed);
-                crate::slot::wide_read(class, record).map_or(0, |place| place.offset)
+                crate::slot::wide_read(stride(class), record).map_or(0, |place| place.offset)
             };
             let pointer = crate::pointer::Untrusted::new(start.add(offset));
             let found = pointer.find(self).or_else(|| self.donated.find(pointer));

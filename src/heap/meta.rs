@@ -11,6 +11,9 @@ pub const CLASS_RUN: u8 = 48;
 /// Class of the pseudo-meta at each chunk's start: what a map entry of 0 leads to.
 pub const CLASS_NONE: u8 = 49;
 
+/// Owner of what belongs to no heap: the pseudo-meta, and blocks in runs. No heap has this number.
+pub const NOBODY: u16 = u16::MAX;
+
 /// What a group is to its heap. Only the owner looks at it, and `check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

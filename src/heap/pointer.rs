@@ -5,11 +5,12 @@
 
 use crate::chunk::Chunk;
 use crate::config::{CHUNK, GRANULE, UNIT};
+use crate::heap::Heap;
 use crate::meta::{Meta, CLASS_RUN};
 use crate::pages::Platform;
 use crate::process::Process;
-use crate::size_class::{reciprocal, slot_bytes};
-use crate::slot::{max_slots, narrow_end, narrow_stands_at, wide_read, FIRST_WIDE};
+use crate::size_class::Geometry;
+use crate::slot::{max_slots, narrow_end, narrow_units, wide_read, FIRST_WIDE};
 use crate::sync::Ordering;
 
 /// A pointer from the program, of unknown worth.
@@ -25,6 +26,8 @@ pub struct Slot {
     pub index: usize,
     /// Its class.
     pub class: usize,
+    /// Bytes of the slot.
+    pub stride: usize,
     /// The slot's first byte.
     pub start: *mut u8,
     /// Bytes from there to the block.
@@ -39,20 +42,15 @@ impl Slot {
     pub fn block(&self) -> *mut u8 {
         self.start.wrapping_add(self.offset)
     }
-    /// Bytes of the slot.
-    #[inline(always)]
-    pub fn stride(&self) -> usize {
-        slot_bytes(self.class)
-    }
     /// Bytes of the block.
     #[inline(always)]
     pub fn length(&self) -> usize {
-        self.stride() - self.offset - self.end
+        self.stride - self.offset - self.end
     }
     /// First byte of the end.
     #[inline(always)]
     pub fn end_at(&self) -> *mut u8 {
-        self.start.wrapping_add(self.stride() - self.end)
+        self.start.wrapping_add(self.stride - self.end)
     }
     /// The slot's bit in the group's masks.
     #[inline(always)]
@@ -109,22 +107,6 @@ impl Untrusted {
         unsafe { Chunk::meta_at(Chunk::around(self.0), self.address()) }
     }
 
-    /// The slot of the live block that starts exactly here, if its class is narrow.
-    #[inline(always)]
-    pub fn find_narrow<P: Platform>(self, process: &Process<P>) -> Option<Slot> {
-        if !process.in_chunk(self.address()) {
-            return None;
-        }
-        // SAFETY: see `meta`; the map leads to cells of the chunk, which are readable.
-        unsafe {
-            let meta = Chunk::meta_at(Chunk::around(self.0), self.address());
-            if (*meta).class as usize >= FIRST_WIDE {
-                return None;
-            }
-            self.find_in(meta, self.distance(meta))
-        }
-    }
-
     /// The slot of the live block that starts exactly here. None for anything else, runs and
     /// large blocks included.
     pub fn find<P: Platform>(self, process: &Process<P>) -> Option<Slot> {
@@ -134,7 +116,25 @@ impl Untrusted {
             if meta.is_null() || (*meta).class >= CLASS_RUN {
                 return None;
             }
-            self.find_in(meta, self.distance(meta))
+            self.find_in(
+                meta,
+                self.distance(meta),
+                Geometry::of((*meta).class as usize),
+            )
+        }
+    }
+
+    /// `find` in a group of the thread's own heap, which has at hand what its slots are like.
+    ///
+    /// # Safety
+    /// `meta` is what the map gives for this address, and it is a group of the heap (or the heap
+    /// is the empty one: then its classes have no slots, and no record fits).
+    #[inline(always)]
+    pub(crate) unsafe fn find_own(self, heap: *mut Heap, meta: *mut Meta) -> Option<Slot> {
+        // SAFETY: by contract.
+        unsafe {
+            let state = Heap::class(heap, (*meta).class as usize);
+            self.find_in(meta, self.distance(meta), (*state).geometry())
         }
     }
 
@@ -143,14 +143,14 @@ impl Untrusted {
     /// # Safety
     /// `meta` is what the map gives for this address.
     #[inline(always)]
-    unsafe fn distance(self, meta: *mut Meta) -> usize {
+    pub(crate) unsafe fn distance(self, meta: *mut Meta) -> usize {
         // SAFETY: readable.
         let base = unsafe { (*meta).base as usize * GRANULE };
         (self.address() & (CHUNK - 1)).wrapping_sub(base)
     }
 
-    /// The slot of the live block that starts exactly here, given the group and this pointer's
-    /// distance from its first slot.
+    /// The slot of the live block that starts exactly here, given the group, this pointer's
+    /// distance from its first slot, and what its class's slots are like.
     ///
     /// i = rotr(distance, 4) * reciprocal >> 31: a misaligned or negative distance becomes so
     /// large that i exceeds every number of slots. Records of slots that a group does not have
@@ -159,35 +159,44 @@ impl Untrusted {
     /// # Safety
     /// `meta` is readable and the state of a group with slots.
     #[inline(always)]
-    pub(crate) unsafe fn find_in(self, meta: *mut Meta, distance: usize) -> Option<Slot> {
+    pub(crate) unsafe fn find_in(
+        self,
+        meta: *mut Meta,
+        distance: usize,
+        geometry: Geometry,
+    ) -> Option<Slot> {
         // SAFETY: by contract; `index` is below the number of records.
         unsafe {
             let class = (*meta).class as usize;
             let units = (distance as u32).rotate_right(UNIT.ilog2());
-            let index = ((units as u64 * reciprocal(class) as u64) >> 31) as usize;
-            if index >= max_slots(class) {
+            let index = (units as u64 * geometry.reciprocal as u64) >> 31;
+            if index >= max_slots(class) as u64 {
                 return None;
             }
-            let offset = units as usize * UNIT - index * slot_bytes(class);
+            // Units from the slot's start to here.
+            let offset = units - index as u32 * geometry.units;
+            let index = index as usize;
+            let stride = geometry.units as usize * UNIT;
             let end = if class < FIRST_WIDE {
                 let record = (*meta).records.narrow(index).load(Ordering::Relaxed);
-                if !narrow_stands_at(class, record, offset) {
+                if narrow_units(record) != offset + 1 {
                     return None;
                 }
                 narrow_end(record)
             } else {
                 let record = (*meta).records.wide(index).load(Ordering::Relaxed);
-                match wide_read(class, record) {
-                    Some(place) if place.offset == offset => place.end,
+                match wide_read(stride, record) {
+                    Some(place) if place.offset == offset as usize * UNIT => place.end,
                     _ => return None,
                 }
             };
-            let start = self.0.wrapping_sub(offset);
+            let offset = offset as usize * UNIT;
             Some(Slot {
                 meta,
                 index,
                 class,
-                start,
+                stride,
+                start: self.0.wrapping_sub(offset),
                 offset,
                 end,
             })

@@ -226,24 +226,30 @@ impl<P: Platform> Process<P> {
         secrets.ready = true;
     }
 
-    /// The guard byte at `address` in a slot of `class`, see `guard_byte`.
+    /// The guard byte of `class`, unless guards depend on their addresses; see `guard_byte`.
     #[inline(always)]
-    pub fn guard(&self, class: usize, address: usize) -> u8 {
+    pub(crate) fn class_guard(&self, class: usize) -> u8 {
         // SAFETY: fixed once the first heap is attached, and only heaps make blocks. The class
         // is below CLASSES + 2 by construction.
         unsafe {
-            let secrets = self.secrets.get();
-            if PRESET.guard_by_address {
-                // Multiply-shift hashing (Dietzfelbinger et al. 1997) with a secret factor: the
-                // guards of two addresses tell little about a third.
-                let [add, factor] = (&raw const (*secrets).keys).read();
-                return guard_byte((address as u64).wrapping_add(add).wrapping_mul(factor));
-            }
-            (&raw const (*secrets).guards)
+            (&raw const (*self.secrets.get()).guards)
                 .cast::<u8>()
                 .add(class)
                 .read()
         }
+    }
+
+    /// The guard byte of a block of `class` at `address`.
+    #[inline(always)]
+    pub fn guard(&self, class: usize, address: usize) -> u8 {
+        if !PRESET.guard_by_address {
+            return self.class_guard(class);
+        }
+        // Multiply-shift hashing (Dietzfelbinger et al. 1997) with a secret factor: the guards of
+        // two addresses tell little about a third.
+        // SAFETY: as above.
+        let [add, factor] = unsafe { (&raw const (*self.secrets.get()).keys).read() };
+        guard_byte((address as u64).wrapping_add(add).wrapping_mul(factor))
     }
 
     /// A seed for a new heap's choices. Provider lock.

@@ -1,13 +1,13 @@
 //! What happens when a ring runs low: more slots of the class, from the nearest source.
 
-use crate::config::{CLASSES, IDLE_BYTES, IDLE_STRIDE, KEEP_CLASS, KEEP_GROUP_MAX, PRESET};
+use crate::config::{CLASSES, IDLE_BYTES, IDLE_STRIDE, KEEP_CLASS, KEEP_GROUP_MAX, PRESET, UNIT};
 use crate::fault::{stop, Fault};
 use crate::group::bytes_of;
 use crate::heap::Heap;
 use crate::meta::{low_mask, Meta, State};
 use crate::pages::Platform;
 use crate::process::{next_random, Process};
-use crate::ring::{batch, Entry};
+use crate::ring::{batch, Entry, ZERO};
 use crate::size_class::stride;
 use crate::slot::{FIRST_WIDE, WIDE_PURGED};
 use crate::sync::Ordering;
@@ -125,11 +125,9 @@ impl<P: Platform> Process<P> {
             let class = (*meta).class as usize;
             let taken = self.choose(heap, free, batch(class));
             let state = Heap::class(heap, class);
-            // Positions repeat after 2^32: these are not to pass for slots never used.
-            (*state).zero_to = (*state).zero_from;
-            self.move_to_ring(heap, meta, taken);
-            // Bit 4 moves blocks of narrow classes by a unit, the lower ones count on.
-            (*state).cycle = (*state).cycle.wrapping_add(17);
+            self.move_to_ring(heap, meta, taken, 0);
+            // Moves blocks of narrow classes by a unit.
+            (*state).cycle ^= UNIT as u16;
             if stride(class) >= IDLE_STRIDE {
                 let bytes = taken.count_ones() as usize * stride(class);
                 (*heap).idle = (*heap).idle.saturating_sub(bytes);
@@ -173,15 +171,8 @@ impl<P: Platform> Process<P> {
             let class = (*meta).class as usize;
             let now = (slots + batch(class) as usize).min(capacity);
             (*meta).set_slots(now);
-            let state = Heap::class(heap, class);
-            let zero = if (*meta).is_fresh() {
-                (now - slots) as u32
-            } else {
-                0
-            };
-            (*state).zero_from = (*state).tail;
-            (*state).zero_to = (*state).tail.wrapping_add(zero);
-            self.move_to_ring(heap, meta, low_mask(now) & !low_mask(slots));
+            let marks = if (*meta).is_fresh() { ZERO } else { 0 };
+            self.move_to_ring(heap, meta, low_mask(now) & !low_mask(slots), marks);
             true
         }
     }
@@ -190,15 +181,19 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The caller may work on the heap that owns the group; the bits are set in `freed`.
-    unsafe fn move_to_ring(&self, heap: *mut Heap, meta: *mut Meta, bits: u32) {
+    unsafe fn move_to_ring(&self, heap: *mut Heap, meta: *mut Meta, bits: u32, marks: usize) {
         // SAFETY: by contract. Relaxed: only the owner writes the mask.
         unsafe {
             let freed = (*meta).freed.load(Ordering::Relaxed);
             (*meta).freed.store(freed & !bits, Ordering::Relaxed);
-            let state = Heap::class(heap, (*meta).class as usize);
+            let class = (*meta).class as usize;
+            let state = Heap::class(heap, class);
+            let base = Meta::base_of(meta);
             let mut rest = bits;
             while rest != 0 {
-                (*state).give(Entry::new(meta, rest.trailing_zeros() as usize, false));
+                let index = rest.trailing_zeros() as usize;
+                let start = base.add(index * (*state).stride as usize);
+                (*state).give(Entry::of(meta, index, start, marks));
                 rest &= rest - 1;
             }
             (*state).out += bits.count_ones();
@@ -231,12 +226,12 @@ impl<P: Platform> Process<P> {
             let freed = (*meta).freed.load(Ordering::Relaxed);
             let mut ready = (*Heap::class(heap, class)).entries();
             let mut double = freed & bits != 0
-                || ready.any(|entry| entry.is_of(meta, bits))
+                || ready.any(|entry| entry.is_of(meta, class, bits))
                 || PRESET.quarantine != 0
                     && (*heap)
                         .quarantine
                         .iter()
-                        .any(|entry| entry.is_of(meta, bits));
+                        .any(|entry| entry.is_of(meta, class, bits));
             let mut rest = bits;
             while rest != 0 {
                 double |= self.holds_block(meta, rest.trailing_zeros() as usize);

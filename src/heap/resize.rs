@@ -62,7 +62,7 @@ impl<P: Platform> Process<P> {
         if n > MAX_SMALL || class_of(n) != slot.class {
             return false;
         }
-        let Some(n) = fit(slot.class, slot.stride(), slot.offset, n) else {
+        let Some(n) = fit(slot.class, slot.stride, slot.offset, n) else {
             return false;
         };
         // SAFETY: by contract. The old end is verified, as it becomes the program's.
@@ -70,7 +70,7 @@ impl<P: Platform> Process<P> {
             self.check_end(slot);
             let place = Place {
                 offset: slot.offset,
-                end: slot.stride() - slot.offset - n,
+                end: slot.stride - slot.offset - n,
             };
             self.occupy(slot.meta, slot.class, slot.index, slot.start, place);
         }

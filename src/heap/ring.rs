@@ -11,7 +11,8 @@
 //! asked for when the slot entered, and has come in the meantime. **No slot is reused, and no
 //! group released, before its ends are verified.**
 
-use crate::config::{KEEP_CLASS, PRESET, RING};
+use crate::chunk::Chunk;
+use crate::config::{CHUNK, KEEP_CLASS, PRESET, RING, UNIT};
 use crate::fault::{stop, Fault};
 use crate::heap::{Class, Heap};
 use crate::meta::Meta;
@@ -19,8 +20,9 @@ use crate::pages::Platform;
 use crate::pointer::Slot;
 use crate::process::Process;
 use crate::size_class::stride;
-use crate::slot::{narrow_end, narrow_freed, wide_freed, FIRST_WIDE};
-use crate::sync::Ordering;
+use crate::slot::{narrow_end, narrow_freed, wide_end, wide_freed, FIRST_WIDE};
+use crate::sync::{AtomicU16, AtomicU8, Ordering};
+use core::mem::offset_of;
 
 /// Bytes of slots that a ring of a wide class may hold.
 const WIDE_BYTES: usize = 16 << 10;
@@ -46,60 +48,126 @@ pub const fn batch(class: usize) -> u32 {
     capacity(class) / 2
 }
 
-/// A freed slot in a ring: its group's address, its number in the lowest five bits, and one bit
-/// that says that its end is still to be verified.
+/// A freed slot: its first byte, with marks in the bits that the alignment leaves, and where its
+/// record lies in the slot's chunk.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Entry(*mut Meta);
+pub struct Entry {
+    marked: *mut u8,
+    record: u32,
+}
+
+/// The slot's end is still to be verified.
+pub const UNCHECKED: usize = 1;
+/// The slot was never used since its pages were zero.
+pub const ZERO: usize = 2;
+const MARKS: usize = UNCHECKED | ZERO;
 
 impl Entry {
-    const UNCHECKED: usize = 32;
-
     /// An unused place.
-    pub const NONE: Entry = Entry(core::ptr::null_mut());
+    pub const NONE: Entry = Entry {
+        marked: core::ptr::null_mut(),
+        record: 0,
+    };
 
-    /// Slot `index` of the group.
+    /// The slot that starts at `start`, with its record at `record`.
     #[inline(always)]
-    pub fn new(meta: *mut Meta, index: usize, unchecked: bool) -> Self {
-        let bits = index | if unchecked { Entry::UNCHECKED } else { 0 };
-        Entry(core::ptr::with_exposed_provenance_mut(
-            meta.expose_provenance() | bits,
-        ))
+    pub fn new<T>(start: *mut u8, record: *const T, marks: usize) -> Self {
+        Entry {
+            marked: start.wrapping_add(marks),
+            record: (record.addr() & (CHUNK - 1)) as u32,
+        }
+    }
+
+    /// Slot `index` of the group, which starts at `start`.
+    ///
+    /// # Safety
+    /// The group lives.
+    pub unsafe fn of(meta: *mut Meta, index: usize, start: *mut u8, marks: usize) -> Self {
+        // SAFETY: by contract.
+        unsafe {
+            let records = &(*meta).records;
+            if ((*meta).class as usize) < FIRST_WIDE {
+                Entry::new(start, records.narrow(index), marks)
+            } else {
+                Entry::new(start, records.wide(index), marks)
+            }
+        }
+    }
+
+    /// First byte of the slot.
+    #[inline(always)]
+    pub fn start(self) -> *mut u8 {
+        self.marked.wrapping_sub(self.marked.addr() & MARKS)
+    }
+
+    /// Whether it has the mark.
+    #[inline(always)]
+    pub fn has(self, mark: usize) -> bool {
+        self.marked.addr() & mark != 0
     }
 
     /// The group.
     #[inline(always)]
     pub fn meta(self) -> *mut Meta {
-        // By the exposed address, see `Chunk::around`.
-        let address = self.0.expose_provenance() & !(align_of::<Meta>() - 1);
-        core::ptr::with_exposed_provenance_mut(address)
+        let cell = self.record as usize & !(size_of::<Meta>() - 1);
+        Chunk::around(self.marked)
+            .cast::<u8>()
+            .wrapping_add(cell)
+            .cast()
     }
 
     /// The slot's number.
     #[inline(always)]
-    pub fn index(self) -> usize {
-        self.0.addr() & 31
+    pub fn index(self, class: usize) -> usize {
+        let byte = self.record as usize % size_of::<Meta>() - offset_of!(Meta, records);
+        if class < FIRST_WIDE {
+            byte
+        } else {
+            byte / 2
+        }
+    }
+
+    /// The slot's record, if its class is narrow.
+    ///
+    /// # Safety
+    /// The slot's group lives, as it does while the slot is in a ring.
+    #[inline(always)]
+    pub unsafe fn narrow<'a>(self) -> &'a AtomicU8 {
+        let chunk = Chunk::around(self.marked).cast::<u8>();
+        // SAFETY: by contract; `record` is where `Meta::records.narrow` has it.
+        unsafe { &*chunk.add(self.record as usize).cast() }
+    }
+
+    /// The slot's record, if its class is wide.
+    ///
+    /// # Safety
+    /// As `narrow`.
+    #[inline(always)]
+    pub unsafe fn wide<'a>(self) -> &'a AtomicU16 {
+        let chunk = Chunk::around(self.marked).cast::<u8>();
+        // SAFETY: as above; wide records lie at even offsets.
+        unsafe { &*chunk.add(self.record as usize).cast() }
+    }
+
+    /// Bytes of the end that the slot's last block had. Relaxed: only the owner writes records of
+    /// slots that hold no block.
+    ///
+    /// # Safety
+    /// As `narrow`.
+    pub unsafe fn end(self, class: usize) -> usize {
+        // SAFETY: by contract.
+        unsafe {
+            if class < FIRST_WIDE {
+                narrow_end(self.narrow().load(Ordering::Relaxed))
+            } else {
+                wide_end(self.wide().load(Ordering::Relaxed)).max(1)
+            }
+        }
     }
 
     /// Whether it is one of the slots `bits` of the group.
-    #[inline(always)]
-    pub fn is_of(self, meta: *mut Meta, bits: u32) -> bool {
-        self.meta() == meta && bits & 1 << self.index() != 0
-    }
-
-    /// Whether the slot's end is still to be verified.
-    #[inline(always)]
-    pub fn unchecked(self) -> bool {
-        self.0.addr() & Entry::UNCHECKED != 0
-    }
-
-    /// First byte of the slot.
-    ///
-    /// # Safety
-    /// The group lives, in a chunk.
-    #[inline(always)]
-    pub unsafe fn start(self, stride: usize) -> *mut u8 {
-        // SAFETY: by contract.
-        unsafe { Meta::base_of(self.meta()).add(self.index() * stride) }
+    pub fn is_of(self, meta: *mut Meta, class: usize, bits: u32) -> bool {
+        self != Entry::NONE && self.meta() == meta && bits & 1 << self.index(class) != 0
     }
 }
 
@@ -110,19 +178,37 @@ impl Class {
         self.tail.wrapping_sub(self.head)
     }
 
+    /// Whether malloc may take one: there are more than it leaves.
+    #[inline(always)]
+    pub fn has_ready(&self) -> bool {
+        self.ready() > self.low as u32
+    }
+
     /// Adds a slot; the ring is not full.
     #[inline(always)]
     pub fn give(&mut self, entry: Entry) {
-        self.ring[self.tail as usize % RING] = entry;
+        let place = self.tail as usize % RING;
+        self.ring[place] = entry.marked;
+        self.records[place] = entry.record;
         self.tail = self.tail.wrapping_add(1);
     }
 
     /// Takes the oldest slot; the ring is not empty.
     #[inline(always)]
     pub fn take(&mut self) -> Entry {
-        let entry = self.ring[self.head as usize % RING];
+        let entry = self.at(self.head);
         self.head = self.head.wrapping_add(1);
         entry
+    }
+
+    /// What lies at a position.
+    #[inline(always)]
+    fn at(&self, position: u32) -> Entry {
+        let place = position as usize % RING;
+        Entry {
+            marked: self.ring[place],
+            record: self.records[place],
+        }
     }
 
     /// Whether the class holds so much that its groups should go with the last live block.
@@ -137,23 +223,22 @@ impl Class {
     pub fn limit(&mut self, class: usize) {
         let most = capacity(class);
         self.high = if self.holds_much(class) {
-            most.min(self.out.saturating_sub(1)) as u16
+            most.min(self.out.saturating_sub(1)) as u8
         } else {
-            most as u16
+            most as u8
         };
     }
 
     /// The slots in the ring, oldest first.
     pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
-        (0..self.ready()).map(|i| self.ring[self.head.wrapping_add(i) as usize % RING])
+        (0..self.ready()).map(|i| self.at(self.head.wrapping_add(i)))
     }
 
-    /// Whether the slot taken last is this one and was never used since its pages were zero.
-    pub fn took_zero(&self, meta: *mut Meta, index: usize) -> bool {
-        let last = self.head.wrapping_sub(1);
-        let since = last.wrapping_sub(self.zero_from);
-        let entry = self.ring[last as usize % RING];
-        since < self.zero_to.wrapping_sub(self.zero_from) && entry == Entry::new(meta, index, false)
+    /// Whether the slot taken last is the one at `start` and was never used since its pages were
+    /// zero.
+    pub fn took_zero(&self, start: *mut u8) -> bool {
+        let last = self.at(self.head.wrapping_sub(1));
+        last.has(ZERO) && last.start() == start
     }
 }
 
@@ -162,29 +247,22 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The caller may work on the heap that owns the slot.
-    #[inline(always)]
-    pub(crate) unsafe fn check_entry(&self, class: usize, stride: usize, entry: Entry) {
-        if PRESET.check_at_free || !entry.unchecked() {
+    pub(crate) unsafe fn check_entry(&self, class: usize, entry: Entry) {
+        if PRESET.check_at_free || !entry.has(UNCHECKED) {
             return;
         }
-        // SAFETY: a slot in a ring keeps its group alive. Relaxed: only the owner writes records
-        // of slots that hold no block.
+        // SAFETY: a slot in a ring keeps its group alive.
         unsafe {
-            let records = &(*entry.meta()).records;
-            let len = if class < FIRST_WIDE {
-                narrow_end(records.narrow(entry.index()).load(Ordering::Relaxed))
-            } else {
-                records.wide(entry.index()).load(Ordering::Relaxed).max(1) as usize
-            };
-            let end = entry.start(stride).add(stride - len);
+            let len = entry.end(class);
+            let end = entry.start().add(stride(class) - len);
             if !self.guards_stand(class, end, len) {
                 stop(Fault::Overflow, end.addr());
             }
         }
     }
 
-    /// Puts a slot that its owner frees into the ring, or verifies its end at once if the preset
-    /// says so. Its record tells of no block from here on.
+    /// Makes an entry of a slot that its owner frees; verifies its end at once if the preset says
+    /// so. The slot's record tells of no block from here on.
     ///
     /// # Safety
     /// The caller may work on the heap that owns the slot, whose block dies.
@@ -197,18 +275,19 @@ impl<P: Platform> Process<P> {
                 self.check_end(slot);
                 slot.clear_record();
                 self.clear_freed(slot);
-                return Entry::new(slot.meta, slot.index, false);
+                return Entry::of(slot.meta, slot.index, slot.start, 0);
             }
             prefetch(slot.end_at());
             let records = &(*slot.meta).records;
             if slot.class < FIRST_WIDE {
                 let record = records.narrow(slot.index);
                 record.store(narrow_freed(slot.end as u8 - 1), Ordering::Relaxed);
+                Entry::new(slot.start, record, UNCHECKED)
             } else {
                 let record = records.wide(slot.index);
                 record.store(wide_freed(slot.end as u16), Ordering::Relaxed);
+                Entry::new(slot.start, record, UNCHECKED)
             }
-            Entry::new(slot.meta, slot.index, true)
         }
     }
 
@@ -223,17 +302,16 @@ impl<P: Platform> Process<P> {
             let state = &raw mut (*heap).classes[class];
             for _ in 0..count.min((*state).ready()) {
                 let entry = (*state).take();
-                self.check_entry(class, stride(class), entry);
-                let records = &(*entry.meta()).records;
+                self.check_entry(class, entry);
                 if class < FIRST_WIDE {
-                    records.narrow(entry.index()).store(0, Ordering::Relaxed);
+                    entry.narrow().store(0, Ordering::Relaxed);
                 } else {
-                    records.wide(entry.index()).store(0, Ordering::Relaxed);
+                    entry.wide().store(0, Ordering::Relaxed);
                 }
-                self.put_back(heap, entry.meta(), 1 << entry.index());
+                self.put_back(heap, entry.meta(), 1 << entry.index(class));
             }
             // The masks have some: let the youngest in the ring wait a while.
-            (*state).low = (capacity(class) / 4) as u16;
+            (*state).low = capacity(class) as u8 / 4;
         }
     }
 }
@@ -257,5 +335,5 @@ fn prefetch(at: *mut u8) {
 
 const _: () = {
     assert!(RING.is_power_of_two(), "positions wrap around");
-    assert!(align_of::<Meta>() >= 64, "six bits beside a meta's address");
+    assert!(UNIT > MARKS, "marks beside a slot's address");
 };

@@ -26,26 +26,28 @@ pub const UNITS: [u16; CLASSES] = {
     table
 };
 
-/// What malloc and free need of a class, in one load each.
+/// What free needs of a class to divide by its stride.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Geometry {
-    /// Bytes of a slot.
-    stride: u32,
-    /// See `reciprocal`.
-    reciprocal: u32,
+pub struct Geometry {
+    /// Units of a slot.
+    pub units: u32,
+    /// ceil(2^31 / units): i = (d * reciprocal) >> 31 divides a distance d in units by the stride.
+    /// 2^31 because 2^32 / 1 would not fit. Exact while d < 2^17 (16 slots of 8192 units, or
+    /// fewer units): the error d * (units - 1) / (units * 2^31) stays below 1/units.
+    pub reciprocal: u32,
 }
 
 static GEOMETRY: [Geometry; CLASSES] = {
     let mut table = [Geometry {
-        stride: 0,
+        units: 0,
         reciprocal: 0,
     }; CLASSES];
     let mut class = 0;
     while class < CLASSES {
         let units = UNITS[class] as u32;
         table[class] = Geometry {
-            stride: units * UNIT as u32,
+            units,
             reciprocal: (1u32 << 31).div_ceil(units),
         };
         class += 1;
@@ -53,18 +55,12 @@ static GEOMETRY: [Geometry; CLASSES] = {
     table
 };
 
-/// ceil(2^31 / units): i = (d * reciprocal) >> 31 divides a distance d in units by the stride.
-/// 2^31 because 2^32 / 1 would not fit. Exact while d < 2^17 (16 slots of 8192 units, or fewer
-/// units): the error d * (units - 1) / (units * 2^31) stays below 1/units.
-#[inline(always)]
-pub fn reciprocal(class: usize) -> u32 {
-    GEOMETRY[class].reciprocal
-}
-
-/// `stride`, by table: for classes known at run time only.
-#[inline(always)]
-pub fn slot_bytes(class: usize) -> usize {
-    GEOMETRY[class].stride as usize
+impl Geometry {
+    /// By table.
+    #[inline(always)]
+    pub fn of(class: usize) -> Geometry {
+        GEOMETRY[class]
+    }
 }
 
 /// Largest block that a slot holds, in bytes.
@@ -147,7 +143,7 @@ mod tests {
             let slots = if units > 64 { 16 } else { 32 };
             for d in 0..units * slots {
                 assert_eq!(
-                    (d * reciprocal(class) as u64) >> 31,
+                    (d * Geometry::of(class).reciprocal as u64) >> 31,
                     d / units,
                     "class {class}"
                 );

@@ -8,9 +8,8 @@
 //! The first and the last byte of the end hold a guard (one byte when the end is one byte long).
 //! Everything else about a block is out of band, in its group's meta:
 //!
-//! - *narrow* classes (strides to 1024 bytes, up to 32 slots): one byte a slot,
-//!   `offset/step + 1` in the upper 3 bits and `end - 1` in the lower 5, where the step is 16
-//!   bytes, or 32 for strides above 576;
+//! - *narrow* classes (strides to 672 bytes, up to 32 slots): one byte a slot, `offset/16 + 1` in
+//!   the upper 3 bits and `end - 1` in the lower 5;
 //! - *wide* classes (up to 16 slots): two bytes a slot, `offset/step + 1` in the upper 7 bits and
 //!   `end` in the lower 9, where the step is 16 bytes, or 256 for strides above 8 KiB.
 //!
@@ -20,12 +19,9 @@
 //! rounding the block up: the block is then usable a little further than asked for.
 
 use crate::config::UNIT;
-use crate::size_class::UNITS;
 
 /// Classes below this one are narrow.
-pub const FIRST_WIDE: usize = 20;
-/// Classes from this one on have the longer narrow step.
-const FIRST_LONG_STEP: usize = 17;
+pub const FIRST_WIDE: usize = 18;
 
 /// Slots in a group of a narrow class at most.
 pub const NARROW_SLOTS: usize = 32;
@@ -60,73 +56,37 @@ pub const fn max_slots(class: usize) -> usize {
     }
 }
 
-/// Bytes between two possible offsets in a wide slot of `class`.
-const fn wide_step(class: usize) -> usize {
-    if UNITS[class] <= 512 {
-        UNIT
-    } else {
-        16 * UNIT
-    }
-}
-
-/// Bytes between two possible offsets in a narrow slot of `class`: 7 of them, and an end of up to
-/// 32 bytes, cover the distance to the class below.
+/// log2 of the bytes between two possible offsets in a wide slot of `stride` bytes.
 #[inline(always)]
-pub const fn narrow_step(class: usize) -> usize {
-    if class < FIRST_LONG_STEP {
-        UNIT
+const fn wide_shift(stride: usize) -> u32 {
+    if stride <= 512 * UNIT {
+        UNIT.ilog2()
     } else {
-        2 * UNIT
+        (16 * UNIT).ilog2()
     }
 }
 
-/// Largest slack of a narrow slot of `class` that a record can tell.
-#[cfg(test)]
-const fn narrow_slack(class: usize) -> usize {
-    6 * narrow_step(class)
-        + if class < FIRST_LONG_STEP {
-            UNIT
-        } else {
-            NARROW_END
-        }
-}
-
-/// What `narrow_offset` and `narrow_record` need of a class, by table and without a branch.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Steps {
-    /// Clears the bits of an offset below the step.
-    floor: u32,
-    /// All ones with the short step, 0 with the long one.
-    short: u32,
-}
-
-static STEPS: [Steps; FIRST_WIDE] = {
-    let mut table = [Steps { floor: 0, short: 0 }; FIRST_WIDE];
-    let mut class = 0;
-    while class < FIRST_WIDE {
-        table[class].floor = !(narrow_step(class) as u32 - 1);
-        table[class].short = if class < FIRST_LONG_STEP { u32::MAX } else { 0 };
-        class += 1;
-    }
-    table
-};
-
-/// Offset of a block with `slack` = stride - n bytes (1 to `narrow_slack`) in a narrow slot. The
-/// block stands as far back as the record allows, or, with the short step and when bit 4 of
-/// `cycle` is set, one step before that if there is room: two uses in a row differ.
+/// Offset of a block with `slack` = stride - n bytes (1 to 112) in a narrow slot. The block stands
+/// as far back as it can, or `back` bytes (0 or 16) before that if there is room: two uses in a
+/// row differ.
 #[inline(always)]
-pub fn narrow_offset(class: usize, slack: usize, cycle: u32) -> usize {
-    let last = (slack as u32 - 1) & STEPS[class].floor;
-    let back = cycle & STEPS[class].short & UNIT as u32;
+pub fn narrow_offset(slack: usize, back: u32) -> usize {
+    let last = (slack as u32 - 1) & !(UNIT as u32 - 1);
     last.saturating_sub(back) as usize
 }
 
-/// Record of a narrow slot: (offset/step + 1) << 5 | (slack - offset - 1). With a step of 16 the
-/// first term is 2 * offset + 32, with 32 it is offset + 32: one or two additions.
+/// Record of a narrow slot: (offset/16 + 1) << 5 | (slack - offset - 1). The first term is
+/// 2 * offset + 32.
 #[inline(always)]
-pub fn narrow_record(class: usize, slack: usize, offset: usize) -> u8 {
-    (slack as u32 + (offset as u32 & STEPS[class].short) + 31) as u8
+pub fn narrow_record(slack: usize, offset: usize) -> u8 {
+    (slack as u32 + offset as u32 + 31) as u8
+}
+
+/// The units of 16 bytes from the slot's start to the block that a narrow record tells of, plus
+/// one; 0 for no block.
+#[inline(always)]
+pub fn narrow_units(record: u8) -> u32 {
+    record as u32 >> 5
 }
 
 /// The part of a narrow record that stays when its block is freed: the end.
@@ -141,61 +101,50 @@ pub const fn wide_freed(record: u16) -> u16 {
     record & WIDE_END as u16
 }
 
-/// Whether a narrow record tells of a block at `offset`. With a step of 16 the offset field is
-/// 2 * offset + 32, with 32 it is offset + 32; it is 0 for no block.
-#[inline(always)]
-pub fn narrow_stands_at(class: usize, record: u8, offset: usize) -> bool {
-    let offset = offset as u32;
-    record as u32 & !31 == offset + (offset & STEPS[class].short) + 32
-}
-
 /// Bytes behind the block that `record` tells of.
 #[inline(always)]
 pub const fn narrow_end(record: u8) -> usize {
     (record as usize & 31) + 1
 }
 
-/// Offset field of a narrow record: offset/step + 1, or 0 for no block.
+/// Bytes behind the block that was in the wide slot last, by the record of the freed slot.
 #[inline(always)]
-pub const fn narrow_offset_field(record: u8) -> usize {
-    record as usize >> 5
+pub fn wide_end(record: u16) -> usize {
+    record as usize & WIDE_END
 }
 
 /// Place of a block of `n` bytes in a wide slot. `cycle` is any number: it picks one of the
-/// possible offsets.
+/// possible offsets, evenly.
 #[inline(always)]
-pub fn wide_place(class: usize, stride: usize, n: usize, cycle: usize) -> Place {
-    let step = wide_step(class);
+pub fn wide_place(stride: usize, n: usize, cycle: u16) -> Place {
+    let shift = wide_shift(stride);
     let slack = stride - n;
-    let last = (slack - 1) / step * step;
-    let first = slack
-        .saturating_sub(WIDE_END)
-        .next_multiple_of(step)
-        .min(last);
-    let choices = (last - first) / step + 1;
-    let offset = first + cycle % choices * step;
+    let last = (slack - 1) >> shift;
+    let first = ((slack.saturating_sub(WIDE_END) + (1 << shift) - 1) >> shift).min(last);
+    let choices = last - first + 1;
+    let offset = (first + ((cycle as usize * choices) >> 16)) << shift;
     Place {
         offset,
         end: slack - offset,
     }
 }
 
-/// Record of `place` in a wide slot.
+/// Record of `place` in a wide slot of `stride` bytes.
 #[inline(always)]
-pub fn wide_record(class: usize, place: Place) -> u16 {
+pub fn wide_record(stride: usize, place: Place) -> u16 {
     debug_assert!(place.end >= 1 && place.end <= WIDE_END);
-    ((place.offset / wide_step(class) + 1) << WIDE_END_BITS | place.end) as u16
+    (((place.offset >> wide_shift(stride)) + 1) << WIDE_END_BITS | place.end) as u16
 }
 
 /// What a wide record tells; None for no block.
 #[inline(always)]
-pub fn wide_read(class: usize, record: u16) -> Option<Place> {
+pub fn wide_read(stride: usize, record: u16) -> Option<Place> {
     let field = (record >> WIDE_END_BITS) as usize;
     if field == 0 {
         return None;
     }
     Some(Place {
-        offset: (field - 1) * wide_step(class),
+        offset: (field - 1) << wide_shift(stride),
         end: record as usize & WIDE_END,
     })
 }
@@ -226,34 +175,47 @@ mod tests {
     use crate::config::CLASSES;
     use crate::size_class::{class_of, stride, MAX_SMALL};
 
+    /// Largest slack of a narrow slot that a record can tell: 7 offsets, and an end of a unit.
+    const NARROW_SLACK: usize = 7 * UNIT;
+
     #[test]
     fn narrow_records_tell_offset_and_end() {
-        for class in 0..FIRST_WIDE {
-            for slack in 1..=narrow_slack(class) {
-                for cycle in [0, UNIT as u32] {
-                    let offset = narrow_offset(class, slack, cycle);
-                    let record = narrow_record(class, slack, offset);
-                    let field = offset / narrow_step(class) + 1;
-                    assert_eq!(narrow_offset_field(record), field, "{class} slack {slack}");
-                    assert_eq!(narrow_end(record), slack - offset, "{class} slack {slack}");
-                    for other in (0..stride(class)).step_by(UNIT) {
-                        assert_eq!(narrow_stands_at(class, record, other), other == offset);
-                        assert!(!narrow_stands_at(class, narrow_freed(record), other));
-                    }
-                    assert_eq!(narrow_end(narrow_freed(record)), slack - offset);
-                    assert_eq!(narrow_offset_field(narrow_freed(record)), 0);
-                }
+        for slack in 1..=NARROW_SLACK {
+            for back in [0, UNIT as u32] {
+                let offset = narrow_offset(slack, back);
+                let record = narrow_record(slack, offset);
+                assert_eq!(narrow_units(record) as usize, offset / UNIT + 1, "{slack}");
+                assert_eq!(offset % UNIT, 0, "{slack}");
+                assert_eq!(narrow_end(record), slack - offset, "{slack}");
+                assert_eq!(narrow_end(narrow_freed(record)), slack - offset);
+                assert_eq!(narrow_units(narrow_freed(record)), 0);
             }
         }
     }
 
     #[test]
     fn narrow_offsets_cycle_where_there_is_room() {
-        for slack in 17..=narrow_slack(0) {
-            assert_ne!(
-                narrow_offset(0, slack, 0),
-                narrow_offset(0, slack, UNIT as u32)
-            );
+        for slack in 17..=NARROW_SLACK {
+            assert_ne!(narrow_offset(slack, 0), narrow_offset(slack, UNIT as u32));
+        }
+    }
+
+    #[test]
+    fn wide_offsets_all_come_round() {
+        for class in FIRST_WIDE..CLASSES {
+            let (stride, n) = (stride(class), stride(class - 1) + 1);
+            let mut seen = std::collections::BTreeSet::new();
+            let mut cycle = 0u16;
+            for _ in 0..4096 {
+                cycle = cycle.wrapping_add(0x9e37);
+                seen.insert(wide_place(stride, n, cycle).offset);
+            }
+            let choices = (0..stride).step_by(1 << wide_shift(stride));
+            let choices = choices.filter(|&offset| {
+                let end = (stride - n).saturating_sub(offset);
+                (1..=WIDE_END).contains(&end)
+            });
+            assert_eq!(seen, choices.collect(), "class {class}");
         }
     }
 
@@ -263,16 +225,16 @@ mod tests {
             let class = class_of(n);
             let stride = stride(class);
             if class < FIRST_WIDE {
-                assert!(stride - n <= narrow_slack(class));
+                assert!(stride - n <= NARROW_SLACK);
                 continue;
             }
-            for cycle in [0, 1, 2, 77] {
-                let place = wide_place(class, stride, n, cycle);
+            for cycle in [0, 1, 30_000, 65_535] {
+                let place = wide_place(stride, n, cycle);
                 assert_eq!(place.offset + n + place.end, stride);
                 assert!(place.end >= 1 && place.offset % UNIT == 0, "{n} {place:?}");
-                let record = wide_record(class, place);
-                assert_eq!(wide_read(class, record), Some(place));
-                assert_eq!(wide_read(class, wide_freed(record)), None);
+                let record = wide_record(stride, place);
+                assert_eq!(wide_read(stride, record), Some(place));
+                assert_eq!(wide_read(stride, wide_freed(record)), None);
                 assert_eq!(wide_freed(record) as usize, place.end);
             }
         }
@@ -280,9 +242,9 @@ mod tests {
 
     #[test]
     fn empty_records_are_no_block() {
-        assert_eq!(narrow_offset_field(0), 0);
-        assert!((FIRST_WIDE..CLASSES).all(|class| wide_read(class, 0).is_none()));
-        assert!((FIRST_WIDE..CLASSES).all(|class| wide_read(class, WIDE_PURGED).is_none()));
+        assert_eq!(narrow_units(0), 0);
+        assert!((FIRST_WIDE..CLASSES).all(|class| wide_read(stride(class), 0).is_none()));
+        assert!((FIRST_WIDE..CLASSES).all(|class| wide_read(stride(class), WIDE_PURGED).is_none()));
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! Threads come and go, heaps stay: attached to a thread, parked when it exits, adopted by the
 //! next.
 
-use crate::config::{CLASSES, MAX_HEAPS};
+use crate::config::CLASSES;
 use crate::heap::Heap;
-use crate::meta::{Meta, State};
+use crate::meta::{Meta, State, NOBODY};
 use crate::pages::Platform;
 use crate::process::Process;
 use crate::provider::Locked;
 use crate::remote::Life;
-use crate::size_class::stride;
 use core::ptr;
 
 impl<P: Platform> Process<P> {
@@ -64,7 +63,7 @@ impl<P: Platform> Process<P> {
             // alive.
             unsafe {
                 for entry in (*Heap::class(heap, class)).entries() {
-                    self.check_entry(class, stride(class), entry);
+                    self.check_entry(class, entry);
                 }
             }
         }
@@ -212,7 +211,7 @@ impl<P: Platform> Locked<'_, P> {
     /// None beyond the lock.
     unsafe fn make_heap(&mut self) -> *mut Heap {
         let id = self.provider.heaps + 1;
-        if id >= MAX_HEAPS {
+        if id >= NOBODY as usize {
             return ptr::null_mut();
         }
         let Some(memory) = self.metadata(size_of::<Heap>()) else {

@@ -51,13 +51,12 @@ impl Model<'_> {
         let Some(block) = self.take(which) else {
             return;
         };
-        let own = self.is_own_slot(&block);
         let (process, at) = (self.process, block.live.at);
         // SAFETY: live; then the misuse under test.
         unsafe {
             process.free(at);
-            // A freed slot waits in its thread's ring: its group is there.
-            let names = if own { &STALE[..1] } else { STALE };
+            // The last live block of a class may take its group along.
+            let names = STALE;
             self.expect(names, *step, || process.free(at));
         }
         self.remember(&block);
