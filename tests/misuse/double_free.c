@@ -5,7 +5,7 @@ int main(int argc, char **argv)
 {
 	char *p = victim(argc, argv);
 	free(hide(p));
-	arm();
+	arm(CALL);
 	free(hide(p));
-	return 0;
+	finish();
 }

@@ -5,9 +5,9 @@ int main(int argc, char **argv)
 {
 	char *p = victim(argc, argv);
 	free(hide(p));
-	more_frees();
+	free_neighbours();
 	for (size_t n = 1; n < 20; n++) free(malloc(size > 1000 ? n : 4000 + n * 16));
-	arm();
+	arm(CALL);
 	free(hide(p));
-	return 0;
+	finish();
 }

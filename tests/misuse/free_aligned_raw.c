@@ -7,9 +7,9 @@ int main(int argc, char **argv)
 	char *p[40];
 	for (size_t i = 0; i < COUNT(p); i++) {
 		CHECK(p[i] = aligned_alloc(1024, size));
-		memset(p[i], 0x22, size);
+		touch(p[i], 0x22);
 	}
-	arm();
+	arm(CALL);
 	free(hide(p[20] - 16));
-	return 0;
+	finish();
 }

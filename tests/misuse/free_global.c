@@ -6,7 +6,7 @@ static _Alignas(16) char global[256];
 int main(int argc, char **argv)
 {
 	victim(argc, argv);
-	arm();
+	arm(CALL);
 	free(hide(global + 64));
-	return 0;
+	finish();
 }

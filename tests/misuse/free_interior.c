@@ -1,10 +1,10 @@
-/* An aligned pointer into a block is freed. */
+/* An aligned pointer into a block is freed; VARIANT 1: a page on, if the block is that long. */
 #include "misuse.h"
 
 int main(int argc, char **argv)
 {
 	char *p = victim(argc, argv);
-	arm();
-	free(hide(p + (size >= 4096 ? 4096 : 16)));
-	return 0;
+	arm(CALL);
+	free(hide(p + (size > 4096 && variant ? 4096 : 16)));
+	finish();
 }

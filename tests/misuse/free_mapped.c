@@ -1,6 +1,5 @@
 /* A pointer into the program's own mapping is freed. */
 #include "misuse.h"
-#include <sys/mman.h>
 
 int main(int argc, char **argv)
 {
@@ -8,7 +7,7 @@ int main(int argc, char **argv)
 	char *p = mmap(NULL, MB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(p != MAP_FAILED);
 	memset(p, 0x41, MB);
-	arm();
+	arm(CALL);
 	free(hide(p + 8192));
-	return 0;
+	finish();
 }

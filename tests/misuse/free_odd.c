@@ -4,7 +4,7 @@
 int main(int argc, char **argv)
 {
 	char *p = victim(argc, argv);
-	arm();
+	arm(CALL);
 	free(hide(p + 1));
-	return 0;
+	finish();
 }

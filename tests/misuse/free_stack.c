@@ -6,7 +6,7 @@ int main(int argc, char **argv)
 	_Alignas(16) char local[256];
 	victim(argc, argv);
 	memset(local, 0, sizeof local);
-	arm();
+	arm(CALL);
 	free(hide(local + 64));
-	return 0;
+	finish();
 }

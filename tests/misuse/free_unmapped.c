@@ -1,6 +1,5 @@
 /* A pointer to where nothing was ever allocated is freed. */
 #include "misuse.h"
-#include <sys/mman.h>
 
 int main(int argc, char **argv)
 {
@@ -8,7 +7,7 @@ int main(int argc, char **argv)
 	char *p = mmap(NULL, MB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(p != MAP_FAILED);
 	CHECK(!munmap(p, MB));
-	arm();
+	arm(CALL);
 	free(hide(p + 4096));
-	return 0;
+	finish();
 }

@@ -4,9 +4,9 @@
 int main(int argc, char **argv)
 {
 	char *p = victim(argc, argv);
-	size_t n = malloc_usable_size(p);
-	arm();
-	((char *)hide(p))[n] = 0x40; /* even: differs from every guard */
-	free(p);
-	return 0;
+	arm(ACCESS);
+	((char *)hide(p))[size] = 'A';
+	at(FREE);
+	free(hide(p));
+	leave();
 }

@@ -1,13 +1,12 @@
-/* 32 bytes are written past the end, over whatever ends the slot, then the block is freed. */
+/* VARIANT bytes (32) of text are written past the end, then the block is freed. */
 #include "misuse.h"
 
 int main(int argc, char **argv)
 {
 	char *p = victim(argc, argv);
-	size_t n = malloc_usable_size(p);
-	arm();
-	memset((char *)hide(p) + n, 0x40, 32); /* even: differs from every guard */
-	free(p);
-	more_frees();
-	return 0;
+	arm(ACCESS);
+	memset((char *)hide(p) + size, 'A', variant ? (size_t)variant : 32);
+	at(FREE);
+	free(hide(p));
+	finish();
 }

@@ -5,8 +5,8 @@ int main(int argc, char **argv)
 {
 	char *p = victim(argc, argv);
 	free(hide(p));
-	arm();
+	arm(CALL);
 	char *q = realloc(hide(p), size * 2);
 	(void)hide(q);
-	return 0;
+	finish();
 }

@@ -4,8 +4,8 @@
 int main(int argc, char **argv)
 {
 	char *p = victim(argc, argv);
-	arm();
+	arm(CALL);
 	char *q = realloc(hide(p + 16), size * 2);
 	(void)hide(q);
-	return 0;
+	finish();
 }

@@ -4,11 +4,11 @@
 int main(int argc, char **argv)
 {
 	char *p = victim(argc, argv);
-	size_t n = malloc_usable_size(p);
-	arm();
-	((char *)hide(p))[n] = 0x40; /* even: differs from every guard */
-	char *q = realloc(hide(p), n + 100000);
+	arm(ACCESS);
+	((char *)hide(p))[size] = 'A';
+	at(FREE);
+	char *q = realloc(hide(p), size + 100000);
+	at(LATER);
 	free(hide(q));
-	more_frees();
-	return 0;
+	finish();
 }

@@ -5,8 +5,8 @@ int main(int argc, char **argv)
 {
 	char *p = victim(argc, argv);
 	free(hide(p));
-	arm();
+	arm(CALL);
 	volatile size_t n = malloc_usable_size(hide(p));
 	(void)n;
-	return 0;
+	finish();
 }

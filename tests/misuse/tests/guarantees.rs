@@ -1,0 +1,72 @@
+//! What the README promises of each misuse, in every way byssal reaches a program: a reduced run of
+//! `make misuse`, in which each cell must end as the catalogue says, by the fault it names.
+
+use std::path::Path;
+
+use byssal_misuse::allocator::{ours, Allocator, DEFAULT, HARDENED};
+use byssal_misuse::catalogue::{rows, Expect, Row};
+use byssal_misuse::outcome::Cell;
+use byssal_misuse::suite::{self, Trials};
+
+/// Few, but all sizes and heaps; `make misuse` runs 1000.
+const TRIALS: Trials = Trials { few: 3, many: 25 };
+
+/// Runs all rows under one preset; the failures.
+fn failures(column: &str, rows: &[Row]) -> Vec<String> {
+    let mut allocators: Vec<Allocator> = ours();
+    allocators.retain(|allocator| allocator.column == column);
+    if let Some(why) = allocators.iter().find_map(Allocator::missing) {
+        // The default one is what `make` has built; the other is an extra of some machines.
+        assert_ne!(column, DEFAULT, "{why}");
+        println!("skipped: {why}");
+        return Vec::new();
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("misuse");
+    if let Err(messages) = suite::build(rows, &allocators, &folder, 2) {
+        return vec![messages];
+    }
+    let jobs = suite::jobs(rows, &allocators);
+    let cells = suite::in_parallel(jobs.len(), 2, |index| {
+        suite::run(&jobs[index], rows, &allocators, &folder, TRIALS)
+    });
+    let hardened = column == HARDENED;
+    let judge = |(job, cell): (&suite::Job, &Cell)| {
+        let row = &rows[job.row];
+        let broken = row.expect(hardened, job.size).broken(cell)?;
+        let way = allocators[job.allocator].way_name();
+        Some(format!(
+            "{column} {way}: {} {} (MISUSE_TRIALS={} {} {} {} {}): {broken}",
+            row.group, row.what, TRIALS.few, row.program, job.size, job.heap, row.variant
+        ))
+    };
+    jobs.iter().zip(&cells).filter_map(judge).collect()
+}
+
+#[test]
+fn default_keeps_its_promises() {
+    let failures = failures(DEFAULT, &rows());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn hardened_keeps_its_promises() {
+    let failures = failures(HARDENED, &rows());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// The check itself can fail: an overflow is not stopped as a double free, nor at the access.
+#[test]
+fn a_broken_promise_is_noticed() {
+    let mut wrong = rows();
+    wrong.retain(|row| row.program == "overflow_byte");
+    for expect in [
+        Expect::Caught(byssal_misuse::outcome::Stage::Exit, &[1]),
+        Expect::Protected,
+    ] {
+        for row in &mut wrong {
+            row.default = expect;
+            row.large = [None; 2];
+        }
+        assert_eq!(failures(DEFAULT, &wrong).len(), 3 * 3 * 2);
+    }
+}
