@@ -295,9 +295,7 @@ impl<P: Platform> Process<P> {
     pub(crate) unsafe fn trim(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe { self.settle_all(heap) };
-        let mut locked = self.lock();
-        locked.drop_large_cache();
-        locked.purge();
+        self.lock().release_retained();
     }
 
     /// Whether the block that this thread just got from malloc is known to be all zero.

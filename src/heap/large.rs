@@ -11,7 +11,7 @@ use crate::fault::{stop, Fault};
 use crate::meta::Meta;
 use crate::pages::{Access, Platform};
 use crate::process::Process;
-use crate::provider::{map_aligned, Locked};
+use crate::provider::Locked;
 use core::ptr::{self, NonNull};
 
 /// Buckets that need no mapping.
@@ -308,8 +308,7 @@ impl<P: Platform> Locked<'_, P> {
                 Some(record) => record,
                 None => {
                     // What is cached may be what is missing.
-                    self.drop_large_cache();
-                    self.purge();
+                    self.release_retained();
                     self.map_large(len, align)?
                 }
             },
@@ -326,12 +325,11 @@ impl<P: Platform> Locked<'_, P> {
 
     /// A record with a fresh mapping.
     fn map_large(&mut self, len: usize, align: usize) -> Option<*mut Record> {
-        let platform = &self.process.platform;
         let margin = self.process.large_margin();
         let record = self.any_cell()?.cast::<Record>();
         let total = len.checked_add(margin);
-        let mapped =
-            total.and_then(|total| map_aligned(platform, total, align, 0, Access::ReadWrite));
+        let mapped = total.and_then(|total| self.map_aligned(total, align, 0, Access::ReadWrite));
+        let platform = &self.process.platform;
         // SAFETY: the cell is ours; the mapping is new.
         unsafe {
             let Some(at) = mapped else {
@@ -391,28 +389,31 @@ impl<P: Platform> Locked<'_, P> {
         unsafe {
             let base = NonNull::new_unchecked((*record).base);
             let old = (*record).len;
-            if len < old {
-                let end = base.add(len);
-                if !platform.protect(end, margin, Access::None) {
+            let at = if len < old {
+                // The part behind the new guard page goes first: refused, nothing has changed and
+                // the block, smaller now, keeps its mapping.
+                if !platform.unmap(base.add(len + margin), old - len) {
+                    return true;
+                }
+                base
+            } else {
+                if !self.may_owe(1) {
                     return false;
                 }
-                if !platform.unmap(end.add(margin), old - len) {
-                    platform.protect(end, margin, Access::ReadWrite);
+                let platform = &self.process.platform;
+                let Some(moved) = platform.remap(base, old, len + margin, true) else {
                     return false;
+                };
+                if moved != base {
+                    self.give_back(base.add(old), margin);
                 }
-                (*record).len = len;
-                return true;
-            }
-            let Some(moved) = platform.remap(base, old, len + margin, true) else {
-                return false;
+                moved
             };
-            if moved != base {
-                // Refused, one page of address space is lost.
-                platform.unmap(base.add(old), margin);
-            }
             // Without its guard page a block is still a good block.
-            platform.protect(moved.add(len), margin, Access::None);
-            (*record).base = moved.as_ptr();
+            self.process
+                .platform
+                .protect(at.add(len), margin, Access::None);
+            (*record).base = at.as_ptr();
             (*record).len = len;
         }
         true
@@ -421,9 +422,10 @@ impl<P: Platform> Locked<'_, P> {
     /// Doubles the buckets when chains get long. Without memory for it they stay long.
     fn grow_buckets(&mut self) {
         let large = &mut self.provider.large;
-        if large.live <= 2 * large.buckets() {
+        if large.live <= 2 * large.buckets() || !self.may_owe(1) {
             return;
         }
+        let large = &mut self.provider.large;
         let platform = &self.process.platform;
         let bytes = |count: usize| {
             (count * size_of::<*mut Record>()).next_multiple_of(platform.page_size())
@@ -454,9 +456,10 @@ impl<P: Platform> Locked<'_, P> {
                 }
             }
         }
+        let old_bytes = bytes(old_count);
         if let Some(old) = NonNull::new(old) {
-            // SAFETY: nothing refers to the old buckets. If the system refuses they are lost.
-            unsafe { platform.unmap(old.cast(), bytes(old_count)) };
+            // SAFETY: nothing refers to the old buckets.
+            unsafe { self.give_back(old.cast(), old_bytes) };
         }
     }
 

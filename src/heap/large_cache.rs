@@ -6,6 +6,9 @@ use crate::pages::{Access, Platform};
 use crate::provider::Locked;
 use core::ptr::{self, NonNull};
 
+/// Refused mappings that are offered to the system again at each free of a large block.
+const STUCK_TRIES: usize = 8;
+
 impl<P: Platform> Locked<'_, P> {
     /// A record from the cache, or from the mappings that could not go back, whose mapping fits.
     pub(crate) fn reuse_large(&mut self, len: usize, align: usize) -> Option<*mut Record> {
@@ -182,15 +185,23 @@ impl<P: Platform> Locked<'_, P> {
         }
     }
 
-    /// Tries again to unmap one mapping that was refused.
+    /// Offers the system again what it refused to take back: some of it, as each is a call.
     fn retry_stuck(&mut self) {
-        let record = self.provider.large.stuck;
-        if !record.is_null() {
-            // SAFETY: records in the list are alive; it leaves the list here.
+        for _ in 0..STUCK_TRIES {
+            let record = self.provider.large.stuck;
+            if record.is_null() {
+                break;
+            }
+            // SAFETY: records in the list are alive; this one leaves it here, and comes back if
+            // it is refused again.
             unsafe {
                 self.provider.large.stuck = (*record).next;
                 self.unmap_large(record);
             }
+            if self.provider.large.stuck == record {
+                return;
+            }
         }
+        self.retry_owed();
     }
 }

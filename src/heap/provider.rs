@@ -16,6 +16,9 @@ const FIRST_OPEN: usize = 2 * NEST;
 /// count as the last.
 const ROOMY: usize = 33;
 
+/// Unused mappings that are remembered when the system refuses to take them back.
+const OWED: usize = 8;
+
 /// Bytes that a pool for heaps reserves; only what is used becomes memory.
 const POOL: usize = 256 << 10;
 
@@ -35,6 +38,9 @@ pub struct Provider {
     pub dirty_pages: usize,
     /// Those that the system would not take back last time, or that share its pages.
     kept_pages: usize,
+    /// Unused mappings that the system refused to take back (start, length), and their number.
+    owed: [(usize, usize); OWED],
+    owed_count: usize,
     /// Whether the break was tried.
     break_tried: bool,
     /// Memory for heaps and their tables, see `metadata`.
@@ -81,6 +87,8 @@ impl Provider {
             used_pages: 0,
             dirty_pages: 0,
             kept_pages: 0,
+            owed: [(0, 0); OWED],
+            owed_count: 0,
             break_tried: false,
             pool: ptr::null_mut(),
             pool_left: 0,
@@ -240,10 +248,67 @@ impl<P: Platform> Locked<'_, P> {
             Chunk::return_cell(cell);
             if Self::is_idle(&*chunk) {
                 self.provider.idle_chunks += 1;
-                if self.provider.idle_chunks > 1 {
-                    self.unmap_chunk(chunk);
+                if self.provider.idle_chunks > 1 && self.unmap_chunk(chunk) {
+                    // Others are left only if the system refused them before.
+                    self.drop_idle_chunks(1);
                 }
             }
+        }
+    }
+
+    /// Gives idle chunks back until `keep` are left or the system refuses.
+    pub fn drop_idle_chunks(&mut self, keep: usize) {
+        let mut chunk = self.provider.chunks;
+        while !chunk.is_null() && self.provider.idle_chunks > keep {
+            // SAFETY: chunks in the list exist; the lock makes their headers ours.
+            unsafe {
+                let next = (*chunk).next;
+                if Self::is_idle(&*chunk) && !self.unmap_chunk(chunk) {
+                    return;
+                }
+                chunk = next;
+            }
+        }
+    }
+
+    /// Whether `count` refused `give_back`s could be remembered: asked before whatever may need
+    /// them. Where the system takes nothing back, little is asked of it.
+    pub fn may_owe(&mut self, count: usize) -> bool {
+        if self.provider.owed_count + count > OWED {
+            self.retry_owed();
+        }
+        self.provider.owed_count + count <= OWED
+    }
+
+    /// Unmaps [at, at+len). If the system refuses (at its limit of mappings, say) it is offered
+    /// again later.
+    ///
+    /// # Safety
+    /// The range came from `map` or `remap`, and nothing uses it any more; `may_owe` said yes
+    /// to it.
+    pub unsafe fn give_back(&mut self, at: NonNull<u8>, len: usize) {
+        // SAFETY: by contract.
+        if unsafe { self.process.platform.unmap(at, len) } {
+            return;
+        }
+        let provider = &mut *self.provider;
+        debug_assert!(provider.owed_count < OWED);
+        provider.owed[provider.owed_count] = (at.as_ptr().expose_provenance(), len);
+        provider.owed_count += 1;
+    }
+
+    /// Offers the system again what it refused to take back.
+    pub fn retry_owed(&mut self) {
+        while self.provider.owed_count > 0 {
+            let (at, len) = self.provider.owed[self.provider.owed_count - 1];
+            let at = ptr::with_exposed_provenance_mut::<u8>(at);
+            // SAFETY: what is owed is a mapping of ours that nothing uses.
+            unsafe {
+                if !self.process.platform.unmap(NonNull::new_unchecked(at), len) {
+                    return;
+                }
+            }
+            self.provider.owed_count -= 1;
         }
     }
 
@@ -274,26 +339,63 @@ impl<P: Platform> Locked<'_, P> {
     /// heaps and their tables, which no overflow of a block should reach.
     pub fn metadata(&mut self, bytes: usize) -> Option<*mut u8> {
         let bytes = bytes.next_multiple_of(chunk::CELL);
-        if self.provider.pool_left < bytes {
-            let platform = &self.process.platform;
-            let page_size = platform.page_size();
-            let len = POOL.max(bytes).next_multiple_of(page_size);
-            let at = platform.map(0, len + 2 * page_size, Access::None)?;
-            // SAFETY: just mapped and ours.
-            unsafe {
-                let inside = at.add(page_size);
-                if !platform.protect(inside, len, Access::ReadWrite) {
-                    platform.unmap(at, len + 2 * page_size);
-                    return None;
-                }
-                self.provider.pool = inside.as_ptr();
+        let page_size = self.process.platform.page_size();
+        // A pool for many; under a tight limit for this one alone.
+        for len in [POOL.max(bytes), bytes].map(|len| len.next_multiple_of(page_size)) {
+            if self.provider.pool_left >= bytes {
+                break;
             }
-            self.provider.pool_left = len;
+            if let Some(pool) = self.map_pool(len) {
+                self.provider.pool = pool;
+                self.provider.pool_left = len;
+            }
+        }
+        if self.provider.pool_left < bytes {
+            return None;
         }
         let at = self.provider.pool;
         self.provider.pool = at.wrapping_add(bytes);
         self.provider.pool_left -= bytes;
         Some(at)
+    }
+
+    /// Zero memory between inaccessible pages.
+    fn map_pool(&mut self, len: usize) -> Option<*mut u8> {
+        if !self.may_owe(1) {
+            return None;
+        }
+        let platform = &self.process.platform;
+        let page_size = platform.page_size();
+        let at = platform.map(0, len + 2 * page_size, Access::None)?;
+        // SAFETY: just mapped and ours.
+        unsafe {
+            let inside = at.add(page_size);
+            if platform.protect(inside, len, Access::ReadWrite) {
+                return Some(inside.as_ptr());
+            }
+            self.give_back(at, len + 2 * page_size);
+        }
+        None
+    }
+
+    /// Takes back what `metadata` gave last.
+    ///
+    /// # Safety
+    /// Nothing uses it, and `metadata` gave nothing since.
+    pub unsafe fn return_metadata(&mut self, at: *mut u8, bytes: usize) {
+        let bytes = bytes.next_multiple_of(chunk::CELL);
+        debug_assert!(at.wrapping_add(bytes) == self.provider.pool);
+        // SAFETY: by contract.
+        unsafe { at.write_bytes(0, bytes) };
+        self.provider.pool = at;
+        self.provider.pool_left += bytes;
+    }
+
+    /// Gives up all that is retained for later.
+    pub fn release_retained(&mut self) {
+        self.drop_large_cache();
+        self.drop_idle_chunks(0);
+        self.purge();
     }
 
     /// No more bytes than these could come back by giving up all that is retained.
@@ -417,6 +519,9 @@ impl<P: Platform> Locked<'_, P> {
             &[CHUNK, small]
         };
         for &span in spans {
+            if !self.may_owe(1) {
+                return None;
+            }
             let Some(at) = self.reserve_aligned(span) else {
                 continue;
             };
@@ -432,7 +537,7 @@ impl<P: Platform> Locked<'_, P> {
                     return Some(Chunk::create(at.as_ptr(), data, open, span - page_size));
                 }
                 let reserved = at.as_ptr().sub(page_size);
-                platform.unmap(NonNull::new_unchecked(reserved), span + page_size);
+                self.give_back(NonNull::new_unchecked(reserved), span + page_size);
             }
         }
         None
@@ -444,7 +549,7 @@ impl<P: Platform> Locked<'_, P> {
         let platform = &self.process.platform;
         let page = platform.page_size();
         // Below the last chunk there is often room, as the kernel maps downwards: one call.
-        if !self.provider.last.is_null() {
+        if !self.provider.last.is_null() && self.may_owe(1) {
             let hint = self.provider.last.addr().wrapping_sub(CHUNK + page);
             if let Some(at) = platform.map(hint, span + page, Access::None) {
                 if (at.addr().get() + page) % CHUNK == 0 {
@@ -452,19 +557,19 @@ impl<P: Platform> Locked<'_, P> {
                     return Some(unsafe { at.add(page) });
                 }
                 // SAFETY: just mapped, unused.
-                unsafe { platform.unmap(at, span + page) };
+                unsafe { self.give_back(at, span + page) };
             }
         }
-        let at = map_aligned(platform, span + page, CHUNK, page, Access::None)?;
+        let at = self.map_aligned(span + page, CHUNK, page, Access::None)?;
         // SAFETY: within the mapping.
         Some(unsafe { at.add(page) })
     }
 
-    /// Gives an unused chunk's address space back.
+    /// Gives an unused chunk's address space back. False: the system refused, it stays in use.
     ///
     /// # Safety
     /// No cell and no run of the chunk is in use.
-    unsafe fn unmap_chunk(&mut self, chunk: *mut Chunk) {
+    unsafe fn unmap_chunk(&mut self, chunk: *mut Chunk) -> bool {
         // SAFETY: by contract; neighbours in the list exist.
         unsafe {
             let header = &mut *chunk;
@@ -477,7 +582,7 @@ impl<P: Platform> Locked<'_, P> {
             self.process.leave_chunk(chunk.addr());
             if !self.process.platform.unmap(reserved, span + page) {
                 self.process.enter_chunk(chunk.addr());
-                return;
+                return false;
             }
             self.provider.dirty_pages -= dirty;
             self.provider.kept_pages = self.provider.kept_pages.min(self.provider.dirty_pages);
@@ -502,43 +607,46 @@ impl<P: Platform> Locked<'_, P> {
                 *roomy = next;
             }
         }
+        true
     }
-}
 
-/// Maps `len` bytes of which the one at `lead` (whole pages) lies at a multiple of `align`, by
-/// mapping more and giving the ends back.
-pub fn map_aligned<P: Platform>(
-    platform: &P,
-    len: usize,
-    align: usize,
-    lead: usize,
-    access: Access,
-) -> Option<NonNull<u8>> {
-    let page_size = platform.page_size();
-    debug_assert!(lead % page_size == 0);
-    if align <= page_size {
-        return platform.map(0, len, access);
-    }
-    let total = len.checked_add(align - page_size)?;
-    if total > isize::MAX as usize {
-        return None;
-    }
-    let at = platform.map(0, total, access)?;
-    let first = at.addr().get() + lead;
-    let head = first.next_multiple_of(align) - first;
-    // SAFETY: the parts are within the mapping just made and unused. A refused trim (at the
-    // limit of mappings) gives everything up again rather than losing track of a part.
-    unsafe {
-        let middle = at.add(head);
-        let tail = middle.add(len);
-        if head != 0 && !platform.unmap(at, head) {
-            platform.unmap(at, total);
+    /// Maps `len` bytes of which the one at `lead` (whole pages) lies at a multiple of `align`, by
+    /// mapping more and giving the ends back.
+    pub fn map_aligned(
+        &mut self,
+        len: usize,
+        align: usize,
+        lead: usize,
+        access: Access,
+    ) -> Option<NonNull<u8>> {
+        let platform = &self.process.platform;
+        let page_size = platform.page_size();
+        debug_assert!(lead % page_size == 0);
+        if align <= page_size {
+            return platform.map(0, len, access);
+        }
+        if !self.may_owe(2) {
             return None;
         }
-        if total - head - len != 0 && !platform.unmap(tail, total - head - len) {
-            platform.unmap(middle, total - head);
+        let platform = &self.process.platform;
+        let total = len.checked_add(align - page_size)?;
+        if total > isize::MAX as usize {
             return None;
         }
-        Some(middle)
+        let at = platform.map(0, total, access)?;
+        let first = at.addr().get() + lead;
+        let head = first.next_multiple_of(align) - first;
+        let rest = total - head - len;
+        // SAFETY: the parts are within the mapping just made and unused.
+        unsafe {
+            let middle = at.add(head);
+            if head != 0 {
+                self.give_back(at, head);
+            }
+            if rest != 0 {
+                self.give_back(middle.add(len), rest);
+            }
+            Some(middle)
+        }
     }
 }

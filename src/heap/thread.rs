@@ -18,7 +18,13 @@ impl<P: Platform> Process<P> {
         let (first, heap) = {
             let mut locked = self.lock();
             self.draw_secrets();
-            (locked.provider.heaps == 0, locked.heap_for_thread())
+            let first = locked.provider.heaps == 0;
+            let mut heap = locked.heap_for_thread();
+            if heap.is_null() {
+                locked.release_retained();
+                heap = locked.heap_for_thread();
+            }
+            (first, heap)
         };
         if !heap.is_null() {
             self.set_heap(heap);
@@ -226,7 +232,8 @@ impl<P: Platform> Locked<'_, P> {
         if entered {
             heap
         } else {
-            // The number stays unused and the memory lost; only at the very limit.
+            // SAFETY: nobody knows of the heap.
+            unsafe { self.return_metadata(memory, size_of::<Heap>()) };
             self.provider.heaps -= 1;
             ptr::null_mut()
         }
