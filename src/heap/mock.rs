@@ -36,6 +36,38 @@ pub fn expecting(action: impl FnOnce()) -> Option<String> {
 /// Bytes of address space for the break of a mock process.
 const BREAK_SPACE: usize = 16 << 20;
 
+/// The calls that the system may refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    Map,
+    Unmap,
+    Protect,
+    Purge,
+    Remap,
+    Break,
+}
+
+/// Number of kinds of calls.
+pub const CALLS: usize = 6;
+
+/// Which calls the system is to refuse: of the kinds in the mask `only`, after `skip` granted ones
+/// the next `refuse`.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub only: u32,
+    pub skip: usize,
+    pub refuse: usize,
+}
+
+impl Plan {
+    /// Nothing is refused.
+    pub const NONE: Plan = Plan {
+        only: 0,
+        skip: 0,
+        refuse: 0,
+    };
+}
+
 /// The mock system of one process. A test thread uses one process at a time.
 pub struct Mock {
     /// Mappings by start, with their lengths.
@@ -46,6 +78,11 @@ pub struct Mock {
     pub fail_once: AtomicBool,
     /// Calls so far.
     pub calls: AtomicUsize,
+    /// What is to be refused beside that.
+    pub plan: Mutex<Plan>,
+    /// Calls so far, and those that the plan refused, by kind.
+    pub asked: [AtomicUsize; CALLS],
+    pub refused: [AtomicUsize; CALLS],
     /// Whether there is a break.
     pub has_break: bool,
     break_start: AtomicUsize,
@@ -61,6 +98,9 @@ impl Mock {
             calls_left: AtomicUsize::new(usize::MAX),
             fail_once: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
+            plan: Mutex::new(Plan::NONE),
+            asked: [const { AtomicUsize::new(0) }; CALLS],
+            refused: [const { AtomicUsize::new(0) }; CALLS],
             has_break,
             break_start: AtomicUsize::new(0),
             break_now: AtomicUsize::new(0),
@@ -84,8 +124,13 @@ impl Mock {
     }
 
     /// Counts a call; whether it may succeed.
-    fn may(&self) -> bool {
+    fn may(&self, call: Call) -> bool {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        self.asked[call as usize].fetch_add(1, Ordering::Relaxed);
+        if self.planned(call) {
+            self.refused[call as usize].fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
         let left = self.calls_left.load(Ordering::Relaxed);
         if left == usize::MAX {
             return true;
@@ -98,6 +143,20 @@ impl Mock {
             self.calls_left.store(usize::MAX, Ordering::Relaxed);
         }
         false
+    }
+
+    /// Whether the plan refuses this call.
+    fn planned(&self, call: Call) -> bool {
+        let mut plan = self.plan.lock().unwrap();
+        if plan.only & 1 << call as u32 == 0 || plan.refuse == 0 {
+            return false;
+        }
+        if plan.skip > 0 {
+            plan.skip -= 1;
+            return false;
+        }
+        plan.refuse -= 1;
+        true
     }
 
     /// Removes [at, at + len) from the books; every byte must be in them.
@@ -167,7 +226,7 @@ unsafe impl Platform for Mock {
     }
     fn map(&self, hint: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
         assert!(len > 0 && len % 4096 == 0);
-        if !self.may() {
+        if !self.may(Call::Map) {
             return None;
         }
         let at = system_map(hint, len, access)?;
@@ -179,7 +238,7 @@ unsafe impl Platform for Mock {
             self.holds(at.as_ptr() as usize, len),
             "unmap of foreign memory"
         );
-        if !self.may() {
+        if !self.may(Call::Unmap) {
             return false;
         }
         self.forget(at.as_ptr() as usize, len);
@@ -192,7 +251,8 @@ unsafe impl Platform for Mock {
             "protect of foreign memory"
         );
         // SAFETY: by contract.
-        self.may() && unsafe { libc::mprotect(at.as_ptr().cast(), len, protection(access)) == 0 }
+        self.may(Call::Protect)
+            && unsafe { libc::mprotect(at.as_ptr().cast(), len, protection(access)) == 0 }
     }
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
         assert!(
@@ -200,7 +260,8 @@ unsafe impl Platform for Mock {
             "purge of foreign memory"
         );
         // SAFETY: by contract.
-        self.may() && unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 }
+        self.may(Call::Purge)
+            && unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 }
     }
     unsafe fn remap(
         &self,
@@ -209,7 +270,7 @@ unsafe impl Platform for Mock {
         new: usize,
         may_move: bool,
     ) -> Option<NonNull<u8>> {
-        if !self.may() {
+        if !self.may(Call::Remap) {
             return None;
         }
         let flags = if may_move { libc::MREMAP_MAYMOVE } else { 0 };
@@ -239,7 +300,7 @@ unsafe impl Platform for Mock {
     }
     fn move_break(&self, to: usize) -> bool {
         let start = self.break_start.load(Ordering::Relaxed);
-        if !self.may() || to > start + BREAK_SPACE {
+        if !self.may(Call::Break) || to > start + BREAK_SPACE {
             return false;
         }
         let now = self.break_now.load(Ordering::Relaxed);

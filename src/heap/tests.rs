@@ -7,6 +7,7 @@ mod blocks;
 mod footprint;
 mod misuse;
 mod random;
+mod shortage;
 mod stress;
 mod threads;
 
