@@ -6,9 +6,9 @@ use crate::fault::{stop, Fault};
 use crate::heap::Heap;
 use crate::meta::{Meta, CLASS_RUN};
 use crate::pages::Platform;
+use crate::parking::give_back;
 use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
-use crate::remote::Sent;
 use crate::ring::{batch, capacity, Entry};
 use crate::size_class::stride;
 use crate::slot::FIRST_WIDE;
@@ -146,21 +146,18 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// As `free_slot`.
     unsafe fn free_remote(&self, owner: u16, slot: &Slot) {
-        // SAFETY: the slot is live until `send`; heaps live for ever.
+        // SAFETY: the slot is live until it is given back; heaps live for ever.
         unsafe {
+            let heap = self.heap_by_id(owner);
+            if (*heap).mail.0.is_dead() {
+                return self.free_abandoned(slot);
+            }
             self.check_end(slot);
             // Before the bit: afterwards the owner may write a new block's record.
             slot.clear_record();
             self.clear_freed(slot);
-            // Before the bit, too: a dead owner's group goes with the last one, by whoever sets it.
-            let freed = (*slot.meta).freed.load(Ordering::Relaxed);
-            let heap = self.heap_by_id(owner);
-            match (*heap).mail.0.send(slot.meta, slot.bit()) {
-                Sent::Delivered => {}
-                Sent::OwnerParked => self.collect_parked(heap),
-                Sent::OwnerDead(bits) if freed | bits == u32::MAX => self.reclaim(slot.meta),
-                Sent::OwnerDead(_) => {}
-                Sent::Double => stop(Fault::DoubleFree, slot.block().addr()),
+            if !give_back(self, heap, slot.meta, slot.bit()) {
+                stop(Fault::DoubleFree, slot.block().addr());
             }
         }
     }

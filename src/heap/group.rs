@@ -191,30 +191,6 @@ impl<P: Platform> Locked<'_, P> {
     }
 }
 
-impl<P: Platform> Locked<'_, P> {
-    /// Releases an empty group in a run, whose heap nobody will ever work on again.
-    ///
-    /// # Safety
-    /// No slot is live; the caller alone found it empty.
-    pub(crate) unsafe fn release_abandoned(&mut self, meta: *mut Meta) {
-        // SAFETY: by contract.
-        unsafe {
-            let bytes = bytes_of(meta);
-            let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
-            (*meta).state = State::Free as u8;
-            Chunk::enter(chunk, first, bytes / GRANULE, 0);
-            let page = first * GRANULE / RUN_PAGE;
-            self.return_run(Run {
-                chunk,
-                page,
-                pages: bytes / RUN_PAGE,
-                fresh: false,
-            });
-            self.return_cell(meta);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use crate::config::{CLASSES, QUARANTINE, RING};
 use crate::meta::{Meta, Nest, State};
+use crate::parking::{Berth, Tenant};
 use crate::remote::Mailbox;
 use crate::ring::Entry;
 use crate::size_class::{stride, Geometry};
@@ -67,10 +68,8 @@ pub struct Heap {
     pub seed: u64,
     /// Nests with room.
     pub nests: *mut Nest,
-    /// Whether a thread collects for this parked heap just now. Provider lock.
-    pub claimed: bool,
-    /// Next parked heap. Provider lock.
-    pub next_parked: *mut Heap,
+    /// Its place among the parked heaps. Provider lock.
+    pub berth: Berth<Heap>,
     /// One a class; what a process does not use stays untouched.
     pub classes: [Class; CLASSES],
     /// Freed slots in line, hardened preset only.
@@ -80,6 +79,18 @@ pub struct Heap {
 /// Something on a cache line of its own.
 #[repr(align(64))]
 pub struct Line<T>(pub T);
+
+impl Tenant for Heap {
+    type Group = Meta;
+    #[inline(always)]
+    fn mail(&self) -> &Mailbox<Meta> {
+        &self.mail.0
+    }
+    #[inline(always)]
+    fn berth(&self) -> &Berth<Heap> {
+        &self.berth
+    }
+}
 
 impl Heap {
     /// A heap without groups: malloc finds every ring empty, and every group is somebody else's.
@@ -92,8 +103,7 @@ impl Heap {
         idle: 0,
         seed: 0,
         nests: ptr::null_mut(),
-        claimed: false,
-        next_parked: ptr::null_mut(),
+        berth: Berth::new(),
         quarantine: [Entry::NONE; QUARANTINE],
         mail: Line(Mailbox::new()),
     };

@@ -124,6 +124,14 @@ impl<P: Platform> Process<P> {
             let class = (*meta).class as usize;
             let bit = 1u32 << index;
             let live = self.holds_block(meta, index);
+            if (*heap).mail.0.is_dead() {
+                // Its masks and rings may be torn; only records are looked at, see fork.rs.
+                return Ok(if live {
+                    SlotState::Live
+                } else {
+                    SlotState::Freed
+                });
+            }
             let freed = (*meta).freed.load(Ordering::Relaxed) & bit != 0;
             let remote = (*meta).mask().peek() & bit != 0;
             let here = |entry: Entry| entry.is_of(meta, class, bit);

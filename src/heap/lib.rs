@@ -5,14 +5,14 @@
 //!
 //! ```text
 //! alloc free resize aligned donate     malloc, free, realloc, aligned_alloc; donated memory
-//! thread inspect                       heaps of threads, fork; check and dump
+//! thread fork inspect                  heaps of threads; what a fork leaves; check and dump
 //! refill ring guard                    slots at hand, where more come from, ends of slots
 //! group nest                           groups of slots in nests or runs
 //! large large_cache                    blocks with mappings of their own
 //! provider                             runs of pages from chunks, under the one lock
-//! pointer heap remote                  wild pointer to slot; a heap's state; frees from elsewhere
+//! pointer heap parking remote          wild pointer to slot; a heap's state; frees from elsewhere
 //! chunk meta slot size_class           layouts: map, masks, records, strides
-//! pages sync fault config              the system, atomics, the one stop, every knob
+//! lock pages sync fault config         the system, atomics, the one stop, every knob
 //! ```
 //!
 //! `process::Process` is everything there is one of. The system underneath is `pages::Platform`:
@@ -106,6 +106,8 @@
 pub mod config;
 #[cfg(not(loom))]
 pub mod fault;
+pub mod lock;
+pub mod parking;
 pub mod remote;
 pub mod sync;
 
@@ -117,6 +119,8 @@ mod alloc;
 mod chunk;
 #[cfg(not(loom))]
 mod donate;
+#[cfg(not(loom))]
+mod fork;
 #[cfg(not(loom))]
 mod free;
 #[cfg(not(loom))]

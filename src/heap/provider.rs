@@ -6,6 +6,7 @@ use crate::heap::Heap;
 use crate::large::Large;
 use crate::meta::Meta;
 use crate::pages::{Access, Platform};
+use crate::parking::Parked;
 use crate::process::Process;
 use core::ptr::{self, NonNull};
 
@@ -49,7 +50,9 @@ pub struct Provider {
     /// Heaps made so far; also the highest number of a heap.
     pub heaps: usize,
     /// Heaps without a thread.
-    pub parked: *mut Heap,
+    pub parked: Parked<Heap>,
+    /// Whether heaps that a fork left behind may hold groups without a block, see `fork.rs`.
+    pub abandoned: bool,
     /// Blocks with mappings of their own.
     pub large: Large,
 }
@@ -93,7 +96,8 @@ impl Provider {
             pool: ptr::null_mut(),
             pool_left: 0,
             heaps: 0,
-            parked: ptr::null_mut(),
+            parked: Parked::new(),
+            abandoned: false,
             large: Large::new(),
         }
     }
@@ -116,6 +120,20 @@ impl<P: Platform> Drop for Locked<'_, P> {
 impl<P: Platform> Locked<'_, P> {
     /// A run of `pages` run pages that starts at a multiple of `align` of them.
     pub fn take_run(&mut self, pages: usize, align: usize) -> Option<Run> {
+        let mut run = self.take_free_run(pages, align);
+        if run.is_none() && self.release_all_abandoned() {
+            run = self.take_free_run(pages, align);
+        }
+        if run.is_some() {
+            return run;
+        }
+        let chunk = self.make_chunk(pages, align)?;
+        // SAFETY: just made.
+        unsafe { self.take_run_in(chunk, pages, align) }
+    }
+
+    /// The same in the chunks that there are.
+    fn take_free_run(&mut self, pages: usize, align: usize) -> Option<Run> {
         let size = pages.min(ROOMY - 1);
         let mut chunk = self.provider.roomy[size];
         while !chunk.is_null() {
@@ -132,9 +150,7 @@ impl<P: Platform> Locked<'_, P> {
                 chunk = (*chunk).next;
             }
         }
-        let chunk = self.make_chunk(pages, align)?;
-        // SAFETY: just made.
-        unsafe { self.take_run_in(chunk, pages, align) }
+        None
     }
 
     /// The same in one chunk.
@@ -246,6 +262,41 @@ impl<P: Platform> Locked<'_, P> {
         unsafe {
             let chunk = Chunk::around(cell);
             Chunk::return_cell(cell);
+            self.drop_idle(chunk);
+        }
+    }
+
+    /// Keeps a chunk mapped, whatever is returned to it.
+    ///
+    /// # Safety
+    /// The chunk is in the list.
+    pub(crate) unsafe fn pin(&mut self, chunk: *mut Chunk) {
+        // SAFETY: by contract; the lock makes the header ours.
+        unsafe {
+            self.provider.idle_chunks -= Self::is_idle(&*chunk) as usize;
+            (*chunk).cells += 1;
+        }
+    }
+
+    /// Ends a `pin`; an idle chunk may go.
+    ///
+    /// # Safety
+    /// The chunk is pinned.
+    pub(crate) unsafe fn unpin(&mut self, chunk: *mut Chunk) {
+        // SAFETY: by contract.
+        unsafe {
+            (*chunk).cells -= 1;
+            self.drop_idle(chunk);
+        }
+    }
+
+    /// Counts a chunk that may have become idle; only one such stays mapped.
+    ///
+    /// # Safety
+    /// The chunk is in the list, and was not idle before.
+    unsafe fn drop_idle(&mut self, chunk: *mut Chunk) {
+        // SAFETY: by contract.
+        unsafe {
             if Self::is_idle(&*chunk) {
                 self.provider.idle_chunks += 1;
                 if self.provider.idle_chunks > 1 && self.unmap_chunk(chunk) {

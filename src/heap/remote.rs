@@ -38,7 +38,7 @@ impl RemoteMask {
     /// owner's reuse. Acquire: if the mask was brought to 0 by a collection, that collection's
     /// read of our link comes before our write of it.
     #[inline(always)]
-    fn add(&self, bit: u32) -> u32 {
+    pub(crate) fn add(&self, bit: u32) -> u32 {
         self.0.fetch_or(bit, Ordering::AcqRel)
     }
 
@@ -81,8 +81,6 @@ pub enum Sent {
     Delivered,
     /// The owner is parked: take the provider lock and collect.
     OwnerParked,
-    /// The owner will never look; these bits are set now.
-    OwnerDead(u32),
     /// The bit was set already.
     Double,
 }
@@ -118,18 +116,13 @@ impl<N: Node> Mailbox<N> {
     ///
     /// # Safety
     /// The caller owns the live block of that slot, which keeps `node` alive until the bit is set;
-    /// from then on the change from 0 does, as described above.
+    /// from then on the change from 0 does, as described above. The heap is not dead.
     #[inline(always)]
     pub unsafe fn send(&self, node: *mut N, bit: u32) -> Sent {
-        // Relaxed: a heap dies in the child of a fork before that child has a second thread.
-        let dead = self.life.load(Ordering::Relaxed) == Life::Dead as u32;
         // SAFETY: the block keeps the node alive.
         let old = unsafe { (*node).mask().add(bit) };
         if old & bit != 0 {
             return Sent::Double;
-        }
-        if dead {
-            return Sent::OwnerDead(old | bit);
         }
         if old != 0 {
             return Sent::Delivered;
@@ -196,6 +189,13 @@ impl<N: Node> Mailbox<N> {
             node = next;
         }
         found
+    }
+
+    /// Whether the heap's thread stayed behind in the parent of a fork. Relaxed: a heap dies in the
+    /// child before that child has a second thread.
+    #[inline(always)]
+    pub fn is_dead(&self) -> bool {
+        self.life.load(Ordering::Relaxed) == Life::Dead as u32
     }
 
     /// Who may work on the heap. Relaxed: the caller holds the provider lock, or asks of itself.

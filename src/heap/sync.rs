@@ -7,3 +7,57 @@ pub use core::sync::atomic::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicU8, A
 pub use loom::sync::atomic::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicU8, AtomicUsize};
 
 pub use core::sync::atomic::Ordering;
+
+#[cfg(not(loom))]
+use core::cell::UnsafeCell;
+#[cfg(loom)]
+use loom::cell::UnsafeCell;
+
+/// A field without a synchronisation of its own, as a lock or a protocol says who may use it.
+/// Under loom two uses that nothing orders are found.
+#[repr(transparent)]
+pub struct Plain<T>(UnsafeCell<T>);
+
+impl<T: Copy> Plain<T> {
+    /// With a first value.
+    #[cfg(not(loom))]
+    pub const fn new(value: T) -> Self {
+        Plain(UnsafeCell::new(value))
+    }
+
+    /// With a first value.
+    #[cfg(loom)]
+    pub fn new(value: T) -> Self {
+        Plain(UnsafeCell::new(value))
+    }
+
+    /// The value.
+    ///
+    /// # Safety
+    /// The caller may read the field: nobody writes it meanwhile.
+    #[inline(always)]
+    pub unsafe fn get(&self) -> T {
+        // SAFETY: by contract.
+        unsafe {
+            #[cfg(not(loom))]
+            return *self.0.get();
+            #[cfg(loom)]
+            return self.0.with(|value| *value);
+        }
+    }
+
+    /// Sets the value.
+    ///
+    /// # Safety
+    /// The caller alone may use the field.
+    #[inline(always)]
+    pub unsafe fn set(&self, value: T) {
+        // SAFETY: by contract.
+        unsafe {
+            #[cfg(not(loom))]
+            self.0.get().write(value);
+            #[cfg(loom)]
+            self.0.with_mut(|old| *old = value);
+        }
+    }
+}

@@ -5,6 +5,7 @@ use crate::model::{Boxed, Live};
 
 mod blocks;
 mod footprint;
+mod fork;
 mod misuse;
 mod random;
 mod shortage;

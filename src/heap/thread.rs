@@ -3,8 +3,9 @@
 
 use crate::config::CLASSES;
 use crate::heap::Heap;
-use crate::meta::{Meta, State, NOBODY};
+use crate::meta::NOBODY;
 use crate::pages::Platform;
+use crate::parking::{self, Keeper, Parked};
 use crate::process::Process;
 use crate::provider::Locked;
 use crate::remote::Life;
@@ -48,15 +49,7 @@ impl<P: Platform> Process<P> {
         // SAFETY: the heap was this thread's, and nobody else knows of it until it is parked.
         unsafe {
             self.settle_all(heap);
-            let locked = self.lock();
-            (*heap).next_parked = locked.provider.parked;
-            locked.provider.parked = heap;
-            (*heap).mail.0.set_life(Life::Parked);
-        }
-        // Frees that came before the change of life found an active heap and left it to us.
-        // SAFETY: heaps live for ever.
-        if !unsafe { (*heap).mail.0.is_empty() } {
-            self.collect_parked(heap);
+            parking::park(self, heap);
         }
     }
 
@@ -95,91 +88,26 @@ impl<P: Platform> Process<P> {
             self.lock().drop_empty_nests(heap);
         }
     }
+}
 
-    /// Collects what came back to a parked heap, by whoever freed it.
-    #[cold]
-    pub(crate) fn collect_parked(&self, heap: *mut Heap) {
-        {
-            let _locked = self.lock();
-            // SAFETY: heaps live for ever; life and claim change under the lock only.
-            unsafe {
-                let parked = (*heap).mail.0.life() == Life::Parked as u32;
-                if !parked || (*heap).claimed {
-                    // Its new owner, or the thread that claimed it, will look again.
-                    return;
-                }
-                (*heap).claimed = true;
-            }
-        }
-        // SAFETY: claimed and parked: nobody else works on it.
+impl<P: Platform> Keeper for Process<P> {
+    type Heap = Heap;
+
+    fn with_parked<R>(&self, work: impl FnOnce(&mut Parked<Heap>) -> R) -> R {
+        work(&mut self.lock().provider.parked)
+    }
+
+    unsafe fn collect_idle(&self, heap: *mut Heap) {
+        let mut touched = 0u64;
+        // SAFETY: by contract; listed groups belong to this heap.
         unsafe {
-            loop {
-                let mut touched = 0u64;
-                (*heap).mail.0.collect(|meta, bits| {
-                    touched |= 1 << (*meta).class;
-                    self.got_back(heap, meta, bits);
-                });
-                while touched != 0 {
-                    self.release_empty(heap, touched.trailing_zeros() as usize, 0);
-                    touched &= touched - 1;
-                }
-                let _locked = self.lock();
-                if (*heap).mail.0.is_empty() {
-                    (*heap).claimed = false;
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Before a fork in a process with threads: the provider's state is at rest.
-    pub fn before_fork(&self) {
-        self.platform.lock();
-    }
-
-    /// After it, in the parent.
-    pub fn after_fork_parent(&self) {
-        self.platform.unlock();
-    }
-
-    /// After it, in the child: the other threads' heaps stay as they were, for good. They may be
-    /// in mid-update; only what out-of-band state alone can tell is ever done to them.
-    ///
-    /// # Safety
-    /// The only thread, right after the fork.
-    pub unsafe fn after_fork_child(&self) {
-        // SAFETY: by contract.
-        unsafe {
-            self.platform.reset_lock();
-            let own = self.heap();
-            let locked = self.lock();
-            for id in 1..=locked.provider.heaps {
-                let heap = self.heap_by_id(id as u16);
-                let active = (*heap).mail.0.life() == Life::Active as u32;
-                // A claimed heap was being collected by a thread that is not here.
-                if heap != own && (active || (*heap).claimed) {
-                    (*heap).mail.0.set_life(Life::Dead);
-                }
-            }
-        }
-    }
-
-    /// A block of a heap that stayed behind in a fork was freed: its group goes back once all its
-    /// slots are free. The caller set the last bit that was missing:
-    /// until then the group lived, from then on it is the caller's.
-    ///
-    /// # Safety
-    /// The owner is dead, and the caller set the last bit.
-    pub(crate) unsafe fn reclaim(&self, meta: *mut Meta) {
-        // SAFETY: a dead heap's groups change only here. The mask of freed slots is one word: it
-        // is from before or after whatever was in progress. Slots that it shows as free but that
-        // a ring had or was about to get hold no block either. The group in a nest is left alone:
-        // the nest's state may be torn.
-        unsafe {
-            let in_run = crate::group::bytes_of(meta) > crate::config::NEST_GROUP_MAX;
-            let torn = (*meta).is(State::Free);
-            if in_run && !torn {
-                self.lock().release_abandoned(meta);
+            (*heap).mail.0.collect(|meta, bits| {
+                touched |= 1 << (*meta).class;
+                self.got_back(heap, meta, bits);
+            });
+            while touched != 0 {
+                self.release_empty(heap, touched.trailing_zeros() as usize, 0);
+                touched &= touched - 1;
             }
         }
     }
@@ -202,9 +130,8 @@ impl<P: Platform> Locked<'_, P> {
             if (*main).mail.0.life() == Life::Active as u32 && !process.platform.threaded() {
                 return main;
             }
-            let parked = self.unpark();
+            let parked = self.provider.parked.adopt();
             if !parked.is_null() {
-                (*parked).mail.0.set_life(Life::Active);
                 return parked;
             }
             self.make_heap()
@@ -251,26 +178,5 @@ impl<P: Platform> Locked<'_, P> {
             (*heap).mail.0.set_life(Life::Active);
         }
         self.provider.heaps = id;
-    }
-
-    /// Takes a heap that nobody is just collecting off the list of parked heaps; null if there is
-    /// none.
-    ///
-    /// # Safety
-    /// Heaps in the list are alive.
-    unsafe fn unpark(&mut self) -> *mut Heap {
-        let mut link = &raw mut self.provider.parked;
-        // SAFETY: by contract; the lock makes the links ours.
-        unsafe {
-            while !(*link).is_null() {
-                let heap = *link;
-                if !(*heap).claimed {
-                    *link = (*heap).next_parked;
-                    return heap;
-                }
-                link = &raw mut (*heap).next_parked;
-            }
-        }
-        ptr::null_mut()
     }
 }

@@ -9,7 +9,6 @@ compile_error!("the features `musl` and `library` exclude each other");
 #[cfg(not(any(feature = "musl", feature = "library")))]
 compile_error!("choose the feature `musl` or `library`");
 
-mod futex;
 #[cfg(feature = "musl")]
 #[allow(dead_code)]
 mod glue_bindings;

@@ -1,14 +1,14 @@
 //! Beside a libc: the public malloc family, for LD_PRELOAD and for linking.
 
-use crate::futex::Lock;
 use crate::{thread, weak_random};
 use byssal_heap::fault::{self, Fault};
+use byssal_heap::lock::{Futex, Lock};
 use byssal_heap::pages::{Access, Platform};
 use byssal_heap::process::Process;
 use core::ffi::{c_char, c_int, c_long, c_void};
 use core::fmt::Write;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 const ENOMEM: c_int = 12;
 const EINVAL: c_int = 22;
@@ -44,20 +44,33 @@ extern "C" {
     fn byssal_single_threaded() -> c_int;
     fn byssal_errno_swap(value: c_int) -> c_int;
     fn byssal_random() -> *const u8;
+    /// futex(word, operation | private, value) without touching errno.
+    fn byssal_futex(word: *const AtomicU32, operation: c_int, value: u32) -> c_long;
+}
+
+/// Linux's futex.
+struct System;
+
+impl Futex for System {
+    fn wait(&self, word: &AtomicU32, value: u32) {
+        // SAFETY: FUTEX_WAIT (0) on a word that is there.
+        unsafe { byssal_futex(word, 0, value) };
+    }
+    fn wake(&self, word: &AtomicU32) {
+        // SAFETY: FUTEX_WAKE (1), one thread.
+        unsafe { byssal_futex(word, 1, 1) };
+    }
 }
 
 /// The host system.
 struct Host {
-    lock: Lock,
-    /// The thread that holds the lock over a fork, as the address of its word; 0 for none.
-    forking: AtomicUsize,
+    lock: Lock<System>,
     page_size: AtomicUsize,
 }
 
 /// The one allocator of the process.
 static PROCESS: Process<Host> = Process::new(Host {
-    lock: Lock::new(),
-    forking: AtomicUsize::new(0),
+    lock: Lock::new(System),
     page_size: AtomicUsize::new(0),
 });
 
@@ -88,7 +101,7 @@ fn protection(access: Access) -> c_int {
     }
 }
 
-/// Identifies the calling thread.
+/// Identifies the calling thread: the address of its word, never 0.
 fn this_thread() -> usize {
     extern "C" {
         fn byssal_thread_field() -> *mut c_void;
@@ -167,16 +180,12 @@ unsafe impl Platform for Host {
         }
     }
     fn lock(&self) {
-        // Relaxed: the word can only equal ours if this very thread stored it.
-        if self.threaded() && self.forking.load(Ordering::Relaxed) != this_thread() {
-            self.lock.lock();
+        if self.threaded() {
+            self.lock.lock(this_thread());
         }
     }
     fn unlock(&self) {
-        // Relaxed: as above.
-        if self.forking.load(Ordering::Relaxed) != this_thread() {
-            self.lock.unlock();
-        }
+        self.lock.unlock(this_thread());
     }
     unsafe fn reset_lock(&self) {
         self.lock.reset();
@@ -405,23 +414,20 @@ extern "C" fn byssal_process_exit() {
 #[no_mangle]
 extern "C" fn byssal_before_fork() {
     PROCESS.before_fork();
-    PROCESS
-        .platform
-        .forking
-        .store(this_thread(), Ordering::Relaxed);
+    PROCESS.platform.lock.begin_fork(this_thread());
 }
 
 /// See library.c.
 #[no_mangle]
 extern "C" fn byssal_after_fork_parent() {
-    PROCESS.platform.forking.store(0, Ordering::Relaxed);
+    PROCESS.platform.lock.end_fork();
     PROCESS.after_fork_parent();
 }
 
 /// See library.c.
 #[no_mangle]
 extern "C" fn byssal_after_fork_child() {
-    PROCESS.platform.forking.store(0, Ordering::Relaxed);
+    PROCESS.platform.lock.end_fork();
     // SAFETY: the child's only thread.
     unsafe { PROCESS.after_fork_child() }
 }

@@ -1,0 +1,188 @@
+//! fork in a process with threads: the provider lock is held over it, and in the child the other
+//! threads' heaps are dead.
+//!
+//! A dead heap's rings, queues and masks of freed slots may be torn: its thread may have been in
+//! mid-update. They are never looked at again. What can be trusted is what only changes under the
+//! lock (chunks, nests, which groups there are) and each slot's record, one byte or two, which
+//! tells whether the slot holds a block that somebody may free. So in the child every free into a
+//! dead heap takes the lock, and a group goes back as soon as none of its records tells of a
+//! block. Groups without a block from the start go back when the child would otherwise need
+//! another chunk.
+//!
+//! What a fork loses: in a heap that lives on in the child, the group of a remote free that was
+//! caught between setting its bit and listing the group (at most one for each thread that is not
+//! there any more), and the slot of a free caught before its bit; of each dead heap its struct and
+//! its number; blocks that a thread had and nobody else knows of.
+
+use crate::chunk::{Chunk, GRANULES};
+use crate::config::{GRANULE, NEST_GROUP_MAX, PRESET, RUN_PAGE};
+use crate::fault::{stop, Fault};
+use crate::group::bytes_of;
+use crate::heap::Heap;
+use crate::meta::{Meta, State, CLASS_RUN};
+use crate::pages::Platform;
+use crate::parking::leave_behind;
+use crate::pointer::{Slot, Untrusted};
+use crate::process::Process;
+use crate::provider::{Locked, Run};
+use crate::remote::Node;
+use crate::sync::Ordering;
+
+impl<P: Platform> Process<P> {
+    /// Before a fork in a process with threads: the provider's state is at rest.
+    pub fn before_fork(&self) {
+        self.platform.lock();
+    }
+
+    /// After it, in the parent.
+    pub fn after_fork_parent(&self) {
+        self.platform.unlock();
+    }
+
+    /// After it, in the child: the other threads' heaps stay as they were, for good.
+    ///
+    /// # Safety
+    /// The only thread, right after the fork.
+    pub unsafe fn after_fork_child(&self) {
+        // SAFETY: by contract.
+        unsafe {
+            self.platform.reset_lock();
+            let own = self.heap();
+            let locked = self.lock();
+            for id in 1..=locked.provider.heaps {
+                let heap = self.heap_by_id(id as u16);
+                if heap != own {
+                    leave_behind(heap);
+                    locked.provider.abandoned |= (*heap).mail.0.is_dead();
+                }
+            }
+        }
+    }
+
+    /// Frees a block of a dead heap.
+    ///
+    /// # Safety
+    /// The program does not use the block any more; the owner of its group is dead.
+    #[cold]
+    #[inline(never)]
+    pub(crate) unsafe fn free_abandoned(&self, slot: &Slot) {
+        let mut locked = self.lock();
+        let block = slot.block();
+        // Once more, as records of dead heaps are cleared under the lock only: of two frees of the
+        // same block that race, the second finds none, whatever became of the group.
+        let Some(slot) = Untrusted::new(block).find(self) else {
+            stop(Fault::DoubleFree, block.addr());
+        };
+        // SAFETY: the block is live, and so is its group as long as we hold the lock.
+        unsafe {
+            self.check_end(&slot);
+            slot.clear_record();
+            self.clear_freed(&slot);
+            (*slot.meta).mask().add(slot.bit());
+            if self.is_abandoned(slot.meta) {
+                locked.release_abandoned(slot.meta);
+            }
+        }
+    }
+
+    /// Whether a group belongs to a dead heap and holds no block.
+    ///
+    /// # Safety
+    /// The group lives, in a chunk; provider lock.
+    unsafe fn is_abandoned(&self, meta: *mut Meta) -> bool {
+        // SAFETY: by contract; owners of groups in chunks are heaps.
+        unsafe {
+            let owner = self.heap_by_id((*meta).owner.load(Ordering::Relaxed));
+            (*owner).mail.0.is_dead()
+                && (0..(*meta).capacity as usize).all(|index| !self.holds_block(meta, index))
+        }
+    }
+}
+
+impl<P: Platform> Locked<'_, P> {
+    /// Releases every group that holds no block and every empty nest of heaps that a fork left
+    /// behind, once after the fork. Whether there was something to do.
+    pub(crate) fn release_all_abandoned(&mut self) -> bool {
+        if !core::mem::replace(&mut self.provider.abandoned, false) {
+            return false;
+        }
+        let mut chunk = self.provider.chunks;
+        while !chunk.is_null() {
+            // SAFETY: chunks in the list exist. This one stays as long as it is pinned, the next
+            // one longer.
+            unsafe {
+                let next = (*chunk).next;
+                self.pin(chunk);
+                self.release_abandoned_in(chunk);
+                self.unpin(chunk);
+                chunk = next;
+            }
+        }
+        for id in 1..=self.provider.heaps {
+            let heap = self.process.heap_by_id(id as u16);
+            // SAFETY: heaps live for ever; nests change under the lock only.
+            unsafe {
+                if (*heap).mail.0.is_dead() {
+                    self.drop_empty_nests(heap);
+                }
+            }
+        }
+        true
+    }
+
+    /// The same for the groups of one chunk.
+    ///
+    /// # Safety
+    /// The chunk is in the list and pinned.
+    unsafe fn release_abandoned_in(&mut self, chunk: *mut Chunk) {
+        let mut granule = 0;
+        while granule < GRANULES {
+            // SAFETY: by contract; metas that a map leads to are alive.
+            unsafe {
+                let cell = Chunk::entry(chunk, granule).load(Ordering::Relaxed);
+                let meta = chunk.cast::<Meta>().add(cell as usize);
+                granule += 1;
+                if cell == 0 || (*meta).class >= CLASS_RUN {
+                    continue;
+                }
+                granule = (*meta).base as usize + bytes_of(meta) / GRANULE;
+                if self.process.is_abandoned(meta) {
+                    self.release_abandoned(meta);
+                }
+            }
+        }
+    }
+
+    /// Releases a group without a block, whose heap is dead.
+    ///
+    /// # Safety
+    /// No slot holds a block.
+    unsafe fn release_abandoned(&mut self, meta: *mut Meta) {
+        // SAFETY: by contract; nests and maps change under the lock only.
+        unsafe {
+            let heap: *mut Heap = self
+                .process
+                .heap_by_id((*meta).owner.load(Ordering::Relaxed));
+            let bytes = bytes_of(meta);
+            let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
+            if PRESET.zero_on_free {
+                // A block that was just being made or freed may have left guards.
+                Meta::base_of(meta).write_bytes(0, bytes);
+            }
+            (*meta).state = State::Free as u8;
+            Chunk::enter(chunk, first, bytes / GRANULE, 0);
+            if bytes <= NEST_GROUP_MAX {
+                self.return_part(heap, chunk, first, bytes / GRANULE, false);
+            } else {
+                let page = first * GRANULE / RUN_PAGE;
+                self.return_run(Run {
+                    chunk,
+                    page,
+                    pages: bytes / RUN_PAGE,
+                    fresh: false,
+                });
+            }
+            self.return_cell(meta);
+        }
+    }
+}
