@@ -62,24 +62,27 @@ pub const KEEP_CLASS: usize = if cfg!(small_constants) {
 
 /// Dirty free pages (of `RUN_PAGE`) that may wait before they are given back, plus one in
 /// `1 << DIRTY_SHIFT` of those in use.
-pub const DIRTY_PAGES: usize = if cfg!(small_constants) { 4 } else { 128 };
+pub const DIRTY_PAGES: usize = if cfg!(small_constants) { 4 } else { 64 };
 /// See `DIRTY_PAGES`.
 pub const DIRTY_SHIFT: u32 = 4;
 
 /// Bytes in free slots of at least `IDLE_STRIDE` that a heap may hold before it gives their pages
-/// back.
+/// back, unless a quarter of the bytes in use is more.
 pub const IDLE_BYTES: usize = if cfg!(small_constants) {
     64 << 10
 } else {
     512 << 10
 };
 /// See `IDLE_BYTES`.
-pub const IDLE_STRIDE: usize = 8192;
+pub const IDLE_STRIDE: usize = 336;
 
-/// Freed large mappings kept for reuse: entries, and bytes (plus an eighth of the live bytes).
+/// Freed large mappings kept for reuse: entries, and bytes (plus one in `LARGE_CACHE_SHARE` of
+/// the live ones).
 pub const LARGE_CACHE_ENTRIES: usize = 32;
 /// See `LARGE_CACHE_ENTRIES`.
-pub const LARGE_CACHE_BYTES: usize = 1 << 20;
+pub const LARGE_CACHE_BYTES: usize = 640 << 10;
+/// See `LARGE_CACHE_BYTES`.
+pub const LARGE_CACHE_SHARE: usize = 12;
 /// A cached mapping goes back after this many further frees of large blocks.
 pub const LARGE_CACHE_AGE: u32 = 64;
 

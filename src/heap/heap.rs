@@ -64,8 +64,14 @@ pub struct Heap {
     pub refills: u32,
     /// Bytes in free slots of long strides whose pages are dirty.
     pub idle: usize,
+    /// How many there may be, see `limit_idle`.
+    pub idle_limit: usize,
     /// State of the generator of choices.
     pub seed: u64,
+    /// Dirty granules of nests that no group uses.
+    pub nests_idle: u32,
+    /// How many there may be, see `limit_nests`.
+    pub nests_limit: u32,
     /// Nests with room.
     pub nests: *mut Nest,
     /// Its place among the parked heaps. Provider lock.
@@ -101,7 +107,10 @@ impl Heap {
         id: 0,
         refills: 0,
         idle: 0,
+        idle_limit: 0,
         seed: 0,
+        nests_idle: 0,
+        nests_limit: 0,
         nests: ptr::null_mut(),
         berth: Berth::new(),
         quarantine: [Entry::NONE; QUARANTINE],

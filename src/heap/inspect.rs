@@ -175,6 +175,18 @@ impl<P: Platform> Process<P> {
             }
             Ok(())
         })?;
+        // SAFETY: by contract; listed nests are alive.
+        unsafe {
+            let (mut idle, mut nest) = (0, (*heap).nests);
+            while !nest.is_null() {
+                idle += ((*nest).dirty & !(*nest).used).count_ones();
+                nest = (*nest).next;
+            }
+            ensure(
+                idle == (*heap).nests_idle,
+                "dirty free granules are counted",
+            )?;
+        }
         for class in 0..CLASSES {
             // SAFETY: by contract; current and queued groups are alive.
             unsafe {

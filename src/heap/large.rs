@@ -6,7 +6,7 @@
 //!          ^ base = block
 //! ```
 
-use crate::config::{CLASSES, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES, PRESET};
+use crate::config::{CLASSES, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES, LARGE_CACHE_SHARE, PRESET};
 use crate::fault::{stop, Fault};
 use crate::meta::Meta;
 use crate::pages::{Access, Platform};
@@ -160,7 +160,7 @@ impl Large {
 
     /// Bytes that the cache may hold now.
     pub(crate) fn cache_bound(&self) -> usize {
-        LARGE_CACHE_BYTES + self.live_bytes / 8
+        LARGE_CACHE_BYTES + self.live_bytes / LARGE_CACHE_SHARE
     }
 }
 

@@ -84,9 +84,10 @@
 //! 1024 bytes, 128 KiB at most), and never more than about the sum of its classes' peaks. On top
 //! come 64 bytes a group, for the smallest group an eighth; in each heap a partly used nest of 32 KiB for each
 //! 16 that had no fitting hole; the rounding of sizes, at most a quarter; and pages not yet given
-//! back: 512 KiB and a sixteenth of those in use for the process, 512 KiB in free slots of
-//! 8 KiB and more for each heap, and for large blocks a cache of 1 MiB and an eighth of the live
-//! bytes.
+//! back: 256 KiB and a sixteenth of those in use for the process; in each heap a quarter of what is
+//! in use, but at least 512 KiB in free slots of 336 bytes and more, 128 KiB in its nests, and
+//! 16 KiB in each class without a live block; for large blocks a cache of 640 KiB and a twelfth of
+//! the live bytes.
 //!
 //! What other threads freed counts as free once the owner has collected it: when its other sources
 //! are dry, and at every 32nd refill. An owner that sleeps, or lives from its rings alone, leaves

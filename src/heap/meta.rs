@@ -3,7 +3,7 @@
 use crate::chunk::Chunk;
 use crate::config::GRANULE;
 use crate::remote::{Node, RemoteMask};
-use crate::slot::WIDE_SLOTS;
+use crate::slot::{WIDE_PURGED, WIDE_SLOTS};
 use crate::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU8, Ordering};
 
 /// Class of a group that is one aligned run of pages for one block.
@@ -150,6 +150,22 @@ impl Meta {
     #[inline(always)]
     pub fn free_slots(&self) -> u32 {
         self.freed.load(Ordering::Relaxed) & self.active()
+    }
+
+    /// Which of the free slots `bits` of a wide group gave their pages back.
+    pub fn purged(&self, bits: u32) -> u32 {
+        let is = |index: &usize| self.records.wide(*index).load(Ordering::Relaxed) == WIDE_PURGED;
+        let set = (0..WIDE_SLOTS).filter(|index| bits & 1 << index != 0);
+        set.filter(is).fold(0, |mask, index| mask | 1 << index)
+    }
+
+    /// Notes that the free slots `bits` of a wide group gave their pages back.
+    pub fn mark_purged(&self, bits: u32) {
+        for index in (0..WIDE_SLOTS).filter(|index| bits & 1 << index != 0) {
+            self.records
+                .wide(index)
+                .store(WIDE_PURGED, Ordering::Relaxed);
+        }
     }
 
     /// Whether each slot is free or not yet activated.

@@ -6,7 +6,7 @@ use crate::heap::Heap;
 use crate::meta::{Meta, Nest};
 use crate::pages::Platform;
 use crate::provider::{Locked, Run};
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 /// Nests that are tried before a new one is made.
 const TRIES: usize = 16;
@@ -20,6 +20,15 @@ pub struct Part {
     pub granule: usize,
     /// Whether all bytes are zero.
     pub fresh: bool,
+}
+
+/// Dirty free granules that the nests of a heap may have before their pages are given back, unless
+/// a quarter of those in use is more.
+const NESTS_IDLE: u32 = if cfg!(small_constants) { 16 } else { 256 };
+
+/// Mask of the lowest `count` granules, 1 to 64.
+fn low_granules(count: usize) -> u64 {
+    u64::MAX >> (64 - count)
 }
 
 /// Mask of `count` granules from `first` on; count is 1 to 63.
@@ -50,6 +59,7 @@ pub unsafe fn take(heap: *mut Heap, count: usize, align: usize) -> Option<Part> 
             if let Some(first) = place.filter(|_| (*Chunk::around(nest)).has_cells()) {
                 let mask = granule_mask(first, count);
                 let fresh = (*nest).dirty & mask == 0;
+                (*heap).nests_idle -= ((*nest).dirty & mask).count_ones();
                 (*nest).used |= mask;
                 (*nest).dirty |= mask;
                 if (*nest).used == u64::MAX {
@@ -128,6 +138,7 @@ impl<P: Platform> Locked<'_, P> {
             // Relaxed: only this heap's owner reads it.
             Chunk::nest(run.chunk, run.granule()).store(index, crate::sync::Ordering::Relaxed);
             list(heap, nest);
+            (*heap).nests_idle += (*nest).dirty.count_ones();
         }
         true
     }
@@ -150,13 +161,16 @@ impl<P: Platform> Locked<'_, P> {
             let entry = Chunk::nest(chunk, granule);
             let cell = entry.load(crate::sync::Ordering::Relaxed);
             let nest = chunk.cast::<Meta>().add(cell as usize).cast::<Nest>();
-            (*nest).used &= !granule_mask(granule - (*nest).base as usize, count);
+            let mask = granule_mask(granule - (*nest).base as usize, count);
+            (*heap).nests_idle += ((*nest).dirty & (*nest).used & mask).count_ones();
+            (*nest).used &= !mask;
             if !(*nest).listed {
                 list(heap, nest);
             }
             let only = (*nest).next.is_null() && (*nest).prev.is_null();
             if (*nest).used == 0 && !(only && keep) {
                 unlist(heap, nest);
+                (*heap).nests_idle -= (*nest).dirty.count_ones();
                 entry.store(0, crate::sync::Ordering::Relaxed);
                 let page = (*nest).base as usize * GRANULE / RUN_PAGE;
                 let pages = NEST / RUN_PAGE;
@@ -168,6 +182,59 @@ impl<P: Platform> Locked<'_, P> {
                 });
                 self.return_cell(nest.cast());
             }
+            if (*heap).nests_idle > (*heap).nests_limit {
+                self.limit_nests(heap);
+            }
+        }
+    }
+
+    /// Gives the pages of free granules back if they are many and more than a quarter of those of
+    /// the listed nests. (A nest that is not listed is full.)
+    ///
+    /// # Safety
+    /// The caller may work on the heap.
+    #[cold]
+    unsafe fn limit_nests(&mut self, heap: *mut Heap) {
+        let platform = &self.process.platform;
+        let page = (platform.page_size() / GRANULE).max(1);
+        // SAFETY: by contract; free granules hold nothing.
+        unsafe {
+            let (mut used, mut idle) = (0, 0);
+            let most = |used| NESTS_IDLE.max(used / 4);
+            let mut nest = (*heap).nests;
+            while !nest.is_null() {
+                used += (*nest).used.count_ones();
+                nest = (*nest).next;
+            }
+            (*heap).nests_limit = most(used);
+            if (*heap).nests_idle <= most(used) {
+                return;
+            }
+            let mut nest = (*heap).nests;
+            while !nest.is_null() {
+                let mut first = 0;
+                while first + page <= 64 && page < 64 {
+                    let mut count = 0;
+                    while first + count < 64
+                        && (*nest).used & granule_mask(first + count, page) == 0
+                    {
+                        count += page;
+                    }
+                    if count != 0 && (*nest).dirty >> first & low_granules(count) != 0 {
+                        let at = ((*nest).base as usize + first) * GRANULE;
+                        let at = Chunk::around(nest).cast::<u8>().add(at);
+                        if platform.purge(NonNull::new_unchecked(at), count * GRANULE) {
+                            (*nest).dirty &= !(low_granules(count) << first);
+                        }
+                    }
+                    first += count + page;
+                }
+                idle += ((*nest).dirty & !(*nest).used).count_ones();
+                nest = (*nest).next;
+            }
+            (*heap).nests_idle = idle;
+            // Granules that share a page with used ones stay.
+            (*heap).nests_limit = most(used).max(idle + NESTS_IDLE);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::pages::Platform;
 use crate::process::{next_random, Process};
 use crate::ring::{batch, Entry, ZERO};
 use crate::size_class::stride;
-use crate::slot::{FIRST_WIDE, WIDE_PURGED};
+use crate::slot::FIRST_WIDE;
 use crate::sync::Ordering;
 use core::ptr::NonNull;
 
@@ -129,7 +129,12 @@ impl<P: Platform> Process<P> {
             // Moves blocks of narrow classes by a unit.
             (*state).cycle ^= UNIT as u16;
             if stride(class) >= IDLE_STRIDE {
-                let bytes = taken.count_ones() as usize * stride(class);
+                let clean = if class < FIRST_WIDE {
+                    0
+                } else {
+                    (*meta).purged(taken).count_ones()
+                };
+                let bytes = (taken.count_ones() - clean) as usize * stride(class);
                 (*heap).idle = (*heap).idle.saturating_sub(bytes);
             }
             true
@@ -263,8 +268,8 @@ impl<P: Platform> Process<P> {
             (*state).limit(class);
             if stride(class) >= IDLE_STRIDE {
                 (*heap).idle += bits.count_ones() as usize * stride(class);
-                if (*heap).idle > IDLE_BYTES {
-                    self.purge_idle(heap);
+                if (*heap).idle > (*heap).idle_limit {
+                    self.limit_idle(heap);
                 }
             }
             if (*meta).is(State::Detached) || before | bits == u32::MAX {
@@ -360,6 +365,24 @@ impl<P: Platform> Process<P> {
         }
     }
 
+    /// Gives pages of free slots back if they are more than a quarter of what is in use. A heap
+    /// that replaces blocks at random stays below that, and keeps its pages.
+    ///
+    /// # Safety
+    /// The caller may work on the heap.
+    #[cold]
+    unsafe fn limit_idle(&self, heap: *mut Heap) {
+        // SAFETY: by contract.
+        unsafe {
+            let classes = (*heap).classes.iter().enumerate();
+            let used: usize = classes.map(|(i, c)| c.out as usize * stride(i)).sum();
+            (*heap).idle_limit = IDLE_BYTES.max(used / 4);
+            if (*heap).idle > (*heap).idle_limit {
+                self.purge_idle(heap);
+            }
+        }
+    }
+
     /// Gives back the whole pages inside the free slots of long strides.
     ///
     /// # Safety
@@ -396,33 +419,25 @@ impl<P: Platform> Process<P> {
             let class = (*meta).class as usize;
             let mut free = (*meta).free_slots();
             while free != 0 {
-                let index = free.trailing_zeros() as usize;
-                free &= free - 1;
-                let record = (*meta).records.wide(index);
-                if record.load(Ordering::Relaxed) == WIDE_PURGED {
-                    continue;
+                // Neighbours go together: pages that two slots share, and calls.
+                let first = free.trailing_zeros() as usize;
+                let count = (free >> first).trailing_ones() as usize;
+                free &= !(low_mask(count) << first);
+                let slots = low_mask(count) << first;
+                let mut purged = false;
+                if class >= FIRST_WIDE {
+                    purged = (*meta).purged(slots) == slots;
+                    (*meta).mark_purged(slots);
                 }
-                let start = Meta::base_of(meta).add(index * stride(class));
+                let start = Meta::base_of(meta).add(first * stride(class));
                 let from = start.addr().next_multiple_of(page);
-                let to = (start.addr() + stride(class)) / page * page;
-                if from < to {
+                let to = (start.addr() + count * stride(class)) / page * page;
+                if !purged && from < to {
                     let at = NonNull::new_unchecked(start.with_addr(from));
                     // Refused (as for locked memory), it would be so again: once a free is enough.
                     self.platform.purge(at, to - from);
-                    record.store(WIDE_PURGED, Ordering::Relaxed);
                 }
             }
         }
     }
 }
-
-const _: () = {
-    let mut class = 0;
-    while class < CLASSES {
-        assert!(
-            stride(class) < IDLE_STRIDE || class >= FIRST_WIDE,
-            "purged slots are wide"
-        );
-        class += 1;
-    }
-};
