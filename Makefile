@@ -8,8 +8,10 @@
 #   PREFIX     where `make install` puts the toolchain (default /usr/local/musl)
 #   DESTDIR    a root that is put before PREFIX, for packages
 #   LIBC_TEST  a checkout of libc-test, for `make libc-test`
+#   FUZZ_SECONDS  how long `make fuzz` runs (default 60)
 
 PREFIX = /usr/local/musl
+export FUZZ_SECONDS
 CARGO = cargo
 
 # make has a value of its own for CC; only one that the user gave counts.
@@ -33,6 +35,10 @@ verify fetch patch archive prove: tool
 libc-test: tool
 	@$(BYSSAL) libc-test $(FLAGS) $(if $(LIBC_TEST),'$(LIBC_TEST)')
 
+# Coverage-guided fuzzing of the heap for FUZZ_SECONDS; lines and branches that tests reach.
+fuzz coverage:
+	@CARGO='$(CARGO)' ci/$@
+
 install: tool
 	@$(BYSSAL) install $(FLAGS) --prefix '$(PREFIX)' $(if $(DESTDIR),--destdir '$(DESTDIR)')
 
@@ -51,4 +57,4 @@ tool:
 	echo "error: $(CARGO) is not installed; run: sudo apt-get install cargo (or see rustup.rs)" >&2; exit 3; }
 	@$(CARGO) build $(if $(wildcard $(BYSSAL)),--quiet) --locked -p byssal
 
-.PHONY: all check verify fetch patch archive prove libc-test install misuse clean tool
+.PHONY: all check verify fetch patch archive prove libc-test fuzz coverage install misuse clean tool

@@ -8,7 +8,6 @@
 use crate::inspect::Summary;
 use crate::mock::Mock;
 use crate::process::Process;
-use std::alloc::{alloc_zeroed, dealloc, Layout};
 use std::ops::Deref;
 
 mod misuse;
@@ -16,18 +15,25 @@ mod run;
 mod step;
 
 pub use run::{run, Report};
-pub use step::{fingerprint, parse, print, Op, Step};
+pub use step::{decode, fingerprint, parse, print, Op, Step};
 
 /// A process in memory of its own (its window table is too large for a stack).
 pub struct Boxed(*mut Process<Mock>);
 
 impl Boxed {
+    const BYTES: usize = size_of::<Process<Mock>>();
+
     /// A process on a fresh mock system, this thread its first.
     pub fn new(has_break: bool) -> Self {
         Mock::new_thread();
+        // Of a mapping's own: a malloc that kept the memory would have to clear all 4 MiB.
         // SAFETY: all-zero bytes are a valid process but for its platform, which is written here.
         unsafe {
-            let process = alloc_zeroed(Layout::new::<Process<Mock>>()).cast::<Process<Mock>>();
+            let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE);
+            let flags = flags | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            let at = libc::mmap(std::ptr::null_mut(), Boxed::BYTES, access, flags, -1, 0);
+            assert_ne!(at, libc::MAP_FAILED, "no memory for a process");
+            let process = at.cast::<Process<Mock>>();
             Process::init_for_test(process, Mock::new(has_break));
             Boxed(process)
         }
@@ -60,7 +66,7 @@ impl Drop for Boxed {
         // SAFETY: the last use.
         unsafe {
             core::ptr::drop_in_place(&raw mut (*self.0).platform);
-            dealloc(self.0.cast(), Layout::new::<Process<Mock>>());
+            libc::munmap(self.0.cast(), Boxed::BYTES);
         }
     }
 }

@@ -114,19 +114,23 @@ impl Step {
         };
         Ok(Step { op, which, n })
     }
+}
 
-    /// All the steps that the bytes hold, `limit` at most.
-    pub fn decode_all(bytes: &[u8], limit: usize) -> Vec<Step> {
-        let mut u = Unstructured::new(bytes);
-        let mut steps = Vec::new();
-        while !u.is_empty() && steps.len() < limit {
-            match Step::decode(&mut u) {
-                Ok(step) => steps.push(step),
-                Err(_) => break,
-            }
+/// Steps of one input of the fuzzer at the most.
+const INPUT_STEPS: usize = 400;
+
+/// What a fuzzer's bytes say: whether there is a program break, and the steps.
+pub fn decode(bytes: &[u8]) -> (bool, Vec<Step>) {
+    let (&first, rest) = bytes.split_first().unwrap_or((&0, &[]));
+    let mut u = Unstructured::new(rest);
+    let mut steps = Vec::new();
+    while !u.is_empty() && steps.len() < INPUT_STEPS {
+        match Step::decode(&mut u) {
+            Ok(step) => steps.push(step),
+            Err(_) => break,
         }
-        steps
     }
+    (first & 1 == 0, steps)
 }
 
 /// A sequence as text, a step a line.

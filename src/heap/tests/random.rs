@@ -4,7 +4,7 @@
 //! first: commit it with the fix. `BYSSAL_CASES` sets the number of sequences.
 
 use super::*;
-use crate::model::{parse, print, run, Op, Step};
+use crate::model::{decode, parse, print, run, Op, Step};
 use crate::size_class::MAX_SMALL;
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
@@ -44,7 +44,7 @@ fn sequence() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-/// Sequences that failed once, and those of the fuzzer's corpus.
+/// Sequences that failed once.
 #[test]
 fn sequences_that_failed_once() {
     for entry in std::fs::read_dir(folder()).expect("the folder of regressions") {
@@ -55,6 +55,28 @@ fn sequences_that_failed_once() {
             run(&Boxed::new(has_break), &steps);
         }
     }
+}
+
+/// The corpus of the fuzzer (`ci/fuzz`), or `BYSSAL_CORPUS`: other folders, with `:` between.
+#[test]
+fn the_fuzzers_corpus_agrees_with_the_model() {
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fuzz/corpus");
+    let folders = std::env::var("BYSSAL_CORPUS").unwrap_or_else(|_| own.into());
+    let mut inputs = 0;
+    for folder in folders.split(':') {
+        for entry in std::fs::read_dir(folder).expect("the corpus") {
+            let path = entry.expect("readable").path();
+            let bytes = std::fs::read(&path).expect("readable");
+            let (has_break, steps) = decode(&bytes);
+            if std::env::var_os("BYSSAL_STEPS").is_some() {
+                eprintln!("{}\n{}", path.display(), print(&steps));
+            }
+            run(&Boxed::new(has_break), &steps);
+            inputs += 1;
+        }
+    }
+    println!("{inputs} inputs");
+    assert!(inputs > 0, "a corpus");
 }
 
 #[test]
