@@ -57,7 +57,8 @@ fn sequences_that_failed_once() {
     }
 }
 
-/// The corpus of the fuzzer (`ci/fuzz`), or `BYSSAL_CORPUS`: other folders, with `:` between.
+/// The corpus of the fuzzer (`ci/fuzz`), or `BYSSAL_CORPUS`: other folders, with `:` between. In a
+/// debug build every eighth input.
 #[test]
 fn the_fuzzers_corpus_agrees_with_the_model() {
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fuzz/corpus");
@@ -65,6 +66,10 @@ fn the_fuzzers_corpus_agrees_with_the_model() {
     let mut inputs = 0;
     for folder in folders.split(':') {
         for entry in std::fs::read_dir(folder).expect("the corpus") {
+            inputs += 1;
+            if cfg!(debug_assertions) && inputs % 8 != 0 {
+                continue;
+            }
             let path = entry.expect("readable").path();
             let bytes = std::fs::read(&path).expect("readable");
             let (has_break, steps) = decode(&bytes);
@@ -72,7 +77,6 @@ fn the_fuzzers_corpus_agrees_with_the_model() {
                 eprintln!("{}\n{}", path.display(), print(&steps));
             }
             run(&Boxed::new(has_break), &steps);
-            inputs += 1;
         }
     }
     println!("{inputs} inputs");
