@@ -26,6 +26,8 @@ const MAKING: &str = ".byssal-making";
 pub enum Malloc {
     Byssal,
     Stock,
+    /// musl's older one, to compare with.
+    Old,
 }
 
 impl Malloc {
@@ -33,6 +35,7 @@ impl Malloc {
         match self {
             Malloc::Byssal => "byssal",
             Malloc::Stock => "mallocng",
+            Malloc::Old => "oldmalloc",
         }
     }
 
@@ -40,6 +43,7 @@ impl Malloc {
         match self {
             Malloc::Byssal => "byssal",
             Malloc::Stock => "stock",
+            Malloc::Old => "oldmalloc",
         }
     }
 }
@@ -68,6 +72,7 @@ impl Tree {
         let prefix = match malloc {
             Malloc::Byssal => project.out.join(format!("musl-{label}")),
             Malloc::Stock => project.out.join(format!("stock/musl-{label}")),
+            Malloc::Old => project.out.join(format!("oldmalloc/musl-{label}")),
         };
         let dir = project
             .out
@@ -207,7 +212,7 @@ impl Tree {
     pub fn install(&self, project: &Project, source: &Source, compiler: &Compiler) -> Result<bool> {
         let core = match self.malloc {
             Malloc::Byssal => crate::digest::file(&self.archive()?)?,
-            Malloc::Stock => String::new(),
+            Malloc::Stock | Malloc::Old => String::new(),
         };
         let tree = self.stamp(project, source, compiler)?;
         let inputs = Inputs::new()
