@@ -8,6 +8,7 @@
 #   PREFIX     where `make install` puts the toolchain (default /usr/local/musl)
 #   DESTDIR    a root that is put before PREFIX, for packages
 #   LIBC_TEST  a checkout of libc-test, for `make libc-test`
+#   BENCH      quick (5 minutes) or full (an hour), for `make bench`
 #   FUZZ_SECONDS  how long `make fuzz` runs (default 60)
 
 PREFIX = /usr/local/musl
@@ -38,6 +39,11 @@ libc-test: tool
 # Coverage-guided fuzzing of the heap for FUZZ_SECONDS; lines and branches that tests reach.
 fuzz coverage:
 	@CARGO='$(CARGO)' ci/$@
+
+# Speed and memory beside every peer; docs/benchmark.md.
+bench:
+	@$(CARGO) build --quiet --locked --release -p byssal-bench
+	@target/release/byssal-bench run --size $(or $(BENCH),full)
 
 install: tool
 	@$(BYSSAL) install $(FLAGS) --prefix '$(PREFIX)' $(if $(DESTDIR),--destdir '$(DESTDIR)')

@@ -7,7 +7,7 @@ use byssal_tool::project::{self, Project};
 use serde::{Deserialize, Serialize};
 
 /// How long a run may take in all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Size {
     Quick,

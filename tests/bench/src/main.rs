@@ -1,34 +1,321 @@
 //! `byssal-bench`: runs programs under byssal and its peers, and shows the figures side by side.
+//!
+//! ```text
+//! catalogue, real    what is run
+//! programs           built for the host and for each musl toolchain: jobs
+//! measure            one run, by the tiny launcher
+//! rounds             all runs, interleaved, within a time
+//! extras             small processes, instructions, memory given back
+//! results            what was found; statistics: medians and means
+//! table, report, plots, compare      how it is shown
+//! ```
 
-#![allow(dead_code)] // until all of the catalogue is run
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
-use std::process::ExitCode;
-
-use byssal_tool::error::Result;
+use byssal_peers::{Kind as PeerKind, Peer};
+use byssal_tool::error::{At, Error, Kind, Result};
+use byssal_tool::progress::say;
 use byssal_tool::project::Project;
+use byssal_tool::run;
+use catalogue::Size;
+use clap::{Parser, Subcommand, ValueEnum};
+use measure::Runner;
+use results::{Allocator, Machine, Mode, Results};
 
+#[allow(dead_code)] // the interface of real programs has parts that none of them needs yet
 mod catalogue;
+mod compare;
+mod extras;
+mod measure;
+mod plots;
+mod programs;
 mod real;
+mod report;
+mod results;
+mod rounds;
+mod statistics;
+mod table;
 
-fn run() -> Result<()> {
-    let project = Project::find(None, None)?;
-    for program in catalogue::read(&project)? {
-        println!("{}: {}", program.name, program.pattern);
-        for name in &program.sources {
-            catalogue::source(&project, name)?;
+/// Speed and memory of byssal beside every peer.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Builds what is missing, runs everything, writes table, report.html and results.json
+    Run(Options),
+    /// Tells what changed from one results.json to another
+    Compare { before: PathBuf, after: PathBuf },
+    /// Writes table and report.html anew from a results.json, beside it
+    Report { results: PathBuf },
+    /// Lists the programs
+    List,
+}
+
+#[derive(clap::Args)]
+struct Options {
+    /// quick (under 5 minutes, fewer allocators) or full (under an hour)
+    #[arg(long, value_enum, default_value = "full")]
+    size: Size,
+    /// LD_PRELOAD, static programs, or both
+    #[arg(long, value_enum, default_value = "both")]
+    mode: Which,
+    /// Only these programs, by name, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these allocators, as `byssal-peers list` names them, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Rounds, if the time is enough for them
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Minutes that the rounds may take
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Leave out small processes, instructions and memory given back
+    #[arg(long)]
+    no_extras: bool,
+    /// Where results go
+    #[arg(long, value_name = "DIR", default_value = "out/bench")]
+    dest: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    Preload,
+    Static,
+    Both,
+}
+
+/// Allocators of a quick run: the fastest plain ones, the hardened ones, and what is replaced.
+const QUICK: [&str; 10] = [
+    "byssal",
+    "glibc",
+    "mimalloc2-secure",
+    "mimalloc3",
+    "jemalloc",
+    "snmalloc",
+    "snmalloc-checks",
+    "musl-byssal",
+    "musl-mallocng",
+    "musl-mimalloc2-secure",
+];
+
+/// How much a run does, and how long each part may take.
+struct Budget {
+    rounds: usize,
+    total: Duration,
+    instructions: Duration,
+    /// The longest that one run of a program may take.
+    run: Duration,
+}
+
+impl Options {
+    fn budget(&self) -> Budget {
+        let (rounds, total, instructions, run) = match self.size {
+            Size::Quick => (3, 160.0, 20.0, 10),
+            Size::Full => (5, 43.0 * 60.0, 4.0 * 60.0, 60),
+        };
+        Budget {
+            rounds: self.rounds.unwrap_or(rounds).max(1),
+            total: Duration::from_secs_f64(self.minutes.map_or(total, |m| m * 60.0)),
+            instructions: Duration::from_secs_f64(instructions),
+            run: Duration::from_secs(run),
         }
     }
+
+    fn peers(&self, project: &Project) -> Result<Vec<Peer>> {
+        let wanted = |p: &&Peer| {
+            let mode = match p.kind {
+                PeerKind::Preload => self.mode != Which::Static,
+                PeerKind::Static => self.mode != Which::Preload,
+            };
+            let named = match (self.peers.is_empty(), self.size) {
+                (false, _) => self.peers.iter().any(|n| n == p.name),
+                (true, Size::Quick) => QUICK.contains(&p.name),
+                (true, Size::Full) => true,
+            };
+            mode && named
+        };
+        let all = byssal_peers::all(project)?;
+        if let Some(wrong) = self
+            .peers
+            .iter()
+            .find(|n| all.iter().all(|p| p.name != **n))
+        {
+            return Err(
+                Error::new(Kind::Usage, format!("there is no allocator {wrong}"))
+                    .remedy("byssal-peers list names them"),
+            );
+        }
+        let mut names: Vec<&str> = all.iter().filter(wanted).map(|p| p.name).collect();
+        let runs = names.clone();
+        // Its compiler makes the launcher.
+        names.push("musl-mallocng");
+        let peers = byssal_peers::prepare(project, &names)?;
+        Ok(peers
+            .into_iter()
+            .filter(|p| runs.contains(&p.name))
+            .collect())
+    }
+}
+
+fn measure_all(options: &Options) -> Result<()> {
+    let begin = Instant::now();
+    let project = Project::find(None, None)?;
+    say("Allocators:");
+    let peers = options.peers(&project)?;
+    let budget = options.budget();
+    let runner = runner(&project, budget.run)?;
+    let mut notes = Vec::new();
+    let works = programs::all(&project, &peers, options.size, &options.only, &mut notes)?;
+    if works.is_empty() {
+        return Err(Error::new(Kind::Usage, "no program is left to run")
+            .remedy("byssal-bench list names them"));
+    }
+    say(&format!(
+        "{} rows under {} allocators, at most {} rounds in at most {:.0} minutes:",
+        works.len(),
+        peers.len(),
+        budget.rounds,
+        budget.total.as_secs_f64() / 60.0
+    ));
+    let plan = rounds::Plan {
+        works: &works,
+        peers: &peers,
+        rounds: budget.rounds,
+        end: Instant::now() + budget.total,
+    };
+    let (mut rows, rounds) = rounds::run(&plan, &runner, &mut notes)?;
+    let extra = if options.no_extras {
+        results::Extra::default()
+    } else {
+        say("Beyond time:");
+        let time = budget.instructions;
+        extras::instructions(&works, &mut rows, &peers, &runner, time, &mut notes)?;
+        extras::all(&project, &peers, &runner, &mut notes)?
+    };
+    let results = Results {
+        format: results::FORMAT,
+        machine: machine(&project),
+        size: options.size,
+        rounds,
+        seconds: begin.elapsed().as_secs_f64(),
+        allocators: peers.iter().map(allocator).collect(),
+        rows,
+        notes,
+        extra,
+    };
+    show(&results, &options.dest)
+}
+
+fn runner(project: &Project, limit: Duration) -> Result<Runner> {
+    let scratch = project.out.join("bench/run");
+    std::fs::create_dir_all(&scratch).at("making directory", &scratch)?;
+    let stock = byssal_peers::all(project)?;
+    let stock = stock.iter().find(|p| p.name == "musl-mallocng");
+    let cc = stock.map_or("gcc".into(), Peer::cc);
+    run::fresh_log(&project.log("bench-build"))?;
+    Ok(Runner {
+        launcher: measure::launcher(project, &cc)?,
+        scratch,
+        limit,
+    })
+}
+
+fn allocator(peer: &Peer) -> Allocator {
+    Allocator {
+        name: peer.name.to_owned(),
+        version: peer.version.clone(),
+        mode: match peer.kind {
+            PeerKind::Preload => Mode::Preload,
+            PeerKind::Static => Mode::Static,
+        },
+        hardened: peer.hardened,
+        ours: peer.ours(),
+        flags: peer.flags.clone(),
+    }
+}
+
+fn machine(project: &Project) -> Machine {
+    let told = |program: &str, args: &[&str]| {
+        let mut cmd = Command::new(program);
+        cmd.args(args).current_dir(&project.root);
+        let text = run::output(&mut cmd).unwrap_or_default();
+        text.lines().next().unwrap_or_default().trim().to_owned()
+    };
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|l| l.strip_prefix("model name")?.split_once(": "));
+    let changed = match told("git", &["status", "--porcelain"]).is_empty() {
+        true => "",
+        false => " (changed)",
+    };
+    Machine {
+        cpu: model.map_or("unknown CPU".into(), |(_, name)| name.to_owned()),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        kernel: told("uname", &["-sr"]),
+        compiler: told("gcc", &["--version"]),
+        commit: format!(
+            "{}{changed}",
+            told("git", &["rev-parse", "--short", "HEAD"])
+        ),
+        date: told("date", &["-u", "+%Y-%m-%d %H:%M"]),
+    }
+}
+
+/// Writes and prints all there is to see.
+fn show(results: &Results, dest: &Path) -> Result<()> {
+    let (json, page) = (dest.join("results.json"), dest.join("report.html"));
+    results.write(&json)?;
+    report::write(results, &page)?;
+    say(&table::text(results));
+    say(&format!("{}\n{}", page.display(), json.display()));
+    Ok(())
+}
+
+fn list() -> Result<()> {
+    let project = Project::find(None, None)?;
+    for program in catalogue::read(&project)? {
+        say(&format!("{:<24} {}", program.name, program.pattern));
+    }
     for program in real::programs() {
-        println!("{}: {}", program.name, program.pattern);
+        say(&format!("{:<24} {} (real)", program.name, program.pattern));
     }
     Ok(())
 }
 
+fn act(cli: Cli) -> Result<()> {
+    match cli.command {
+        Action::Run(options) => measure_all(&options),
+        Action::Compare { before, after } => {
+            let (before, after) = (Results::read(&before)?, Results::read(&after)?);
+            say(&compare::text(&before, &after));
+            Ok(())
+        }
+        Action::Report { results } => {
+            let dest = results.parent().unwrap_or(Path::new(".")).to_path_buf();
+            show(&Results::read(&results)?, &dest)
+        }
+        Action::List => list(),
+    }
+}
+
 fn main() -> ExitCode {
-    match run() {
+    match act(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("byssal-bench: {e}");
+            if let Some(remedy) = &e.remedy {
+                eprintln!("  what to do: {remedy}");
+            }
             ExitCode::from(e.kind as u8)
         }
     }

@@ -1,0 +1,26 @@
+/* argv[1] pairs of malloc and free, of 64 bytes, or of mixed sizes in random order if there is a
+ * second argument. For counting instructions: two runs, their difference, divided. */
+#include <stdlib.h>
+
+int main(int argc, char **argv)
+{
+	static char *kept[64];
+	long count = argc > 1 ? atol(argv[1]) : 0;
+	unsigned seed = 1;
+	if (argc > 2) {
+		for (long i = 0; i < count; i++) {
+			seed = seed * 1103515245 + 12345;
+			unsigned place = seed >> 26;
+			free(kept[place]);
+			kept[place] = malloc(1 + (seed >> 12) % 1024);
+			*kept[place] = 1;
+		}
+	} else {
+		for (long i = 0; i < count; i++) {
+			char *volatile block = malloc(64);
+			*block = 1;
+			free(block);
+		}
+	}
+	return 0;
+}

@@ -1,0 +1,386 @@
+//! What is not a program's time: small processes, instructions, memory given back, sizes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use byssal_peers::{Kind as PeerKind, Peer};
+use byssal_tool::error::{At, Result};
+use byssal_tool::progress::say;
+use byssal_tool::project::{self, Project};
+use byssal_tool::run;
+
+use crate::catalogue::Job;
+use crate::measure::Runner;
+use crate::programs::{self, Work};
+use crate::results::{Extra, GivenBack, Pair, Row, SmallProcess, Text};
+use crate::statistics;
+
+/// Runs of a small process; its faults vary by one or two.
+const SMALL_RUNS: usize = 5;
+/// Pairs in the longer of two runs under callgrind, and in the shorter.
+const PAIRS: [u64; 2] = [30_000, 10_000];
+
+/// Builds `extra/NAME.c` for an allocator.
+fn build(project: &Project, peer: &Peer, name: &str) -> Result<PathBuf> {
+    let source = project.root.join(format!("tests/bench/extra/{name}.c"));
+    let dir = match peer.kind {
+        PeerKind::Preload => "host",
+        PeerKind::Static => peer.name,
+    };
+    let dest = project
+        .out
+        .join("bench/bin")
+        .join(dir)
+        .join(format!("extra-{name}"));
+    programs::c_program(project, peer, &[source], &[], &dest)?;
+    Ok(dest)
+}
+
+fn job(program: &Path, args: &[&str]) -> Job {
+    Job {
+        program: program.to_path_buf(),
+        args: args.iter().map(|a| (*a).to_owned()).collect(),
+        ..Job::default()
+    }
+}
+
+/// All but the instructions of programs. What an allocator fails at is told in `notes`.
+///
+/// # Errors
+/// When a program of ours does not compile.
+pub fn all(
+    project: &Project,
+    peers: &[Peer],
+    runner: &Runner,
+    notes: &mut Vec<String>,
+) -> Result<Extra> {
+    let mut extra = Extra::default();
+    for (tool, what) in [("strace", "system calls"), ("valgrind", "instructions")] {
+        if !run::exists(tool) {
+            let note = format!("skipped: {what}: no {tool} (apt-get install {tool})");
+            say(&format!("  {note}"));
+            notes.push(note);
+        }
+    }
+    for peer in peers {
+        say(&format!(
+            "  {}: small process, instructions, memory given back",
+            peer.name
+        ));
+        small(project, peer, runner, &mut extra.small, notes)?;
+        if run::exists("valgrind") {
+            pairs(project, peer, runner, &mut extra.pairs, notes)?;
+        }
+        given_back(project, peer, runner, &mut extra.given_back, notes)?;
+        if peer.kind == PeerKind::Static {
+            extra
+                .text
+                .extend(text(peer, &build(project, peer, "pair")?)?);
+        }
+    }
+    Ok(extra)
+}
+
+fn small(
+    project: &Project,
+    peer: &Peer,
+    runner: &Runner,
+    found: &mut Vec<SmallProcess>,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let program = build(project, peer, "small")?;
+    for blocks in [0u32, 1, 1000] {
+        let count = blocks.to_string();
+        let args: &[&str] = if blocks == 0 {
+            &[&count]
+        } else {
+            &[&count, "free"]
+        };
+        let job = job(&program, args);
+        let mut printed: Vec<Vec<f64>> = Vec::new();
+        for _ in 0..SMALL_RUNS {
+            let outcome = runner.run(&job, peer)?;
+            if let Some(why) = outcome.failure {
+                notes.push(format!(
+                    "small process, {blocks} blocks, {}: {why}",
+                    peer.name
+                ));
+                return Ok(());
+            }
+            printed.push(numbers(&outcome.output));
+        }
+        let median = |i: usize| {
+            let values: Vec<f64> = printed.iter().filter_map(|p| p.get(i).copied()).collect();
+            statistics::median(&values).unwrap_or(f64::NAN)
+        };
+        // The program's own look at itself, and its start and end, are not the allocator's.
+        let own = [
+            "getrusage",
+            "open",
+            "openat",
+            "read",
+            "write",
+            "execve",
+            "exit_group",
+        ];
+        found.push(SmallProcess {
+            allocator: peer.name.to_owned(),
+            blocks,
+            calls: calls(peer, &job, runner, &[], |name| !own.contains(&name))?,
+            faults: median(0),
+            anonymous_kib: median(1),
+        });
+    }
+    Ok(())
+}
+
+fn numbers(text: &str) -> Vec<f64> {
+    text.split_whitespace()
+        .map_while(|w| w.parse().ok())
+        .collect()
+}
+
+/// Words that start a program under a tool with the allocator for the program alone.
+fn preload(peer: &Peer) -> Option<&Path> {
+    match peer.kind {
+        PeerKind::Preload => peer.file.as_deref(),
+        PeerKind::Static => None,
+    }
+}
+
+/// System calls of a run, by strace; `None` without strace.
+fn calls(
+    peer: &Peer,
+    job: &Job,
+    runner: &Runner,
+    options: &[&str],
+    counts: impl Fn(&str) -> bool,
+) -> Result<Option<u64>> {
+    if !run::exists("strace") {
+        return Ok(None);
+    }
+    let temp =
+        tempfile::tempdir_in(&runner.scratch).at("making a directory in", &runner.scratch)?;
+    let log = temp.path().join("calls");
+    let mut cmd = Command::new("strace");
+    cmd.args(["-f", "-qq"]).args(options).arg("-o").arg(&log);
+    if let Some(library) = preload(peer) {
+        cmd.arg("-E")
+            .arg(format!("LD_PRELOAD={}", library.display()));
+    }
+    cmd.arg(&job.program)
+        .args(&job.args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let status = cmd.status().at("starting", Path::new("strace"))?;
+    if !status.success() {
+        return Ok(None);
+    }
+    Ok(Some(count(&project::read_text(&log)?, counts)))
+}
+
+/// Counts lines of strace's log: `PID NAME(...`.
+fn count(log: &str, counts: impl Fn(&str) -> bool) -> u64 {
+    let name = |line: &str| {
+        let call = line.split_once(char::is_whitespace)?.1.trim_start();
+        let name = call.split_once('(')?.0;
+        counts(name).then_some(())
+    };
+    log.lines().filter_map(name).count() as u64
+}
+
+fn pairs(
+    project: &Project,
+    peer: &Peer,
+    runner: &Runner,
+    found: &mut Vec<Pair>,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let program = build(project, peer, "pair")?;
+    for (what, more) in [("64 bytes", None), ("mixed to 1024 bytes", Some("mixed"))] {
+        let mut counted = Vec::new();
+        for n in PAIRS {
+            let n = n.to_string();
+            let args: Vec<&str> = std::iter::once(n.as_str()).chain(more).collect();
+            counted.push(callgrind(
+                peer,
+                &job(&program, &args),
+                runner,
+                Duration::from_secs(60),
+            )?);
+        }
+        let [Some(long), Some(short)] = counted[..] else {
+            notes.push(format!(
+                "instructions, {what}, {}: callgrind failed",
+                peer.name
+            ));
+            continue;
+        };
+        found.push(Pair {
+            allocator: peer.name.to_owned(),
+            what: what.to_owned(),
+            instructions: (long as f64 - short as f64) / (PAIRS[0] - PAIRS[1]) as f64,
+        });
+    }
+    Ok(())
+}
+
+/// Instructions of a run by callgrind; `None` if the program fails under it, or takes longer.
+///
+/// # Errors
+/// When the launcher cannot be started.
+pub fn callgrind(peer: &Peer, job: &Job, runner: &Runner, limit: Duration) -> Result<Option<u64>> {
+    let temp =
+        tempfile::tempdir_in(&runner.scratch).at("making a directory in", &runner.scratch)?;
+    let out = temp.path().join("callgrind");
+    let tool = [
+        "valgrind".to_owned(),
+        "--tool=callgrind".to_owned(),
+        format!("--callgrind-out-file={}", out.display()),
+    ];
+    let runner = Runner {
+        launcher: runner.launcher.clone(),
+        scratch: runner.scratch.clone(),
+        limit,
+    };
+    let outcome = runner.run_under(job, peer, &tool)?;
+    if outcome.failure.is_some() {
+        return Ok(None);
+    }
+    let text = fs::read(&out).unwrap_or_default();
+    Ok(totals(&String::from_utf8_lossy(&text)))
+}
+
+/// `totals: N` of callgrind's file.
+fn totals(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|l| l.strip_prefix("totals:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn given_back(
+    project: &Project,
+    peer: &Peer,
+    runner: &Runner,
+    found: &mut Vec<GivenBack>,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let program = build(project, peer, "giveback")?;
+    for (what, args) in [
+        ("all freed", &[][..]),
+        ("1 of 100 kept", &["scattered"][..]),
+    ] {
+        let job = job(&program, args);
+        let outcome = runner.run(&job, peer)?;
+        let printed = numbers(&outcome.output);
+        let (None, [live, peak, after, freed]) = (&outcome.failure, &printed[..]) else {
+            let why = outcome.failure.unwrap_or("printed too little".into());
+            notes.push(format!("memory given back, {what}, {}: {why}", peer.name));
+            continue;
+        };
+        let only = ["-e", "trace=madvise,munmap"];
+        let calls = calls(peer, &job, runner, &only, |name| {
+            ["madvise", "munmap"].contains(&name)
+        })?;
+        found.push(GivenBack {
+            allocator: peer.name.to_owned(),
+            what: what.to_owned(),
+            live: *live,
+            peak: *peak,
+            after: *after,
+            calls_per_mib: calls.map(|n| n as f64 / (freed / 1024.0)),
+        });
+    }
+    Ok(())
+}
+
+fn text(peer: &Peer, program: &Path) -> Result<Option<Text>> {
+    let printed = run::output(Command::new("size").arg(program))?;
+    let row = numbers(printed.lines().nth(1).unwrap_or_default());
+    let [text, data, bss, ..] = row[..] else {
+        return Ok(None);
+    };
+    Ok(Some(Text {
+        allocator: peer.name.to_owned(),
+        text: text as u64,
+        data: data as u64,
+        bss: bss as u64,
+    }))
+}
+
+/// Counts instructions of the programs with their present arguments, the shortest first, until the
+/// time is up; by perf where the machine counts them for it, else by callgrind.
+///
+/// # Errors
+/// When the launcher cannot be started.
+pub fn instructions(
+    works: &[Work],
+    rows: &mut [Row],
+    peers: &[Peer],
+    runner: &Runner,
+    time: Duration,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    if !run::exists("valgrind") {
+        return Ok(());
+    }
+    let end = Instant::now() + time;
+    let seconds = |row: &Row| {
+        let cells = row.cells.values().filter_map(|c| c.samples.first());
+        cells.map(|s| s.cpu()).fold(0.0, f64::max)
+    };
+    let mut order: Vec<usize> = (0..works.len())
+        .filter(|i| works[*i].threads == 1 && works[*i].curve.is_none() && !works[*i].real)
+        .collect();
+    order.sort_by(|a, b| seconds(&rows[*a]).total_cmp(&seconds(&rows[*b])));
+    let mut done = 0;
+    for i in &order {
+        // callgrind takes about fifty times as long as the program alone.
+        let cells = rows[*i].cells.values().filter_map(|c| c.samples.first());
+        let takes = Duration::from_secs_f64(cells.map(|s| s.cpu() * 60.0 + 1.0).sum());
+        if Instant::now() + takes > end {
+            break;
+        }
+        for peer in peers {
+            let Some(job) = works[*i].jobs.get(peer.name) else {
+                continue;
+            };
+            let counted = callgrind(peer, job, runner, Duration::from_secs(120))?;
+            if let Some(cell) = rows[*i].cells.get_mut(peer.name) {
+                cell.instructions = counted;
+            }
+        }
+        done += 1;
+        say(&format!("  instructions of {} counted", works[*i].name));
+    }
+    if done < order.len() {
+        notes.push(format!(
+            "instructions (callgrind): the {done} shortest of {} single-threaded programs, for want of time",
+            order.len()
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_strace_are_counted_by_name() {
+        let log = "12 brk(NULL) = 0x1\n12 madvise(0x1, 4096, MADV_DONTNEED) = 0\n\
+            12 +++ exited with 0 +++\n13 munmap(0x2, 4096) = 0\n";
+        assert_eq!(count(log, |name| name != "brk"), 2);
+        assert_eq!(count(log, |_| true), 3);
+    }
+
+    #[test]
+    fn callgrinds_sum_is_found() {
+        assert_eq!(
+            totals("version: 1\nfn=main\n1 2\n\ntotals: 12345\n"),
+            Some(12345)
+        );
+        assert_eq!(totals("events: Ir\n"), None);
+    }
+}
