@@ -3,7 +3,7 @@
 use crate::chunk::Chunk;
 use crate::config::GRANULE;
 use crate::remote::{Node, RemoteMask};
-use crate::slot::{WIDE_PURGED, WIDE_SLOTS};
+use crate::slot::{FIRST_WIDE, PURGED, WIDE_SLOTS};
 use crate::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU8, Ordering};
 
 /// Class of a group that is one aligned run of pages for one block.
@@ -107,6 +107,15 @@ pub fn low_mask(slots: usize) -> u32 {
     ((1u64 << slots) - 1) as u32
 }
 
+/// Numbers of the set bits.
+fn set_bits(mut bits: u32) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let index = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(index)
+    })
+}
+
 impl Meta {
     /// The chunk that this cell lies in (not so for donated groups, whose cells lie elsewhere).
     #[inline(always)]
@@ -152,19 +161,33 @@ impl Meta {
         self.freed.load(Ordering::Relaxed) & self.active()
     }
 
-    /// Which of the free slots `bits` of a wide group gave their pages back.
-    pub fn purged(&self, bits: u32) -> u32 {
-        let is = |index: &usize| self.records.wide(*index).load(Ordering::Relaxed) == WIDE_PURGED;
-        let set = (0..WIDE_SLOTS).filter(|index| bits & 1 << index != 0);
-        set.filter(is).fold(0, |mask, index| mask | 1 << index)
+    /// Whether free slot `index` gave its pages back.
+    #[inline(always)]
+    pub fn is_purged(&self, index: usize) -> bool {
+        // Relaxed, as below: only the owner writes records of slots that hold no block.
+        if (self.class as usize) < FIRST_WIDE {
+            self.records.narrow(index).load(Ordering::Relaxed) == PURGED
+        } else {
+            self.records.wide(index).load(Ordering::Relaxed) == u16::from(PURGED)
+        }
     }
 
-    /// Notes that the free slots `bits` of a wide group gave their pages back.
+    /// Which of the free slots `bits` gave their pages back.
+    pub fn purged(&self, bits: u32) -> u32 {
+        set_bits(bits)
+            .filter(|index| self.is_purged(*index))
+            .fold(0, |mask, index| mask | 1 << index)
+    }
+
+    /// Notes that the free slots `bits` gave their pages back.
     pub fn mark_purged(&self, bits: u32) {
-        for index in (0..WIDE_SLOTS).filter(|index| bits & 1 << index != 0) {
-            self.records
-                .wide(index)
-                .store(WIDE_PURGED, Ordering::Relaxed);
+        for index in set_bits(bits) {
+            if (self.class as usize) < FIRST_WIDE {
+                self.records.narrow(index).store(PURGED, Ordering::Relaxed);
+            } else {
+                let record = self.records.wide(index);
+                record.store(PURGED.into(), Ordering::Relaxed);
+            }
         }
     }
 

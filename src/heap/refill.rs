@@ -7,9 +7,8 @@ use crate::heap::Heap;
 use crate::meta::{low_mask, Meta, State};
 use crate::pages::Platform;
 use crate::process::{next_random, Process};
-use crate::ring::{batch, Entry, ZERO};
+use crate::ring::{batch, prefetch, Entry, UNCHECKED, ZERO};
 use crate::size_class::stride;
-use crate::slot::FIRST_WIDE;
 use crate::sync::Ordering;
 use core::ptr::NonNull;
 
@@ -125,15 +124,11 @@ impl<P: Platform> Process<P> {
             let class = (*meta).class as usize;
             let taken = self.choose(heap, free, batch(class));
             let state = Heap::class(heap, class);
-            self.move_to_ring(heap, meta, taken, 0);
+            self.move_to_ring(heap, meta, taken, UNCHECKED);
             // Moves blocks of narrow classes by a unit.
             (*state).cycle ^= UNIT as u16;
             if stride(class) >= IDLE_STRIDE {
-                let clean = if class < FIRST_WIDE {
-                    0
-                } else {
-                    (*meta).purged(taken).count_ones()
-                };
+                let clean = (*meta).purged(taken).count_ones();
                 let bytes = (taken.count_ones() - clean) as usize * stride(class);
                 (*heap).idle = (*heap).idle.saturating_sub(bytes);
             }
@@ -182,7 +177,9 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// Moves slots from the mask of freed ones to the ring, which has room for them.
+    /// Moves slots from the mask of freed ones to the ring, which has room for them. In the last
+    /// byte of used ones a guard stands: it is verified once more when they leave the ring, as
+    /// the next slot's block may have been written from its front.
     ///
     /// # Safety
     /// The caller may work on the heap that owns the group; the bits are set in `freed`.
@@ -198,6 +195,11 @@ impl<P: Platform> Process<P> {
             while rest != 0 {
                 let index = rest.trailing_zeros() as usize;
                 let start = base.add(index * (*state).stride as usize);
+                let purged = marks & UNCHECKED != 0 && (*meta).is_purged(index);
+                let marks = if purged { marks & !UNCHECKED } else { marks };
+                if marks & UNCHECKED != 0 {
+                    prefetch(start.add((*state).stride as usize - 1));
+                }
                 (*state).give(Entry::of(meta, index, start, marks));
                 rest &= rest - 1;
             }
@@ -424,11 +426,8 @@ impl<P: Platform> Process<P> {
                 let count = (free >> first).trailing_ones() as usize;
                 free &= !(low_mask(count) << first);
                 let slots = low_mask(count) << first;
-                let mut purged = false;
-                if class >= FIRST_WIDE {
-                    purged = (*meta).purged(slots) == slots;
-                    (*meta).mark_purged(slots);
-                }
+                let purged = (*meta).purged(slots) == slots;
+                (*meta).mark_purged(slots);
                 let start = Meta::base_of(meta).add(first * stride(class));
                 let from = start.addr().next_multiple_of(page);
                 let to = (start.addr() + count * stride(class)) / page * page;

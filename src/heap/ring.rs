@@ -303,11 +303,7 @@ impl<P: Platform> Process<P> {
             for _ in 0..count.min((*state).ready()) {
                 let entry = (*state).take();
                 self.check_entry(class, entry);
-                if class < FIRST_WIDE {
-                    entry.narrow().store(0, Ordering::Relaxed);
-                } else {
-                    entry.wide().store(0, Ordering::Relaxed);
-                }
+                self.mark_spilled(class, entry);
                 self.put_back(heap, entry.meta(), 1 << entry.index(class));
             }
             // The masks have some: let the youngest in the ring wait a while.
@@ -316,9 +312,32 @@ impl<P: Platform> Process<P> {
     }
 }
 
+impl<P: Platform> Process<P> {
+    /// Writes the record of a slot that goes from its ring to its group's mask. The default preset
+    /// relies on it that a guard stands in the last byte of each slot with that record.
+    ///
+    /// # Safety
+    /// The caller may work on the heap that owns the slot.
+    unsafe fn mark_spilled(&self, class: usize, entry: Entry) {
+        let bare = !PRESET.check_at_free && !entry.has(UNCHECKED);
+        // SAFETY: by contract. Relaxed: see `Entry::end`.
+        unsafe {
+            if class < FIRST_WIDE {
+                entry.narrow().store(0, Ordering::Relaxed);
+            } else {
+                entry.wide().store(0, Ordering::Relaxed);
+            }
+            if bare {
+                let last = entry.start().add(stride(class) - 1);
+                last.write(self.guard(class, last.addr()));
+            }
+        }
+    }
+}
+
 /// Asks for the line at `at`.
 #[inline(always)]
-fn prefetch(at: *mut u8) {
+pub fn prefetch(at: *mut u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch has no effect but on caches; SSE is part of x86_64.
     unsafe {

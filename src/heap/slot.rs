@@ -35,8 +35,9 @@ const WIDE_END: usize = 511;
 /// Bits of the end in a wide record.
 const WIDE_END_BITS: u32 = 9;
 
-/// Wide record of a free slot whose pages were given back: no block, as its offset field is 0.
-pub const WIDE_PURGED: u16 = 1;
+/// Record of a free slot in a mask whose pages were given back, so that no guard need stand in its
+/// last byte: no block, as its offset field is 0.
+pub const PURGED: u8 = 1;
 
 /// A block's place in its slot, in bytes from the slot's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,7 +245,9 @@ mod tests {
     fn empty_records_are_no_block() {
         assert_eq!(narrow_units(0), 0);
         assert!((FIRST_WIDE..CLASSES).all(|class| wide_read(stride(class), 0).is_none()));
-        assert!((FIRST_WIDE..CLASSES).all(|class| wide_read(stride(class), WIDE_PURGED).is_none()));
+        let purged = |class| wide_read(stride(class), PURGED.into());
+        assert!((FIRST_WIDE..CLASSES).all(|class| purged(class).is_none()));
+        assert_eq!(narrow_freed(PURGED), PURGED);
     }
 
     #[test]

@@ -54,9 +54,14 @@ impl<P: Platform> Process<P> {
     }
 
     /// At the end of the program: verifies the ends of freed slots that still wait in this thread's
-    /// rings. Other threads may still run: theirs are not looked at.
+    /// rings, and collects what other threads freed, which finds double frees that raced. Other
+    /// threads may still run: their heaps are not looked at.
     pub fn process_exit(&self) {
         let heap = self.heap();
+        if !self.is_empty_heap(heap) {
+            // SAFETY: the thread's own heap.
+            unsafe { self.collect(heap) };
+        }
         for class in 0..CLASSES {
             // SAFETY: the thread's own heap, or the empty one; slots in a ring keep their groups
             // alive.

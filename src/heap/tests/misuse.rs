@@ -98,6 +98,30 @@ fn an_overflow_is_found_at_exit_at_the_latest() {
 }
 
 #[test]
+fn an_underflow_into_a_free_slot_is_found_at_its_reuse() {
+    // Where pages of longer slots are given back, the damage goes with them.
+    let most = if cfg!(small_constants) { 2 } else { 4 };
+    for n in [15, 127, 1023, 4671].into_iter().take(most) {
+        let process = Boxed::new(true);
+        let blocks: Vec<_> = (0..64).map(|_| process.malloc(n)).collect();
+        // Full slots: each block's first byte follows the guard of the slot before. Enough are freed
+        // that most leave the ring for the masks; the others keep their groups.
+        let freed: Vec<_> = blocks.iter().copied().step_by(2).collect();
+        // SAFETY: live, then the misuse under test.
+        unsafe {
+            freed.iter().for_each(|&block| process.free(block));
+            freed[3].add(n).write(b'A');
+        }
+        assert!(faults("", || {
+            // Past the hardened preset's quarantine, too.
+            // SAFETY: live.
+            (0..3000).for_each(|_| unsafe { process.free(process.malloc(n)) });
+            (0..64).for_each(|_| _ = process.malloc(n));
+        }));
+    }
+}
+
+#[test]
 fn a_string_terminator_one_past_the_end_is_found() {
     let process = Boxed::new(true);
     let p = process.malloc(64);
