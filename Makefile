@@ -45,6 +45,13 @@ bench:
 	@$(CARGO) build --quiet --locked --release -p byssal-bench
 	@target/release/byssal-bench run --size $(or $(BENCH),full)
 
+# Memory held for known live bytes, beside other allocators: tables, docs/footprint.md, picture.
+footprint: all
+	@$(BYSSAL) build $(filter-out --preset 'hardened' 'default',$(FLAGS)) --preset hardened \
+		--out out/hardened
+	@$(CARGO) run --quiet --locked -p byssal-peers -- build mimalloc2 jemalloc
+	@$(CARGO) run --quiet --locked -p byssal-footprint -- --docs
+
 install: tool
 	@$(BYSSAL) install $(FLAGS) --prefix '$(PREFIX)' $(if $(DESTDIR),--destdir '$(DESTDIR)')
 
@@ -63,4 +70,5 @@ tool:
 	echo "error: $(CARGO) is not installed; run: sudo apt-get install cargo (or see rustup.rs)" >&2; exit 3; }
 	@$(CARGO) build $(if $(wildcard $(BYSSAL)),--quiet) --locked -p byssal
 
-.PHONY: all check verify fetch patch archive prove libc-test fuzz coverage install misuse clean tool
+.PHONY: all check verify fetch patch archive prove libc-test fuzz coverage bench footprint install misuse \
+	clean tool
