@@ -251,6 +251,7 @@ fn semantics() -> Vec<Program> {
         Program::new("api_aligned_footprint"),
         Program::new("api_every_size"),
         Program::new("api_valloc"),
+        Program::new("api_posix").only(ALL),
         Program::new("api_posix_errno")
             .only(LIBRARY)
             .skip(

@@ -9,6 +9,7 @@
 //! ```text
 //! main       the list of trials
 //! catalogue  every C program: where it runs, what it must end in
+//! conformance  docs/conformance.md names tests that exist
 //! host       programs of the host under the preload library
 //! self_test  every important test fails on an allocator with the fault it looks for
 //! mode       how a mode compiles and starts a program
@@ -23,6 +24,7 @@
 //! instead of `out/lib`), `BYSSAL_LIMIT_SCALE` (multiplies every time limit, for slow machines).
 
 mod catalogue;
+mod conformance;
 mod execute;
 mod host;
 mod mode;
@@ -72,6 +74,9 @@ fn main() {
                 Err(why) => trial(name, move || Outcome::Skipped(why.to_owned())),
             });
         }
+    }
+    for (name, test) in conformance::tests() {
+        trials.push(trial(format!("conformance::{name}"), test));
     }
     for test in host::tests() {
         trials.push(trial(format!("host-programs::{}", test.name), move || {
