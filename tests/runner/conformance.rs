@@ -10,8 +10,11 @@ use crate::catalogue::{programs, Program};
 use crate::mode::root;
 use crate::Outcome;
 
+/// A name and what it runs.
+pub type Test = (&'static str, fn() -> Outcome);
+
 /// The page's own test, and the test of that test.
-pub fn tests() -> Vec<(&'static str, fn() -> Outcome)> {
+pub fn tests() -> Vec<Test> {
     vec![
         ("every-row-names-tests-that-exist", page),
         ("wrong-names-are-noticed", wrong_names),

@@ -1,6 +1,6 @@
-/* A server for simulated days, a step each five minutes: workers take requests, each a burst of blocks that
- * live as long as it does, but for some that stay in a cache until they are minutes to hours old
- * and are dropped by whichever worker finds them. At night hardly anybody calls. */
+/* A server for simulated days, a step each five minutes: workers take requests, each a burst of
+ * blocks that live as long as it does, but for some that stay in a cache until they are minutes
+ * to hours old and are dropped by whichever worker finds them. At night hardly anybody calls. */
 #include "footprint.h"
 
 enum { WORKERS = 4, DAYS = 3, DAY = 288, LONGEST = 1024, STORE = 1 << 14 };

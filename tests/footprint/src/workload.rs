@@ -209,7 +209,8 @@ mod tests {
     #[test]
     fn complete_output_is_read() {
         let text = "sample live=1 footprint=2 bound=9\nbroken class=3 slots=9 bound=8\n\
-            peak live=10 footprint=15\nthin live=2 footprint=8\nfreed footprint=4\nbound share=700\n";
+            peak live=10 footprint=15\nthin live=2 footprint=8\nfreed footprint=4\n\
+            bound share=700\n";
         let run = parse(text).expect("complete");
         assert_eq!(run.peak.ratio(), 1.5);
         assert_eq!(run.thin.map(|m| m.footprint), Some(8));
