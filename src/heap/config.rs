@@ -50,14 +50,21 @@ pub const GROUP_MAX: usize = 128 * 1024;
 /// Bytes that the first group of a class takes, if a slot fits.
 pub const FIRST_GROUP: usize = 512;
 
-/// An empty group up to this size stays with its heap for the next burst.
-pub const KEEP_GROUP_MAX: usize = 32 * 1024;
-
-/// Bytes that a class of a heap may hold without a live block.
-pub const KEEP_CLASS: usize = if cfg!(small_constants) {
-    1024
+/// Bytes in empty groups that a heap may keep for the next burst, plus one in
+/// `1 << RETAINED_SHIFT` of those in its groups.
+pub const RETAINED_BYTES: usize = if cfg!(small_constants) {
+    4 << 10
 } else {
-    16 * 1024
+    256 << 10
+};
+/// See `RETAINED_BYTES`.
+pub const RETAINED_SHIFT: u32 = 4;
+
+/// A class with more bytes than this in its groups empties its ring with its last live block.
+pub const KEEP_CLASS: usize = if cfg!(small_constants) {
+    1 << 10
+} else {
+    16 << 10
 };
 
 /// Dirty free pages (of `RUN_PAGE`) that may wait before they are given back, plus one in

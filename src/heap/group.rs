@@ -97,6 +97,7 @@ impl<P: Platform> Process<P> {
                 let made = locked.make_group(heap, class, shape);
                 if !made.is_null() {
                     (*heap).classes[class].slots += (*made).capacity as u32;
+                    (*heap).bytes += bytes_of(made);
                     return made;
                 }
             }
@@ -182,6 +183,7 @@ impl<P: Platform> Locked<'_, P> {
             let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
             self.process.check_clear(Meta::base_of(meta), bytes);
             (*heap).classes[class].slots -= (*meta).capacity as u32;
+            (*heap).bytes -= bytes;
             (*meta).state = State::Free as u8;
             // Before the bytes go: a stale pointer must not lead to a reused cell.
             Chunk::enter(chunk, first, bytes / GRANULE, 0);

@@ -1,6 +1,7 @@
 //! A thread's heap: for each class the slots at hand, and the queue of groups behind them.
 
 use crate::config::{CLASSES, QUARANTINE, RING};
+use crate::group::bytes_of;
 use crate::meta::{Meta, Nest, State};
 use crate::parking::{Berth, Tenant};
 use crate::remote::Mailbox;
@@ -66,6 +67,10 @@ pub struct Heap {
     pub idle: usize,
     /// How many there may be, see `limit_idle`.
     pub idle_limit: usize,
+    /// Bytes of its groups.
+    pub bytes: usize,
+    /// Bytes of those in queues that are empty.
+    pub retained: usize,
     /// State of the generator of choices.
     pub seed: u64,
     /// Dirty granules of nests that no group uses.
@@ -108,6 +113,8 @@ impl Heap {
         refills: 0,
         idle: 0,
         idle_limit: 0,
+        bytes: 0,
+        retained: 0,
         seed: 0,
         nests_idle: 0,
         nests_limit: 0,
@@ -170,11 +177,11 @@ impl Class {
         }
     }
 
-    /// Puts a group at the end of the queue.
+    /// Puts a group at the end of the queue; `retained` are the heap's bytes in empty groups.
     ///
     /// # Safety
     /// The caller may work on the heap; the group is its own and in no queue.
-    pub unsafe fn push(&mut self, meta: *mut Meta) {
+    pub unsafe fn push(&mut self, meta: *mut Meta, retained: &mut usize) {
         // SAFETY: by contract.
         unsafe {
             (*meta).state = State::Queued as u8;
@@ -186,7 +193,10 @@ impl Class {
             }
             self.last = meta;
             self.queued += 1;
-            self.empty += (*meta).is_empty() as u32;
+            if (*meta).is_empty() {
+                self.empty += 1;
+                *retained += bytes_of(meta);
+            }
         }
     }
 
@@ -194,39 +204,34 @@ impl Class {
     ///
     /// # Safety
     /// The caller may work on the heap.
-    pub unsafe fn pop(&mut self) -> *mut Meta {
+    pub unsafe fn pop(&mut self, retained: &mut usize) -> *mut Meta {
         let meta = self.first;
         if !meta.is_null() {
             // SAFETY: queued groups are alive and the heap's own.
             unsafe {
                 self.first = (*meta).next;
                 self.queued -= 1;
-                self.empty -= (*meta).is_empty() as u32;
+                if (*meta).is_empty() {
+                    self.empty -= 1;
+                    *retained -= bytes_of(meta);
+                }
             }
         }
         meta
     }
 
-    /// Takes every empty group that `keep` does not want out of the queue and gives it to
-    /// `release`.
+    /// Takes every empty group out of the queue and gives it to `release`.
     ///
     /// # Safety
     /// The caller may work on the heap.
-    pub unsafe fn drop_empty(
-        &mut self,
-        mut keep: impl FnMut(*mut Meta) -> bool,
-        mut release: impl FnMut(*mut Meta),
-    ) {
-        let mut kept = 0;
+    pub unsafe fn drop_empty(&mut self, retained: &mut usize, mut release: impl FnMut(*mut Meta)) {
         let mut last: *mut Meta = ptr::null_mut();
         let mut meta = self.first;
-        while !meta.is_null() && self.empty > kept {
-            // SAFETY: queued groups are alive and the heap's own.
+        while self.empty > 0 {
+            // SAFETY: queued groups are alive and the heap's own; as many as `empty` are empty.
             unsafe {
                 let next = (*meta).next;
-                if (*meta).is_empty() && keep(meta) {
-                    kept += 1;
-                } else if (*meta).is_empty() {
+                if (*meta).is_empty() {
                     if last.is_null() {
                         self.first = next;
                     } else {
@@ -237,11 +242,11 @@ impl Class {
                     }
                     self.queued -= 1;
                     self.empty -= 1;
+                    *retained -= bytes_of(meta);
                     release(meta);
-                    meta = next;
-                    continue;
+                } else {
+                    last = meta;
                 }
-                last = meta;
                 meta = next;
             }
         }

@@ -163,6 +163,7 @@ impl<P: Platform> Process<P> {
     unsafe fn check_heap(&self, heap: *mut Heap, locked: &mut Locked<'_, P>) -> Result<(), Broken> {
         let (mut slots, mut groups) = ([0u32; CLASSES], [0u32; CLASSES]);
         let mut out = [0u32; CLASSES];
+        let (mut bytes, mut retained) = (0, 0);
         locked.each_group(|meta| {
             // SAFETY: groups are alive.
             unsafe {
@@ -171,6 +172,10 @@ impl<P: Platform> Process<P> {
                     groups[(*meta).class as usize] += 1;
                     let freed = (*meta).freed.load(Ordering::Relaxed);
                     out[(*meta).class as usize] += freed.count_zeros();
+                    bytes += bytes_of(meta);
+                    if (*meta).is(State::Queued) && (*meta).is_empty() {
+                        retained += bytes_of(meta);
+                    }
                 }
             }
             Ok(())
@@ -185,6 +190,11 @@ impl<P: Platform> Process<P> {
             ensure(
                 idle == (*heap).nests_idle,
                 "dirty free granules are counted",
+            )?;
+            ensure((*heap).bytes == bytes, "a heap's bytes are counted")?;
+            ensure(
+                (*heap).retained == retained,
+                "bytes in empty groups are counted",
             )?;
         }
         for class in 0..CLASSES {

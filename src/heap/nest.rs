@@ -36,12 +36,30 @@ fn granule_mask(first: usize, count: usize) -> u64 {
     ((1u64 << count) - 1) << first
 }
 
-/// First place of `count` clear bits in a row that is a multiple of `align`, a power of two.
+/// First place of `count` clear bits in a row that is a multiple of `align`, a power of two up to
+/// a run page.
 fn find_place(used: u64, count: usize, align: usize) -> Option<usize> {
-    (0..=64 - count)
-        .step_by(align)
-        .find(|&first| used & granule_mask(first, count) == 0)
+    // Bit i: `run` bits from i on are clear. Bits shifted in at the top are not.
+    let (mut starts, mut run) = (!used, 1);
+    while run < count {
+        let more = run.min(count - run);
+        starts &= starts >> more;
+        run += more;
+    }
+    let first = (starts & MULTIPLES[align.trailing_zeros() as usize]).trailing_zeros();
+    (first < u64::BITS).then_some(first as usize)
 }
+
+/// Bits at the multiples of 1, 2, 4, ... granules, up to a run page.
+const MULTIPLES: [u64; (RUN_PAGE / GRANULE).ilog2() as usize + 1] = {
+    let mut table = [u64::MAX; (RUN_PAGE / GRANULE).ilog2() as usize + 1];
+    let mut power = 1;
+    while power < table.len() {
+        table[power] = u64::MAX / ((1 << (1 << power)) - 1);
+        power += 1;
+    }
+    table
+};
 
 /// Takes `count` granules out of one of the heap's nests, in a chunk that has a cell for the group.
 ///
@@ -269,5 +287,26 @@ mod tests {
         assert_eq!(find_place(u64::MAX, 1, 1), None);
         assert_eq!(find_place(u64::MAX >> 16, 16, 1), Some(48));
         assert_eq!(find_place(u64::MAX >> 15, 16, 1), None);
+        for used in [
+            0,
+            1,
+            0xf0f0,
+            0x7fff_0f00_f00f_0f31,
+            u64::MAX << 17,
+            u64::MAX - (9 << 20),
+        ] {
+            for count in 1..=16 {
+                for align in [1, 2, 4, 8] {
+                    let plain = (0..=64 - count)
+                        .step_by(align)
+                        .find(|&first| used & granule_mask(first, count) == 0);
+                    assert_eq!(
+                        find_place(used, count, align),
+                        plain,
+                        "{used:x} {count} {align}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! What happens when a ring runs low: more slots of the class, from the nearest source.
 
-use crate::config::{CLASSES, IDLE_BYTES, IDLE_STRIDE, KEEP_CLASS, KEEP_GROUP_MAX, PRESET, UNIT};
+use crate::config::{
+    CLASSES, IDLE_BYTES, IDLE_STRIDE, PRESET, RETAINED_BYTES, RETAINED_SHIFT, UNIT,
+};
 use crate::fault::{stop, Fault};
 use crate::group::bytes_of;
 use crate::heap::Heap;
@@ -11,9 +13,6 @@ use crate::ring::{batch, prefetch, Entry, UNCHECKED, ZERO};
 use crate::size_class::stride;
 use crate::sync::Ordering;
 use core::ptr::NonNull;
-
-/// Slots per empty group that a class may keep beyond the first.
-const SLOTS_PER_KEPT: u32 = 256;
 
 /// Every so many refills look for what other threads freed before anything else.
 const COLLECT_EVERY: u32 = 32;
@@ -41,7 +40,7 @@ impl<P: Platform> Process<P> {
                 if !current.is_null() && only_empty && self.take_freed(heap, current) {
                     return true;
                 }
-                let next = (*state).pop();
+                let next = (*state).pop(&mut (*heap).retained);
                 if !next.is_null() {
                     self.retire(heap, class);
                     self.install(heap, next);
@@ -103,7 +102,7 @@ impl<P: Platform> Process<P> {
                 return;
             }
             if (*meta).has_room() {
-                (*state).push(meta);
+                (*state).push(meta, &mut (*heap).retained);
             } else {
                 (*meta).state = State::Detached as u8;
             }
@@ -293,62 +292,55 @@ impl<P: Platform> Process<P> {
             let class = (*meta).class as usize;
             let state = Heap::class(heap, class);
             if (*meta).is(State::Detached) {
-                (*state).push(meta);
+                (*state).push(meta, &mut (*heap).retained);
                 if !(*meta).is_empty() {
                     return;
                 }
             } else {
                 (*state).empty += 1;
+                (*heap).retained += bytes_of(meta);
             }
-            let keep = if bytes_of(meta) > KEEP_GROUP_MAX {
-                0
-            } else {
-                1 + (*state).slots / SLOTS_PER_KEPT
-            };
-            // The sweep walks the queue: it waits until an eighth of it goes.
-            if (*state).empty > keep + (*state).queued / 8 {
-                self.release_empty(heap, class, keep);
-            }
+            self.release_beyond(heap);
         }
     }
 
-    /// Releases the empty groups of a class beyond `keep`.
+    /// Releases all empty groups once there are too many bytes in them: few enough to return to
+    /// where a program started, enough for the next burst. As a part of the heap they grow with it,
+    /// because the sweep walks its queues.
     ///
     /// # Safety
     /// The caller may work on the heap.
-    pub(crate) unsafe fn release_empty(&self, heap: *mut Heap, class: usize, keep: u32) {
+    #[inline(always)]
+    unsafe fn release_beyond(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe {
-            let mut kept = 0;
-            self.release_unless(heap, class, |_| {
-                kept += 1;
-                kept <= keep
-            });
+            if (*heap).retained > RETAINED_BYTES + ((*heap).bytes >> RETAINED_SHIFT) {
+                for class in 0..CLASSES {
+                    self.release_empty(heap, class);
+                }
+            }
         }
     }
 
-    /// Releases the empty groups of a class that `keep` does not want.
+    /// Releases the empty groups of a class.
     ///
     /// # Safety
     /// The caller may work on the heap.
-    unsafe fn release_unless(
-        &self,
-        heap: *mut Heap,
-        class: usize,
-        keep: impl FnMut(*mut Meta) -> bool,
-    ) {
+    #[inline(never)]
+    pub(crate) unsafe fn release_empty(&self, heap: *mut Heap, class: usize) {
         // SAFETY: by contract. `release_group` changes counters of the class, never its queue.
         unsafe {
             let state = Heap::class(heap, class);
             if (*state).empty > 0 {
+                let retained = &mut (*heap).retained;
                 let mut locked = self.lock();
-                (*state).drop_empty(keep, |meta| locked.release_group(heap, meta));
+                (*state).drop_empty(retained, |meta| locked.release_group(heap, meta));
                 (*state).limit(class);
             }
         }
     }
 
-    /// Lets the groups of a class without a live block go, but for a few bytes' worth.
+    /// Empties the ring of a class without a live block: its groups become empty.
     ///
     /// # Safety
     /// The caller may work on the heap.
@@ -359,11 +351,7 @@ impl<P: Platform> Process<P> {
         unsafe {
             self.spill(heap, class, u32::MAX);
             self.retire(heap, class);
-            let mut kept = 0;
-            self.release_unless(heap, class, |meta| {
-                kept += bytes_of(meta);
-                kept <= KEEP_CLASS
-            });
+            self.release_beyond(heap);
         }
     }
 

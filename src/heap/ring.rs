@@ -299,12 +299,23 @@ impl<P: Platform> Process<P> {
     pub(crate) unsafe fn spill(&self, heap: *mut Heap, class: usize, count: u32) {
         // SAFETY: by contract; slots in a ring keep their groups alive.
         unsafe {
-            let state = &raw mut (*heap).classes[class];
+            let state = Heap::class(heap, class);
+            // Neighbours in the ring are often of one group.
+            let (mut meta, mut bits) = (core::ptr::null_mut(), 0);
             for _ in 0..count.min((*state).ready()) {
                 let entry = (*state).take();
                 self.check_entry(class, entry);
                 self.mark_spilled(class, entry);
-                self.put_back(heap, entry.meta(), 1 << entry.index(class));
+                if entry.meta() != meta {
+                    if bits != 0 {
+                        self.put_back(heap, meta, bits);
+                    }
+                    (meta, bits) = (entry.meta(), 0);
+                }
+                bits |= 1 << entry.index(class);
+            }
+            if bits != 0 {
+                self.put_back(heap, meta, bits);
             }
             // The masks have some: let the youngest in the ring wait a while.
             (*state).low = capacity(class) as u8 / 4;

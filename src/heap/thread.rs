@@ -85,7 +85,7 @@ impl<P: Platform> Process<P> {
             for class in 0..CLASSES {
                 self.spill(heap, class, u32::MAX);
                 self.retire(heap, class);
-                self.release_empty(heap, class, 0);
+                self.release_empty(heap, class);
             }
             if (*heap).idle > 0 {
                 self.purge_idle(heap);
@@ -111,7 +111,7 @@ impl<P: Platform> Keeper for Process<P> {
                 self.got_back(heap, meta, bits);
             });
             while touched != 0 {
-                self.release_empty(heap, touched.trailing_zeros() as usize, 0);
+                self.release_empty(heap, touched.trailing_zeros() as usize);
                 touched &= touched - 1;
             }
         }
