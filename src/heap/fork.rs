@@ -6,8 +6,8 @@
 //! lock (chunks, nests, which groups there are) and each slot's record, one byte or two, which
 //! tells whether the slot holds a block that somebody may free. So in the child every free into a
 //! dead heap takes the lock, and a group goes back as soon as none of its records tells of a
-//! block. Groups without a block from the start go back when the child would otherwise need
-//! another chunk.
+//! block. Groups without a block from the start go back with the first of these, or when the child
+//! would otherwise need another chunk: not at the fork, as that would cost a child that only execs.
 //!
 //! What a fork loses: in a heap that lives on in the child, the group of a remote free that was
 //! caught between setting its bit and listing the group (at most one for each thread that is not
@@ -81,6 +81,8 @@ impl<P: Platform> Process<P> {
             (*slot.meta).mask().add(slot.bit());
             if self.is_abandoned(slot.meta) {
                 locked.release_abandoned(slot.meta);
+                // A child that frees what others made means to stay.
+                locked.release_all_abandoned();
             }
         }
     }
