@@ -55,6 +55,13 @@ footprint: all
 install: tool
 	@$(BYSSAL) install $(FLAGS) --prefix '$(PREFIX)' $(if $(DESTDIR),--destdir '$(DESTDIR)')
 
+# Threads without mercy, about ten minutes; the heap under ThreadSanitizer, about two.
+stress: tool
+	@CARGO='$(CARGO)' FLAGS="$(FLAGS)" ci/stress
+
+tsan:
+	@CARGO='$(CARGO)' ci/tsan
+
 # Both presets of byssal and all peers; about ten minutes on two cores.
 misuse: tool
 	@$(BYSSAL) build $(FLAGS)
@@ -71,4 +78,4 @@ tool:
 	@$(CARGO) build $(if $(wildcard $(BYSSAL)),--quiet) --locked -p byssal
 
 .PHONY: all check verify fetch patch archive prove libc-test fuzz coverage bench footprint install misuse \
-	clean tool
+	stress tsan clean tool

@@ -7,6 +7,7 @@ mod blocks;
 mod footprint;
 mod fork;
 mod misuse;
+mod races;
 mod random;
 mod shortage;
 mod stress;

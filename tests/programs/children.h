@@ -1,5 +1,5 @@
-/* Waiting for children that may hang. The runner's limit is shorter than this one, so that it can
- * show the stacks of a hung child; alone, the program still ends. */
+/* Waiting for children that may hang. Under the runner the program then waits for its limit, so that
+ * it can show the stacks of the hung child; alone, it ends. */
 #ifndef CHILDREN_H
 #define CHILDREN_H
 
@@ -24,6 +24,7 @@ static MAYBE_UNUSED void wait_for(pid_t child, int line)
 			say_to(2, "\n");
 		}
 		if (milliseconds > 50000) {
+			while (getenv("BYSSAL_RUNNER")) pause();
 			kill(child, SIGKILL);
 			check_failed(__FILE__, line, "child hung", (uint64_t)child, 0);
 		}

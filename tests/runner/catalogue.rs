@@ -44,6 +44,7 @@ pub struct Program {
     must_say: Option<&'static str>,
     faults: &'static [u32],
     cxx: bool,
+    stress: bool,
 }
 
 /// The modes in which everything runs; the others are for a chosen few ([`ALL`]).
@@ -78,6 +79,7 @@ impl Program {
             must_say: None,
             faults: &[],
             cxx: false,
+            stress: false,
         }
     }
 
@@ -127,11 +129,34 @@ impl Program {
         }
     }
 
-    pub fn name(&self) -> String {
-        match self.expect {
-            Expect::Success => self.name.to_owned(),
-            Expect::Trap => format!("misuse/{}", self.name),
+    /// Threads without mercy. The programs print what they did and take their sizes as arguments:
+    /// a short form for every day, a long one for `make stress`.
+    fn stress(
+        name: &'static str,
+        short: &'static [&'static [&'static str]],
+        long: &'static [&'static [&'static str]],
+    ) -> Self {
+        let long_form = long_stress();
+        Program {
+            stress: true,
+            modes: MISUSE,
+            runs: if long_form { long } else { short },
+            limit: if long_form { 300 } else { 60 },
+            ..Program::new(name)
         }
+    }
+
+    pub fn name(&self) -> String {
+        match (self.expect, self.stress) {
+            (Expect::Success, false) => self.name.to_owned(),
+            (Expect::Success, true) => format!("stress/{}", self.name),
+            (Expect::Trap, _) => format!("misuse/{}", self.name),
+        }
+    }
+
+    /// Whether what a good run prints is to be shown.
+    pub fn is_told(&self) -> bool {
+        self.stress && long_stress()
     }
 
     /// Name without the folder.
@@ -142,6 +167,7 @@ impl Program {
     /// Path below this package.
     pub fn source(&self) -> String {
         match (self.expect, self.cxx) {
+            (Expect::Success, false) if self.stress => format!("stress/{}.c", self.name),
             (Expect::Success, false) => format!("programs/{}.c", self.name),
             (Expect::Success, true) => format!("programs/{}.cc", self.name),
             (Expect::Trap, _) => format!("misuse/{}.c", self.name),
@@ -223,6 +249,7 @@ const TLS_LIBRARIES: &[Companion] = &[
 pub fn programs() -> Vec<Program> {
     let mut all = semantics();
     all.extend(threads());
+    all.extend(stress());
     all.extend(process());
     all.extend(footprint());
     all.extend(misuse());
@@ -290,6 +317,51 @@ fn threads() -> Vec<Program> {
         Program::new("tsd_destructors").only(ALL),
         Program::new("signals"),
         Program::new("signals_threads"),
+    ]
+}
+
+/// Whether the long form of the stress programs is asked for.
+fn long_stress() -> bool {
+    std::env::var_os("BYSSAL_STRESS").is_some_and(|form| form == "long")
+}
+
+fn stress() -> Vec<Program> {
+    vec![
+        Program::stress(
+            "hand_off",
+            &[
+                &["1", "20", "all"],
+                &["2", "60", "all"],
+                &["16", "60", "all"],
+                &["256", "60", "all"],
+                &["2", "30", "pipe"],
+                &["16", "30", "pipe"],
+            ],
+            &[
+                &["1", "300", "all"],
+                &["2", "600", "all"],
+                &["16", "600", "all"],
+                &["256", "600", "all"],
+                &["2", "300", "pipe"],
+                &["16", "300", "pipe"],
+                &["256", "300", "pipe"],
+            ],
+        ),
+        Program::stress(
+            "deaths",
+            &[&["1", "20"], &["2", "20"], &["16", "5"], &["256", "2"]],
+            &[&["1", "500"], &["2", "300"], &["16", "60"], &["256", "8"]],
+        ),
+        Program::stress(
+            "fork_busy",
+            &[&["1", "6"], &["2", "6"], &["16", "4"], &["256", "2"]],
+            &[&["1", "60"], &["2", "60"], &["16", "40"], &["256", "8"]],
+        ),
+        Program::stress(
+            "signals_spawn",
+            &[&["1", "4"], &["2", "10"], &["16", "20"], &["256", "20"]],
+            &[&["1", "50"], &["2", "100"], &["16", "200"], &["256", "200"]],
+        ),
     ]
 }
 

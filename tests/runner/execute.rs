@@ -79,6 +79,8 @@ pub fn run(mut command: Command, limit: Duration) -> Result<Finished, String> {
     let (out, err) = (folder.path().join("stdout"), folder.path().join("stderr"));
     let create = |path: &Path| File::create(path).map_err(|e| format!("{}: {e}", path.display()));
     command
+        // A program that sees its child hang then leaves the stacks to us.
+        .env("BYSSAL_RUNNER", "1")
         .stdin(Stdio::null())
         .stdout(create(&out)?)
         .stderr(create(&err)?)

@@ -17,11 +17,12 @@
 //! ```
 //!
 //! A program under `programs/` exits 0 when all is well, 77 after a line "skipped: why", and
-//! otherwise prints the failing line. A program under `misuse/` prints "armed" just before its
-//! misuse and must then die by a trap signal.
+//! otherwise prints the failing line; one under `stress/` prints counts as well. A program under
+//! `misuse/` prints "armed" just before its misuse and must then die by a trap signal.
 //!
 //! Environment: `BYSSAL_TOOLCHAIN` (a prefix instead of `out/musl-1.2.6`), `BYSSAL_LIB` (a folder
-//! instead of `out/lib`), `BYSSAL_LIMIT_SCALE` (multiplies every time limit, for slow machines).
+//! instead of `out/lib`), `BYSSAL_LIMIT_SCALE` (multiplies every time limit, for slow machines),
+//! `BYSSAL_STRESS=long` (the long form of `stress/`; `make stress`).
 
 mod catalogue;
 mod conformance;

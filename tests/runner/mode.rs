@@ -198,10 +198,12 @@ fn try_test(program: &Program, mode: Mode) -> Result<Outcome, String> {
 /// # Errors
 /// The text says what could not be started.
 pub fn run_and_judge(program: &Program, command: Command, limit: u64) -> Result<Outcome, String> {
-    Ok(judge(
-        program,
-        &execute::run(command, Duration::from_secs(limit))?,
-    ))
+    let finished = execute::run(command, Duration::from_secs(limit))?;
+    let outcome = judge(program, &finished);
+    if program.is_told() && matches!(outcome, Outcome::Passed) {
+        print!("{}", finished.stdout);
+    }
+    Ok(outcome)
 }
 
 /// Does the ending of a run match what the program must end in?

@@ -76,6 +76,26 @@ pub fn tests() -> Vec<SelfTest> {
             argument: "both",
             ..found("map_unchecked", "no_growth")
         },
+        SelfTest {
+            argument: "4 60 all unbounded",
+            ..found("unlocked", "hand_off")
+        },
+        SelfTest {
+            argument: "4 60 all unbounded",
+            ..found("overlap", "hand_off")
+        },
+        SelfTest {
+            argument: "4 20 unbounded",
+            ..found("overlap", "deaths")
+        },
+        SelfTest {
+            argument: "4 40 unbounded",
+            ..found("unlocked", "signals_spawn")
+        },
+        lacks("hand_off", "4 60 all"),
+        lacks("deaths", "16 10"),
+        lacks("fork_busy", "4 4"),
+        lacks("signals_spawn", "4 40"),
         lacks("memory_return", "random"),
         lacks("reuse_delay", ""),
         lacks("calloc_sparse", ""),
@@ -120,18 +140,14 @@ impl SelfTest {
             .join("self-test")
             .join(self.name());
         let built = mode::build_in(&program, Mode::Plain, folder)?;
-        let arguments: &[&str] = if self.argument.is_empty() {
-            &[]
-        } else {
-            &[self.argument]
-        };
+        let arguments: Vec<&str> = self.argument.split_whitespace().collect();
         // What "none" lacks is noticed at once; a fault's program must first pass without it.
         let sound = (self.fault != "none").then_some(("none", 60, true));
         for (fault, limit, pass) in sound.into_iter().chain([(self.fault, self.limit, false)]) {
             // Faults that need two threads to meet may hide when the machine is busy.
             let mut tries = if pass { 1 } else { 10 };
             loop {
-                let mut command = mode::start(&built, Mode::Plain, arguments)?;
+                let mut command = mode::start(&built, Mode::Plain, &arguments)?;
                 command.env("LD_PRELOAD", &library).env("BROKEN", fault);
                 let outcome = mode::run_and_judge(&program, command, limit)?;
                 tries -= 1;

@@ -1,0 +1,121 @@
+//! Threads at work on one process for ThreadSanitizer (`make tsan`), which knows of the atomics in
+//! this crate but of no lock of the standard library: blocks are handed over by atomics alone.
+
+use super::*;
+use crate::process::next_random;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// A block's first bytes.
+struct Head {
+    n: usize,
+    tag: u8,
+}
+
+type Shelf = [AtomicPtr<Head>; 64];
+
+fn shelf() -> Shelf {
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; 64]
+}
+
+/// A block that carries its own length.
+fn make(process: &Boxed, random: u64) -> *mut Head {
+    let n =
+        size_of::<Head>() + random as usize % [40, 300, 3000, 40_000][(random >> 60) as usize % 4];
+    let block = Live::new(process.malloc(n), n, random as u8);
+    let head = block.at.cast::<Head>();
+    // SAFETY: a block with room for it.
+    unsafe { head.write(Head { n, tag: block.tag }) };
+    head
+}
+
+/// Verifies and frees a block that was taken off a shelf.
+fn free(process: &Boxed, head: *mut Head) {
+    if head.is_null() {
+        return;
+    }
+    // SAFETY: a live block, ours.
+    unsafe {
+        let Head { n, tag } = head.read();
+        let rest = head.add(1).cast::<u8>();
+        let live = Live {
+            at: rest,
+            n: n - size_of::<Head>(),
+            tag,
+        };
+        live.verify();
+        process.free(head.cast());
+    }
+}
+
+/// A thread's life: makes, swaps, frees what was there; then leaves blocks behind and exits.
+fn hand_around(process: &Boxed, shelf: &Shelf, seed: u64, steps: usize) {
+    Mock::new_thread();
+    let mut seed = seed;
+    for _ in 0..steps {
+        let random = next_random(&mut seed);
+        let place = &shelf[(random >> 32) as usize % shelf.len()];
+        // Acquire and release: the block's bytes go with its pointer.
+        free(process, place.swap(make(process, random), Ordering::AcqRel));
+    }
+    process.thread_exit();
+}
+
+fn clear(process: &Boxed, shelf: &Shelf) {
+    for place in shelf {
+        let left = place.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        free(process, left);
+    }
+}
+
+/// Threads free each other's blocks while they come and go: remote frees, refill, exit, adoption,
+/// parked heaps drained by freers, groups released.
+#[test]
+fn threads_come_go_and_free_each_others_blocks() {
+    let process = Boxed::new(true);
+    let shelf = shelf();
+    let (waves, steps) = if cfg!(tsan) { (20, 2000) } else { (5, 1000) };
+    for wave in 0..waves {
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (process, shelf) = (&process, &shelf);
+                // The later ones find what the earlier ones left, and their heaps parked.
+                let steps = steps * (thread + 1) / 4;
+                scope.spawn(move || hand_around(process, shelf, wave * 4 + thread as u64, steps));
+            }
+        });
+    }
+    clear(&process, &shelf);
+    assert_eq!(process.verify().live_bytes, 0);
+}
+
+/// In the child of a fork: dead heaps' blocks are freed by all threads while they work.
+#[test]
+fn threads_of_a_child_free_the_parents_blocks() {
+    let process = Boxed::new(true);
+    let shelf = shelf();
+    let steps = if cfg!(tsan) { 4000 } else { 1000 };
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (process, shelf) = (&process, &shelf);
+            scope.spawn(move || {
+                Mock::new_thread();
+                for step in 0..200 {
+                    let block = make(process, next_random(&mut (thread * 1000 + step)));
+                    let place = &shelf[step as usize % shelf.len()];
+                    free(process, place.swap(block, Ordering::AcqRel));
+                }
+            });
+        }
+    });
+    process.before_fork();
+    // SAFETY: the other threads have ended, as a fork ends them.
+    unsafe { process.after_fork_child() };
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (process, shelf) = (&process, &shelf);
+            scope.spawn(move || hand_around(process, shelf, thread, steps));
+        }
+    });
+    clear(&process, &shelf);
+    assert_eq!(process.verify().live_bytes, 0);
+}
