@@ -12,13 +12,13 @@ use crate::pins::{Family, Release};
 use crate::progress::{say, step};
 use crate::project::Project;
 
-/// Gives the path of `NAME-VERSION.tar.gz` in the cache, downloading it when need be.
+/// Gives the path of `NAME-VERSION.tar.PACKING` in the cache, downloading it when need be.
 ///
 /// # Errors
 /// `Refused` when the version has no pin; `Source` when no way gave a file with the pinned hash.
 pub fn pinned(project: &Project, name: &str, family: &Family, version: &str) -> Result<PathBuf> {
     let release = family.release(version)?;
-    let file = format!("{name}-{version}.tar.gz");
+    let file = format!("{name}-{version}.tar.{}", family.packing);
     let dest = project.cache.join(&file);
     if cached(&dest, release)? {
         return Ok(dest);
@@ -93,8 +93,9 @@ fn download(
         failures.join("\n    ")
     );
     Err(Error::new(Kind::Source, what).remedy(format!(
-        "get {name}-{}.tar.gz (SHA-256 {}) by hand and put it at {}",
+        "get {name}-{}.tar.{} (SHA-256 {}) by hand and put it at {}",
         release.version,
+        family.packing,
         release.sha256,
         dest.display()
     )))
@@ -102,8 +103,11 @@ fn download(
 
 /// Upstream's site, then each suite of each archive that the system is configured for.
 fn ways<'a>(name: &str, family: &'a Family, release: &'a Release) -> Result<Vec<Way<'a>>> {
-    let url = format!("{}/{name}-{}.tar.gz", family.site, release.version);
-    let mut ways: Vec<Way> = vec![(url.clone(), Box::new(move |part| download::get(&url, part)))];
+    let mut ways: Vec<Way> = Vec::new();
+    if let Some(site) = &family.site {
+        let url = format!("{site}/{name}-{}.tar.{}", release.version, family.packing);
+        ways.push((url.clone(), Box::new(move |part| download::get(&url, part))));
+    }
     if !crate::run::exists("apt-get") {
         return Ok(ways);
     }

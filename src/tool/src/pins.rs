@@ -20,13 +20,20 @@ pub struct Pins {
 pub struct Family {
     /// The release taken when none is asked for.
     pub default: String,
-    /// Where upstream keeps `NAME-VERSION.tar.gz`.
-    pub site: String,
+    /// Where upstream keeps `NAME-VERSION.tar.gz`; absent if only the distribution has this tarball.
+    pub site: Option<String>,
+    /// How the tarball is packed: what follows `.tar.` in its name.
+    #[serde(default = "gz")]
+    pub packing: String,
     /// The distribution's source package with the same tarball.
     pub package: String,
     /// Suites of the distribution that may have it.
     pub suites: Vec<String>,
     pub release: Vec<Release>,
+}
+
+fn gz() -> String {
+    "gz".into()
 }
 
 #[derive(Debug, Deserialize)]

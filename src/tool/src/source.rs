@@ -1,8 +1,9 @@
 //! The musl that was asked for: a version, a tarball or a tree; and its unpacking.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::{Component, Path, PathBuf};
+use std::process::Command;
 
 use flate2::read::GzDecoder;
 
@@ -149,40 +150,78 @@ fn number(version: &str) -> Vec<u32> {
         .collect()
 }
 
-/// Unpacks a tarball that holds one directory; gives that directory.
+/// Unpacks a tarball; gives the one directory that it holds, or `into` when it has more at its top.
 ///
 /// # Errors
-/// `Source` when it is no such tarball; entries that lead outside are refused.
+/// `Source` when it is no tarball; entries that lead outside are refused.
 pub fn unpack(tarball: &Path, into: &Path) -> Result<PathBuf> {
     let bad = |why: String| Error::new(Kind::Source, format!("{}: {why}", tarball.display()));
     fs::create_dir_all(into).at("making directory", into)?;
-    let mut file = File::open(tarball).at("opening", tarball)?;
-    let mut magic = [0; 2];
-    file.read_exact(&mut magic)
-        .map_err(|e| bad(format!("is no tarball: {e}")))?;
-    let file = File::open(tarball).at("opening", tarball)?;
-    let stream: Box<dyn Read> = if magic == [0x1f, 0x8b] {
-        Box::new(GzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
-    let mut archive = tar::Archive::new(stream);
-    let mut top = None;
+    let mut archive = tar::Archive::new(stream(tarball)?);
+    let (mut top, mut single) = (None, true);
     for entry in archive.entries().map_err(|e| bad(e.to_string()))? {
         let mut entry = entry.map_err(|e| bad(format!("is no tarball: {e}")))?;
         if entry.header().entry_type().is_pax_global_extensions() {
             continue;
         }
         let path = entry.path().map_err(|e| bad(e.to_string()))?.into_owned();
-        if let (None, Some(Component::Normal(name))) = (&top, path.components().next()) {
-            top = Some(name.to_owned());
+        if let Some(Component::Normal(name)) = path.components().next() {
+            single &= top.get_or_insert_with(|| name.to_owned()) == name;
         }
         if !entry.unpack_in(into).at("unpacking", tarball)? {
             return Err(bad(format!("the entry {} leads outside", path.display())));
         }
     }
-    let top = top.ok_or_else(|| bad("is empty".into()))?;
-    Ok(into.join(top))
+    let top = into.join(top.ok_or_else(|| bad("is empty".into()))?);
+    Ok(if single && top.is_dir() {
+        top
+    } else {
+        into.to_path_buf()
+    })
+}
+
+/// How packed files begin, and the program that unpacks those that are not gzip's.
+const PACKED: [(&[u8], &str); 2] = [(b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2")];
+
+/// The tarball itself, however it is packed.
+fn stream(tarball: &Path) -> Result<Box<dyn Read>> {
+    let mut file = File::open(tarball).at("opening", tarball)?;
+    let mut magic = [0; 6];
+    file.read_exact(&mut magic).map_err(|e| {
+        Error::new(
+            Kind::Source,
+            format!("{}: is no tarball: {e}", tarball.display()),
+        )
+    })?;
+    if let Some((_, program)) = PACKED.iter().find(|(start, _)| magic.starts_with(start)) {
+        return unpacked_by(program, tarball);
+    }
+    let file = File::open(tarball).at("opening", tarball)?;
+    Ok(if magic.starts_with(&[0x1f, 0x8b]) {
+        Box::new(GzDecoder::new(file))
+    } else {
+        Box::new(file)
+    })
+}
+
+/// What `program -dc` makes of the file, by way of an unnamed temporary one.
+fn unpacked_by(program: &str, tarball: &Path) -> Result<Box<dyn Read>> {
+    let mut plain = tempfile::tempfile()?;
+    let status = Command::new(program)
+        .arg("-dc")
+        .arg(tarball)
+        .stdout(plain.try_clone()?)
+        .status()
+        .map_err(|e| {
+            Error::new(Kind::Missing, format!("cannot run {program}: {e}"))
+                .remedy(format!("install {program}"))
+        })?;
+    if !status.success() {
+        let what = format!("{program} cannot unpack {}: {status}", tarball.display());
+        return Err(Error::new(Kind::Source, what));
+    }
+    plain.rewind()?;
+    Ok(Box::new(plain))
 }
 
 #[cfg(test)]
