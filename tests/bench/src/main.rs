@@ -286,7 +286,7 @@ fn list() -> Result<()> {
     for program in catalogue::read(&project)? {
         say(&format!("{:<24} {}", program.name, program.pattern));
     }
-    for program in real::programs() {
+    for program in real::programs(&project)? {
         say(&format!("{:<24} {} (real)", program.name, program.pattern));
     }
     Ok(())

@@ -63,7 +63,7 @@ pub fn all(
         }
         Ok(())
     })?;
-    for real in crate::real::programs() {
+    for real in crate::real::programs(project)? {
         if wanted(&real.name) {
             works.push(one_real(project, peers, size, &real, notes)?);
         }
