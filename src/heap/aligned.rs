@@ -13,7 +13,7 @@ use core::ptr;
 /// Largest alignment that a group of power-of-two stride has, see `group::alignment`.
 const MAX_SLOT_ALIGN: usize = RUN_PAGE / 2;
 /// Largest alignment of a run: a chunk has several such places.
-const MAX_RUN_ALIGN: usize = CHUNK / 8;
+pub(crate) const MAX_RUN_ALIGN: usize = CHUNK / 8;
 /// Class that picks the guard byte of run blocks.
 const GUARD: usize = CLASSES + 1;
 
@@ -40,7 +40,7 @@ impl<P: Platform> Process<P> {
     }
 
     /// A block of `n` bytes in whole pages of a chunk; null when there is none.
-    fn run_alloc(&self, align: usize, n: usize) -> *mut u8 {
+    pub(crate) fn run_alloc(&self, align: usize, n: usize) -> *mut u8 {
         let pages = run_pages(n);
         let mut locked = self.lock();
         // A run belongs to no heap, but has a guard.

@@ -6,7 +6,10 @@
 //!          ^ base = block
 //! ```
 
-use crate::config::{CLASSES, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES, LARGE_CACHE_SHARE, PRESET};
+use crate::aligned::MAX_RUN_ALIGN;
+use crate::config::{
+    CHUNK, CLASSES, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES, LARGE_CACHE_SHARE, PRESET,
+};
 use crate::fault::{stop, Fault};
 use crate::meta::Meta;
 use crate::pages::{Access, Platform};
@@ -169,21 +172,38 @@ impl<P: Platform> Process<P> {
     /// when memory is out or n exceeds PTRDIFF_MAX.
     pub(crate) fn large_alloc(&self, n: usize, align: usize) -> *mut u8 {
         if n <= isize::MAX as usize {
-            if let Some(block) = self.lock().make_large(n, align) {
+            let block = self.map_or_run(n, align);
+            if !block.is_null() {
                 return block;
             }
-            let heap = self.heap();
             // A size that nothing retained could satisfy is not worth giving all of it up.
-            if !self.is_empty_heap(heap) && n <= self.lock().retained() {
+            let heap = self.heap();
+            let worthwhile = n <= self.lock().retained();
+            if worthwhile && !self.is_empty_heap(heap) {
                 // SAFETY: the thread's own heap.
                 unsafe { self.trim(heap) };
-                if let Some(block) = self.lock().make_large(n, align) {
-                    return block;
-                }
+            } else if worthwhile {
+                self.lock().release_retained();
+            }
+            let block = self.map_or_run(n, align);
+            if !block.is_null() {
+                return block;
             }
         }
         self.platform.out_of_memory();
         ptr::null_mut()
+    }
+
+    /// A large block in a mapping of its own; where the system gives none, in a run of pages that
+    /// a chunk may still have. Null when there is neither.
+    fn map_or_run(&self, n: usize, align: usize) -> *mut u8 {
+        if let Some(block) = self.lock().make_large(n, align) {
+            return block;
+        }
+        if n > CHUNK / 2 || align > MAX_RUN_ALIGN {
+            return ptr::null_mut();
+        }
+        self.run_alloc(align, n)
     }
 
     /// Frees the large block that starts at `block`.
@@ -304,14 +324,7 @@ impl<P: Platform> Locked<'_, P> {
         let len = self.process.mapping_len(n)?;
         let record = match self.reuse_large(len, align) {
             Some(record) => record,
-            None => match self.map_large(len, align) {
-                Some(record) => record,
-                None => {
-                    // What is cached may be what is missing.
-                    self.release_retained();
-                    self.map_large(len, align)?
-                }
-            },
+            None => self.map_large(len, align)?,
         };
         // SAFETY: the record's mapping is ours and holds n bytes and the guard.
         unsafe {

@@ -452,7 +452,7 @@ impl<P: Platform> Locked<'_, P> {
     /// No more bytes than these could come back by giving up all that is retained.
     pub fn retained(&self) -> usize {
         let pages = self.provider.used_pages + self.provider.dirty_pages;
-        pages * RUN_PAGE + self.provider.large.cached_bytes
+        pages * RUN_PAGE + self.provider.idle_chunks * CHUNK + self.provider.large.cached_bytes
     }
 
     /// Whether nothing of the chunk is in use and it could go.
@@ -597,21 +597,33 @@ impl<P: Platform> Locked<'_, P> {
     /// `span` bytes of inaccessible address space at a chunk's alignment, behind one more page that
     /// stays so: a mapping of somebody else may end there and must not overflow into the header.
     fn reserve_aligned(&mut self, span: usize) -> Option<NonNull<u8>> {
-        let platform = &self.process.platform;
-        let page = platform.page_size();
+        let page = self.process.platform.page_size();
+        let len = span + page;
         // Below the last chunk there is often room, as the kernel maps downwards: one call.
-        if !self.provider.last.is_null() && self.may_owe(1) {
-            let hint = self.provider.last.addr().wrapping_sub(CHUNK + page);
-            if let Some(at) = platform.map(hint, span + page, Access::None) {
-                if (at.addr().get() + page) % CHUNK == 0 {
-                    // SAFETY: within the mapping.
-                    return Some(unsafe { at.add(page) });
-                }
-                // SAFETY: just mapped, unused.
-                unsafe { self.give_back(at, span + page) };
+        // Else the kernel says where there is room, and an aligned place near it is tried: unlike
+        // mapping more and trimming that takes no more address space than the chunk.
+        let mut hint = match self.provider.last.addr() {
+            0 => 0,
+            last => last.wrapping_sub(CHUNK + page),
+        };
+        for _ in 0..2 {
+            if !self.may_owe(1) {
+                return None;
             }
+            let Some(at) = self.process.platform.map(hint, len, Access::None) else {
+                continue;
+            };
+            let first = at.addr().get() + page;
+            // SAFETY: within the mapping; or just mapped and unused.
+            unsafe {
+                if first % CHUNK == 0 {
+                    return Some(at.add(page));
+                }
+                self.give_back(at, len);
+            }
+            hint = (first & !(CHUNK - 1)) - page;
         }
-        let at = self.map_aligned(span + page, CHUNK, page, Access::None)?;
+        let at = self.map_aligned(len, CHUNK, page, Access::None)?;
         // SAFETY: within the mapping.
         Some(unsafe { at.add(page) })
     }

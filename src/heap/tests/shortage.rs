@@ -14,7 +14,7 @@
 use super::*;
 use crate::config::{CHUNK, CLASSES};
 use crate::heap::Heap;
-use crate::mock::{Plan, CALLS};
+use crate::mock::{Call, Plan, CALLS};
 use crate::process::next_random;
 use crate::size_class::{stride, MAX_SMALL};
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -517,6 +517,29 @@ fn exhaust(name: &'static str, has_break: bool, run: fn(&mut Trial)) {
         dead,
     }
     .exhaust();
+}
+
+/// Where the system maps no more, pages that small blocks had serve large ones.
+#[test]
+fn a_large_block_finds_room_in_a_chunk() {
+    let mut t = Trial::new(false, Plan::NONE);
+    for i in 0..30 {
+        t.malloc(20_000 + i);
+    }
+    let heap = t.process.heap();
+    t.free_all();
+    *t.process.platform.plan.lock().unwrap() = Plan {
+        only: 1 << Call::Map as u32,
+        skip: 0,
+        refuse: usize::MAX,
+    };
+    // SAFETY: this thread's heap.
+    unsafe { t.process.settle_all(heap) };
+    t.malloc(MAX_SMALL + 1);
+    assert_eq!(t.nulls, 0);
+    t.realloc(0, MAX_SMALL + 20_000);
+    t.verify();
+    t.recover();
 }
 
 #[test]
