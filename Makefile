@@ -68,6 +68,15 @@ misuse: tool
 	@$(BYSSAL) build $(FLAGS) --preset hardened --out out/hardened
 	@$(CARGO) run --quiet --locked --release -p byssal-misuse -- --into docs/misuse.md
 
+# Every refusal of a call for memory, in process and for real, and the limits of the system.
+shortage: tool
+	@$(BYSSAL) build $(FLAGS)
+	SHORTAGE=all $(CARGO) test --locked -p byssal-heap --lib -- shortage --show-output
+	SHORTAGE=all $(CARGO) test --locked -p byssal-heap --lib --features hardened -- shortage --show-output
+	RUSTFLAGS="--cfg small_constants" $(CARGO) test --locked -p byssal-heap --lib \
+		--target-dir target/small -- shortage --show-output
+	tests/shortage/run all
+
 # Downloads stay: they are pinned, and nobody is served by getting them again.
 clean:
 	rm -rf out target
@@ -78,4 +87,4 @@ tool:
 	@$(CARGO) build $(if $(wildcard $(BYSSAL)),--quiet) --locked -p byssal
 
 .PHONY: all check verify fetch patch archive prove libc-test fuzz coverage bench footprint install misuse \
-	stress tsan clean tool
+	stress tsan shortage clean tool
