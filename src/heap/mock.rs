@@ -83,6 +83,8 @@ pub struct Mock {
     /// Calls so far, and those that the plan refused, by kind.
     pub asked: [AtomicUsize; CALLS],
     pub refused: [AtomicUsize; CALLS],
+    /// Whether there is one thread only.
+    pub single: AtomicBool,
     /// Whether there is a break.
     pub has_break: bool,
     break_start: AtomicUsize,
@@ -101,6 +103,7 @@ impl Mock {
             plan: Mutex::new(Plan::NONE),
             asked: [const { AtomicUsize::new(0) }; CALLS],
             refused: [const { AtomicUsize::new(0) }; CALLS],
+            single: AtomicBool::new(false),
             has_break,
             break_start: AtomicUsize::new(0),
             break_now: AtomicUsize::new(0),
@@ -330,7 +333,7 @@ unsafe impl Platform for Mock {
         self.held.store(false, Ordering::Release);
     }
     fn threaded(&self) -> bool {
-        true
+        !self.single.load(Ordering::Relaxed)
     }
     fn heap_field(&self) -> usize {
         HEAP.get()

@@ -4,11 +4,13 @@ use crate::mock::Mock;
 use crate::model::{Boxed, Live};
 
 mod blocks;
+mod broken;
 mod footprint;
 mod fork;
 mod misuse;
 mod races;
 mod random;
+mod rare;
 mod shortage;
 mod stress;
 mod threads;

@@ -1,0 +1,218 @@
+//! What chance hardly ever reaches: races of two frees after both passed their checks, limits,
+//! and refusals at one certain call.
+
+use super::*;
+use crate::fault::Fault;
+use crate::free::Block;
+use crate::meta::NOBODY;
+use crate::pointer::Untrusted;
+use std::sync::atomic::Ordering::Relaxed;
+
+#[test]
+fn every_fault_has_a_name_of_its_own() {
+    use Fault::*;
+    let all = [
+        DoubleFree,
+        InvalidPointer,
+        Overflow,
+        WriteAfterFree,
+        SizeMismatch,
+        Corruption,
+    ];
+    for (index, fault) in all.into_iter().enumerate() {
+        assert_eq!(fault as usize, index + 1, "numbers are for ever");
+        assert!(all[..index]
+            .iter()
+            .all(|other| other.name() != fault.name()));
+        assert!(faults(fault.name(), || crate::fault::stop(fault, 1)));
+    }
+}
+
+#[test]
+fn null_is_no_block() {
+    let process = Boxed::new(true);
+    let null = std::ptr::null_mut();
+    // SAFETY: null.
+    unsafe {
+        process.free(null);
+        process.free_sized(null, 1, 7);
+        assert_eq!(process.usable_size(null), 0);
+        let block = process.realloc(null, 20);
+        assert!(!block.is_null());
+        process.free(block);
+    }
+    process.verify();
+}
+
+/// The second of two frees at the same time finds the block gone when it gets the lock.
+#[test]
+fn racing_frees_of_large_run_and_donated_blocks_are_found() {
+    let process = Boxed::new(true);
+    // SAFETY: live, then the misuse under test.
+    unsafe {
+        let _stays = (process.malloc(10), process.aligned_alloc(4096, 4096));
+        let run = process.aligned_alloc(4096, 4096);
+        let Block::Run(meta) = process.expect(run) else {
+            panic!("a run")
+        };
+        process.free(run);
+        assert!(faults("double", || process.free_run(meta, run)));
+
+        let large = process.malloc(1 << 20);
+        process.free(large);
+        assert!(faults("double", || process.large_free(large)));
+        assert!(faults("double", || _ = process.large_resize(large, 1 << 21)));
+        assert!(faults("invalid", || _ = process.large_length(large)));
+    }
+    process.verify();
+}
+
+#[test]
+fn racing_remote_frees_are_found() {
+    let process = Boxed::new(true);
+    let keep: Vec<_> = (0..8).map(|_| process.malloc(40)).collect();
+    let slot = Untrusted::new(keep[3]).find(&*process).expect("live");
+    let heap = process.heap();
+    process.set_heap(process.empty_heap());
+    // SAFETY: live, then the misuse under test: both threads found the slot before either freed.
+    unsafe {
+        process.free_slot(&slot);
+        // In the hardened preset the second finds a cleared end before it comes to the masks.
+        assert!(faults("", || process.free_slot(&slot)));
+    }
+    process.set_heap(heap);
+    // SAFETY: our heap; the slot is freed once.
+    unsafe {
+        process.collect(heap);
+        assert!(faults("double", || process.put_back(
+            heap,
+            slot.meta,
+            slot.bit()
+        )));
+    }
+}
+
+/// A range of donated memory, and the size of blocks that lie in it.
+fn donated(process: &Boxed, gift: &mut [u128]) -> (usize, *mut u8) {
+    let range = gift.as_mut_ptr_range();
+    // SAFETY: the gift outlives the process.
+    unsafe { process.donate(range.start.cast(), range.end.cast()) };
+    let within = |at: *mut u8| (range.start..range.end).contains(&at.cast());
+    (1..2000)
+        .map(|n| (n, process.malloc(n)))
+        .find(|&(_, at)| within(at))
+        .expect("a size whose class the range serves")
+}
+
+#[test]
+fn donated_slots_serve_again_when_memory_is_out() {
+    let mut gift = vec![0u128; 256];
+    let process = Boxed::new(false);
+    let (n, first) = donated(&process, &mut gift);
+    // SAFETY: live; then the misuse under test.
+    unsafe {
+        let Block::Donated(slot) = process.expect(first) else {
+            panic!("a donated slot")
+        };
+        process.free(first);
+        assert!(faults("double", || process.free(first)));
+        // The end is as it was only where freed memory is not cleared.
+        assert!(faults("", || process.donated_free(&slot)));
+    }
+    process.verify();
+    process.platform.calls_left.store(0, Relaxed);
+    let range = gift.as_ptr_range();
+    let mut again = 0;
+    loop {
+        let at = process.malloc(n);
+        if at.is_null() {
+            break;
+        }
+        again += usize::from(range.contains(&at.cast_const().cast()));
+    }
+    assert!(Mock::take_errno() && again > 0, "{again} donated slots");
+    process.platform.calls_left.store(usize::MAX, Relaxed);
+    assert!(!process.malloc(n).is_null());
+    process.verify();
+}
+
+#[test]
+fn ranges_beyond_the_sixteenth_and_scraps_are_left_alone() {
+    let mut gifts: Vec<_> = (0..20).map(|_| vec![u128::MAX; 256]).collect();
+    let process = Boxed::new(true);
+    for gift in &mut gifts {
+        let range = gift.as_mut_ptr_range();
+        // SAFETY: the gifts outlive the process.
+        unsafe {
+            // The wrong way round, too short, and at last a good one.
+            process.donate(range.end.cast(), range.start.cast());
+            process.donate(range.start.cast(), range.start.cast::<u8>().add(200));
+            process.donate(range.start.cast(), range.end.cast());
+        }
+    }
+    assert_eq!(process.verify().groups, 16);
+}
+
+#[test]
+fn a_thread_too_many_gets_no_heap() {
+    let process = Boxed::new(true);
+    process.malloc(1);
+    // As if so many threads lived.
+    let heaps = std::mem::replace(&mut process.lock().provider.heaps, NOBODY as usize - 1);
+    Mock::new_thread();
+    assert!(process.malloc(10).is_null() && Mock::take_errno());
+    process.lock().provider.heaps = heaps;
+    assert!(!process.malloc(10).is_null());
+    process.verify();
+}
+
+/// The ninth heap needs a table besides its own memory.
+#[test]
+fn a_table_of_heaps_may_be_refused() {
+    for after in 0..8 {
+        let process = Boxed::new(true);
+        for _ in 0..7 {
+            Mock::new_thread();
+            assert!(!process.malloc(10).is_null());
+        }
+        // The pool that heaps come from is all but used up: the next ones ask the system.
+        process.lock().metadata(1 << 20);
+        Mock::new_thread();
+        process.platform.calls_left.store(after, Relaxed);
+        let block = process.malloc(10);
+        assert!(!block.is_null() || Mock::take_errno());
+        process.platform.calls_left.store(usize::MAX, Relaxed);
+        process.verify();
+        assert!(!process.malloc(10).is_null());
+        process.verify();
+    }
+}
+
+#[test]
+fn thousands_of_large_blocks_are_found_again() {
+    let process = Boxed::new(true);
+    let blocks: Vec<_> = (0..1200).map(|_| process.malloc(200_000)).collect();
+    assert_eq!(process.verify().large, blocks.len());
+    for &block in &blocks {
+        assert_eq!(process.usable_size(block), 200_000);
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
+    assert_eq!(process.verify().large, 0);
+}
+
+/// The dynamic linker may move the first thread's state: its word is zero again.
+#[test]
+fn the_only_thread_finds_its_heap_again() {
+    let process = Boxed::new(true);
+    process.platform.single.store(true, Relaxed);
+    let first = process.malloc(40);
+    Mock::new_thread();
+    let second = process.malloc(40);
+    // SAFETY: live.
+    unsafe {
+        process.free(first);
+        process.free(second);
+    }
+    assert_eq!(process.verify().heaps, 1);
+}
