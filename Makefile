@@ -42,8 +42,8 @@ fuzz coverage:
 
 # Speed and memory beside every peer; docs/benchmark.md.
 bench:
-	@$(CARGO) build --quiet --locked --release -p byssal-bench
-	@target/release/byssal-bench run --size $(or $(BENCH),full)
+	@$(CARGO) build --quiet --locked -p byssal-bench
+	@target/debug/byssal-bench run --size $(or $(BENCH),full)
 
 # Memory held for known live bytes, beside other allocators: tables, docs/footprint.md, picture.
 footprint: all

@@ -101,7 +101,7 @@
 //! The first chunk grows from the program break: two calls to move it and one to close a guard
 //! page, no mapping. It dirties one page for header, map and first metas together, and then the
 //! data, where the first groups of eight classes share a page. Programs that never free keep
-//! musl's bump allocator and pay nothing. `tests/bench/run.py` prints the sums beside mallocng's.
+//! musl's bump allocator and pay nothing. `make bench` prints the sums beside mallocng's.
 #![cfg_attr(not(any(test, loom, feature = "model")), no_std)]
 
 pub mod config;

@@ -11,7 +11,7 @@ use byssal_tool::progress::say;
 use byssal_tool::project::{self, Project};
 use byssal_tool::run;
 
-use crate::catalogue::Job;
+use crate::catalogue::{Job, Size};
 use crate::measure::Runner;
 use crate::programs::{self, Work};
 use crate::results::{Extra, GivenBack, Pair, Row, SmallProcess, Text};
@@ -53,6 +53,7 @@ fn job(program: &Path, args: &[&str]) -> Job {
 pub fn all(
     project: &Project,
     peers: &[Peer],
+    size: Size,
     runner: &Runner,
     notes: &mut Vec<String>,
 ) -> Result<Extra> {
@@ -73,7 +74,7 @@ pub fn all(
         if run::exists("valgrind") {
             pairs(project, peer, runner, &mut extra.pairs, notes)?;
         }
-        given_back(project, peer, runner, &mut extra.given_back, notes)?;
+        given_back(project, peer, size, runner, &mut extra.given_back, notes)?;
         if peer.kind == PeerKind::Static {
             extra
                 .text
@@ -262,15 +263,18 @@ fn totals(text: &str) -> Option<u64> {
 fn given_back(
     project: &Project,
     peer: &Peer,
+    size: Size,
     runner: &Runner,
     found: &mut Vec<GivenBack>,
     notes: &mut Vec<String>,
 ) -> Result<()> {
     let program = build(project, peer, "giveback")?;
-    for (what, args) in [
+    let both = [
         ("all freed", &[][..]),
         ("1 of 100 kept", &["scattered"][..]),
-    ] {
+    ];
+    let count = if size == Size::Quick { 1 } else { 2 };
+    for (what, args) in &both[..count] {
         let job = job(&program, args);
         let outcome = runner.run(&job, peer)?;
         let printed = numbers(&outcome.output);
@@ -285,7 +289,7 @@ fn given_back(
         })?;
         found.push(GivenBack {
             allocator: peer.name.to_owned(),
-            what: what.to_owned(),
+            what: (*what).to_owned(),
             live: *live,
             peak: *peak,
             after: *after,

@@ -11,13 +11,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use byssal_tool::build::{self, Settings};
+use byssal_tool::build::{self, Built};
 use byssal_tool::core::Preset;
 use byssal_tool::error::{Error, Result};
 use byssal_tool::library;
 use byssal_tool::musl::Compiler;
 use byssal_tool::pins::Pins;
-use byssal_tool::project::Project;
+use byssal_tool::project::{lock_dir, Project};
+use byssal_tool::tree::{Malloc, Tree};
 use byssal_tool::{needs, run};
 
 mod crates;
@@ -157,7 +158,6 @@ pub fn prepare(project: &Project, names: &[&str]) -> Result<Vec<Peer>> {
         )
         .remedy(format!("the names are: {}", list.join(" "))));
     }
-    let _lock = project.lock()?;
     needs::programs(project, &["gcc", "g++", "make", "nm", "ar"])?;
     let compiler = Compiler::find(None, None)?;
     for peer in &known {
@@ -174,6 +174,13 @@ pub fn prepare(project: &Project, names: &[&str]) -> Result<Vec<Peer>> {
 }
 
 fn one(project: &Project, peer: &Peer, compiler: &Compiler) -> Result<()> {
+    // The trees of musl are shared with the tool; the others only among ourselves.
+    let _lock = match peer.make {
+        Make::Byssal { .. } | Make::Mallocng | Make::Oldmalloc | Make::MuslMimalloc(_) => {
+            project.lock()?
+        }
+        _ => lock_dir(&project.out.join("peers/lock").join(peer.name))?,
+    };
     let mut file = peer.file.clone();
     match peer.make {
         Make::Host => {}
@@ -183,7 +190,7 @@ fn one(project: &Project, peer: &Peer, compiler: &Compiler) -> Result<()> {
         } => file = Some(preload::package(project, package, name)?),
         Make::Sources(sources) => preload::sources(project, peer, &sources, compiler)?,
         Make::Jemalloc => preload::jemalloc(project, peer, compiler)?,
-        Make::Byssal { hardened } => byssal(project, hardened)?,
+        Make::Byssal { hardened } => byssal(project, hardened, compiler)?,
         Make::Mallocng => drop(musl::own(project, compiler, false)?),
         Make::Oldmalloc => drop(musl::own(project, compiler, true)?),
         Make::MuslMimalloc(sources) => musl::mimalloc(project, peer, &sources, compiler)?,
@@ -191,26 +198,34 @@ fn one(project: &Project, peer: &Peer, compiler: &Compiler) -> Result<()> {
     probe::probe(project, peer, file.as_deref(), compiler)
 }
 
-/// The toolchain and the libraries of byssal, as `byssal build` makes them.
-fn byssal(project: &Project, hardened: bool) -> Result<()> {
-    let (project, preset, _lock) = if hardened {
-        let project = Project {
-            out: project.out.join("hardened"),
-            ..project.clone()
-        };
-        let lock = project.lock()?;
-        (project, Preset::Hardened, Some(lock))
-    } else {
-        (project.clone(), Preset::Default, None)
+/// The toolchain and the libraries of byssal, as `byssal build` makes them; the hardened ones in a
+/// directory of their own, without another stock musl beside them.
+fn byssal(project: &Project, hardened: bool, compiler: &Compiler) -> Result<()> {
+    if !hardened {
+        let settings = musl::settings(Preset::Default);
+        let built = build::build(project, &settings)?;
+        return library::build(project, &settings, &built).map(drop);
+    }
+    let stock = musl::own(project, compiler, false)?;
+    let project = Project {
+        out: project.out.join("hardened"),
+        ..project.clone()
     };
-    let settings = Settings {
-        musl: None,
-        cc: None,
-        jobs: None,
-        preset,
-        workspace: None,
+    let _lock = project.lock()?;
+    let settings = musl::settings(Preset::Hardened);
+    let source = settings.source(&project)?;
+    let tree = Tree::prepare(&project, &source, Malloc::Byssal, compiler)?;
+    let recipe = settings.recipe(&project, tree.thread_offset()?);
+    let archive = tree.place_core(&project, &recipe, compiler)?;
+    tree.install(&project, &source, compiler)?;
+    let built = Built {
+        source,
+        compiler: compiler.clone(),
+        patches: tree.series(),
+        byssal: tree,
+        stock,
+        archive,
     };
-    let built = build::build(&project, &settings)?;
     library::build(&project, &settings, &built).map(drop)
 }
 

@@ -16,15 +16,20 @@ use byssal_tool::tree::{Malloc, Tree};
 use crate::table::Sources;
 use crate::{crates, preload, Peer};
 
-/// The pinned musl as it is, with mallocng, or with oldmalloc.
-pub fn own(project: &Project, compiler: &Compiler, old: bool) -> Result<Tree> {
-    let settings = Settings {
+/// Those of a plain `byssal build`, but for the preset.
+pub fn settings(preset: Preset) -> Settings {
+    Settings {
         musl: None,
         cc: None,
         jobs: None,
-        preset: Preset::Default,
+        preset,
         workspace: None,
-    };
+    }
+}
+
+/// The pinned musl as it is, with mallocng, or with oldmalloc.
+pub fn own(project: &Project, compiler: &Compiler, old: bool) -> Result<Tree> {
+    let settings = settings(Preset::Default);
     let source = settings.source(project)?;
     let malloc = if old { Malloc::Old } else { Malloc::Stock };
     let tree = Tree::prepare(project, &source, malloc, compiler)?;

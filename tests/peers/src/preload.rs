@@ -22,6 +22,7 @@ pub const JEMALLOC_CONFIGURE: &[&str] = &[
     "--disable-static",
     "--disable-doc",
     "CFLAGS=-O3 -funroll-loops",
+    "EXTRA_CFLAGS=-g0",
 ];
 
 /// Compiles `sources` to the peer's library, unless it is there with the same inputs.
