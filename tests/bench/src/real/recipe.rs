@@ -60,7 +60,7 @@ fn real(recipe: Recipe) -> Real {
     let prepare: Prepare = Box::new(move |project, target, size, dir| {
         match job(&recipe, project, target, size, dir) {
             Ok(job) => Ok(Ready::Run(job)),
-            Err(e) => Ok(Ready::Skip(format!("not built: {}", e.what))),
+            Err(e) => Ok(Ready::Skip(format!("not built: {}", in_a_line(&e)))),
         }
     });
     Real {
@@ -69,6 +69,14 @@ fn real(recipe: Recipe) -> Real {
         threads,
         prepare,
     }
+}
+
+/// What the reader of a table needs: the whole is in the log.
+fn in_a_line(e: &Error) -> String {
+    let error = e.what.lines().find(|line| line.contains("error:"));
+    let first = e.what.lines().next().unwrap_or_default();
+    let remedy = e.remedy.as_deref().unwrap_or_default();
+    format!("{} {remedy}", error.unwrap_or(first).trim())
 }
 
 fn own(project: &Project, name: &str) -> PathBuf {
