@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include "libc.h"
 #include "lock.h"
 #include "pthread_impl.h"
@@ -115,6 +116,19 @@ void __byssal_reset_lock(void)
 int __byssal_threaded(void)
 {
 	return libc.need_locks != 0;
+}
+
+unsigned __byssal_clock(void)
+{
+	/* By the system call: clock_gettime would bring the vdso's look-up into each program. */
+#ifdef SYS_clock_gettime64
+	long long now[2] = {0};
+	__syscall(SYS_clock_gettime64, CLOCK_MONOTONIC_COARSE, now);
+#else
+	long now[2] = {0};
+	__syscall(SYS_clock_gettime, CLOCK_MONOTONIC_COARSE, now);
+#endif
+	return (unsigned)now[0] * 1000u + (unsigned)(now[1] / 1000000);
 }
 
 void __byssal_at_exit(void (*function)(void))

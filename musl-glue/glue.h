@@ -78,6 +78,9 @@ void __byssal_reset_lock(void);
 /* 1 while other threads can exist, 0 while there is only this one. */
 int __byssal_threaded(void);
 
+/* Milliseconds of a clock that only goes on, coarse to a few of them. */
+unsigned __byssal_clock(void);
+
 /* Has function run when the program ends by exit, after all that the program registers. */
 void __byssal_at_exit(void (*function)(void));
 

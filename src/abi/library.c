@@ -8,6 +8,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define HIDDEN __attribute__((visibility("hidden")))
@@ -34,6 +35,16 @@ static int have_key;
 HIDDEN void **byssal_thread_field(void)
 {
 	return &byssal_thread_heap;
+}
+
+/* Milliseconds of a clock that only goes on, coarse to a few of them. */
+HIDDEN unsigned byssal_clock(void)
+{
+	struct timespec now = {0};
+	int saved = errno;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	errno = saved;
+	return (unsigned)now.tv_sec * 1000u + (unsigned)(now.tv_nsec / 1000000);
 }
 
 HIDDEN int byssal_single_threaded(void)

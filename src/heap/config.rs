@@ -83,6 +83,12 @@ pub const IDLE_BYTES: usize = if cfg!(small_constants) {
 /// See `IDLE_BYTES`.
 pub const IDLE_STRIDE: usize = 336;
 
+/// Milliseconds between two purges of the same kind: a program that frees and allocates the same
+/// memory again and again pays for its pages once in this time only.
+pub const PURGE_PAUSE: u32 = 2;
+/// Frees above a limit that do not look at the clock after one that came too early.
+pub const PURGE_SKIP: u32 = 15;
+
 /// Freed large mappings kept for reuse: entries, and bytes (plus one in `LARGE_CACHE_SHARE` of
 /// the live ones).
 pub const LARGE_CACHE_ENTRIES: usize = 32;

@@ -3,6 +3,7 @@
 use crate::config::{CLASSES, QUARANTINE, RING};
 use crate::group::bytes_of;
 use crate::meta::{Meta, Nest, State};
+use crate::pages::Pace;
 use crate::parking::{Berth, Tenant};
 use crate::remote::Mailbox;
 use crate::ring::Entry;
@@ -71,12 +72,16 @@ pub struct Heap {
     pub bytes: usize,
     /// Bytes of those in queues that are empty.
     pub retained: usize,
+    /// When they were given back last.
+    pub idle_pace: Pace,
     /// State of the generator of choices.
     pub seed: u64,
     /// Dirty granules of nests that no group uses.
     pub nests_idle: u32,
     /// How many there may be, see `limit_nests`.
     pub nests_limit: u32,
+    /// When they were given back last.
+    pub nests_pace: Pace,
     /// Nests with room.
     pub nests: *mut Nest,
     /// Its place among the parked heaps. Provider lock.
@@ -115,9 +120,11 @@ impl Heap {
         idle_limit: 0,
         bytes: 0,
         retained: 0,
+        idle_pace: Pace::NEW,
         seed: 0,
         nests_idle: 0,
         nests_limit: 0,
+        nests_pace: Pace::NEW,
         nests: ptr::null_mut(),
         berth: Berth::new(),
         quarantine: [Entry::NONE; QUARANTINE],

@@ -1,10 +1,11 @@
 //! A system for tests: real pages, books on every mapping, and failures on demand.
 
+use crate::config::PURGE_PAUSE;
 use crate::pages::{Access, Platform};
 use core::ptr::NonNull;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::Mutex;
 
 std::thread_local! {
@@ -90,6 +91,10 @@ pub struct Mock {
     break_start: AtomicUsize,
     break_now: AtomicUsize,
     held: AtomicBool,
+    /// The time, which goes on with each question.
+    clock: AtomicU32,
+    /// Unless it stands still.
+    pub frozen: AtomicBool,
 }
 
 impl Mock {
@@ -108,6 +113,8 @@ impl Mock {
             break_start: AtomicUsize::new(0),
             break_now: AtomicUsize::new(0),
             held: AtomicBool::new(false),
+            clock: AtomicU32::new(0),
+            frozen: AtomicBool::new(false),
         }
     }
 
@@ -226,6 +233,16 @@ fn system_map(hint: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
 unsafe impl Platform for Mock {
     fn page_size(&self) -> usize {
         4096
+    }
+    fn clock(&self) -> u32 {
+        let pause = if self.frozen.load(Ordering::Relaxed) {
+            0
+        } else {
+            PURGE_PAUSE
+        };
+        self.clock
+            .fetch_add(pause, Ordering::Relaxed)
+            .wrapping_add(pause)
     }
     fn map(&self, hint: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
         assert!(len > 0 && len % 4096 == 0);

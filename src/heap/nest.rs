@@ -217,6 +217,9 @@ impl<P: Platform> Locked<'_, P> {
         let page = (platform.page_size() / GRANULE).max(1);
         // SAFETY: by contract; free granules hold nothing.
         unsafe {
+            if !(*heap).nests_pace.is_due(platform) {
+                return;
+            }
             let (mut used, mut idle) = (0, 0);
             let most = |used| NESTS_IDLE.max(used / 4);
             let mut nest = (*heap).nests;

@@ -2,6 +2,7 @@
 //!
 //! One implementation for musl, one for the libraries (both in `src/abi`), one for tests.
 
+use crate::config::{PURGE_PAUSE, PURGE_SKIP};
 use core::ptr::NonNull;
 
 /// What may be done with a page.
@@ -70,6 +71,9 @@ pub unsafe trait Platform {
     /// gives none.
     fn random(&self) -> [u64; 2];
 
+    /// Milliseconds of a clock that only goes on, coarse to a few of them; wraps around.
+    fn clock(&self) -> u32;
+
     /// Takes the one lock under the heaps.
     fn lock(&self);
 
@@ -98,4 +102,34 @@ pub unsafe trait Platform {
 
     /// Sets errno to ENOMEM.
     fn out_of_memory(&self);
+}
+
+/// How often memory of one kind is given back.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    /// When it was last.
+    last: u32,
+    /// Questions until the clock is looked at again.
+    skip: u32,
+}
+
+impl Pace {
+    /// Never so far.
+    pub const NEW: Pace = Pace { last: 0, skip: 0 };
+
+    /// Whether the last time is long enough ago; if so, it is now.
+    pub fn is_due<P: Platform>(&mut self, platform: &P) -> bool {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        let now = platform.clock();
+        let due = now.wrapping_sub(self.last) >= PURGE_PAUSE;
+        if due {
+            self.last = now;
+        } else {
+            self.skip = PURGE_SKIP;
+        }
+        due
+    }
 }

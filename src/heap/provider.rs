@@ -5,7 +5,7 @@ use crate::config::{CHUNK, DIRTY_PAGES, DIRTY_SHIFT, GRANULE, NEST, RUN_PAGE};
 use crate::heap::Heap;
 use crate::large::Large;
 use crate::meta::Meta;
-use crate::pages::{Access, Platform};
+use crate::pages::{Access, Pace, Platform};
 use crate::parking::Parked;
 use crate::process::Process;
 use core::ptr::{self, NonNull};
@@ -39,6 +39,8 @@ pub struct Provider {
     pub dirty_pages: usize,
     /// Those that the system would not take back last time, or that share its pages.
     kept_pages: usize,
+    /// When they were given back last.
+    pace: Pace,
     /// Unused mappings that the system refused to take back (start, length), and their number.
     owed: [(usize, usize); OWED],
     owed_count: usize,
@@ -90,6 +92,7 @@ impl Provider {
             used_pages: 0,
             dirty_pages: 0,
             kept_pages: 0,
+            pace: Pace::NEW,
             owed: [(0, 0); OWED],
             owed_count: 0,
             break_tried: false,
@@ -248,7 +251,9 @@ impl<P: Platform> Locked<'_, P> {
             }
         }
         let may_wait = DIRTY_PAGES + (self.provider.used_pages >> DIRTY_SHIFT);
-        if self.provider.dirty_pages > self.provider.kept_pages + may_wait {
+        if self.provider.dirty_pages > self.provider.kept_pages + may_wait
+            && self.provider.pace.is_due(&self.process.platform)
+        {
             self.purge();
         }
     }

@@ -364,6 +364,9 @@ impl<P: Platform> Process<P> {
     unsafe fn limit_idle(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe {
+            if !(*heap).idle_pace.is_due(&self.platform) {
+                return;
+            }
             let classes = (*heap).classes.iter().enumerate();
             let used: usize = classes.map(|(i, c)| c.out as usize * stride(i)).sum();
             (*heap).idle_limit = IDLE_BYTES.max(used / 4);

@@ -38,6 +38,7 @@ unsafe extern "C" {
     pub fn __byssal_unlock();
     pub fn __byssal_reset_lock();
     pub fn __byssal_threaded() -> core::ffi::c_int;
+    pub fn __byssal_clock() -> core::ffi::c_uint;
     pub fn __byssal_at_exit(function: ::core::option::Option<unsafe extern "C" fn()>);
     pub fn __byssal_errno() -> *mut core::ffi::c_int;
     pub fn __byssal_thread_field() -> *mut *mut core::ffi::c_void;

@@ -5,7 +5,7 @@ use byssal_heap::fault::{self, Fault};
 use byssal_heap::lock::{Futex, Lock};
 use byssal_heap::pages::{Access, Platform};
 use byssal_heap::process::Process;
-use core::ffi::{c_char, c_int, c_long, c_void};
+use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
 use core::fmt::Write;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -42,6 +42,7 @@ extern "C" {
     // library.c.
     fn byssal_register_thread();
     fn byssal_single_threaded() -> c_int;
+    fn byssal_clock() -> c_uint;
     fn byssal_errno_swap(value: c_int) -> c_int;
     fn byssal_random() -> *const u8;
     /// futex(word, operation | private, value) without touching errno.
@@ -178,6 +179,10 @@ unsafe impl Platform for Host {
                 bytes.cast::<[u64; 2]>().read_unaligned()
             }
         }
+    }
+    fn clock(&self) -> u32 {
+        // SAFETY: only asks.
+        unsafe { byssal_clock() }
     }
     fn lock(&self) {
         if self.threaded() {

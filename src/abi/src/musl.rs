@@ -92,6 +92,10 @@ unsafe impl Platform for Musl {
         }
         bytes.map(u64::from_ne_bytes)
     }
+    fn clock(&self) -> u32 {
+        // SAFETY: only asks.
+        unsafe { glue::__byssal_clock() }
+    }
     fn lock(&self) {
         // SAFETY: the heap takes it once at a time.
         unsafe { glue::__byssal_lock() }

@@ -33,6 +33,9 @@ fn a_new_process_is_zero() {
         fn program_break(&self) -> usize {
             0
         }
+        fn clock(&self) -> u32 {
+            0
+        }
         fn move_break(&self, _: usize) -> bool {
             false
         }

@@ -1,6 +1,8 @@
 //! What is freed goes back.
 
 use super::*;
+use crate::mock::Call;
+use std::sync::atomic::Ordering;
 
 #[test]
 fn memory_goes_back_after_a_peak() {
@@ -20,4 +22,34 @@ fn memory_goes_back_after_a_peak() {
     // Address space goes back too, but for a chunk or two.
     let mapped = process.platform.mapped();
     assert!(mapped <= 16 << 20, "{mapped} bytes stay mapped");
+}
+
+#[test]
+fn pages_go_back_once_in_a_pause_only() {
+    let process = Boxed::new(false);
+    let burst = || {
+        let live: Vec<_> = (0..5000).map(|i| process.malloc(16 + i % 900)).collect();
+        for block in live {
+            // SAFETY: live.
+            unsafe { process.free(block) };
+        }
+        process.verify().dirty_bytes
+    };
+    let purged = || process.platform.asked[Call::Purge as usize].load(Ordering::Relaxed);
+    process.platform.frozen.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        assert!(
+            burst()
+                > if cfg!(small_constants) {
+                    128 << 10
+                } else {
+                    1 << 20
+                },
+            "dirty pages wait"
+        );
+    }
+    assert_eq!(purged(), 0);
+    process.platform.frozen.store(false, Ordering::Relaxed);
+    assert!(burst() <= 1 << 20, "time went on: they go");
+    assert!(purged() > 0);
 }
