@@ -42,7 +42,8 @@
 //!   bytes in the group's cache line (`slot.rs`). What an overflow reaches is a guard byte. Free
 //!   judges every pointer by out-of-band state alone: the record, which it clears.
 //! - **A ring of freed slots before the masks** (`ring.rs`). It delays reuse, and it is what makes
-//!   random replacement in a large heap cheap.
+//!   random replacement in a large heap cheap. Its entries hold addresses, and a class's line all
+//!   that malloc and free need to know of it: of the tables only malloc's sizes are read.
 //!
 //! ## Where a slot's size is kept, and when its end is checked: measured
 //!
@@ -70,14 +71,17 @@
 //!
 //! A heap makes a group of a class only when it has no free slot of that class: none in the ring,
 //! in a mask, in its mailbox or not yet activated. The new group has at most as many slots as
-//! there are (or 512 bytes' worth), at most 32. An empty group is released, but for one
-//! and one more per 256 slots, an eighth of the queue, and the current one. Hence, with
-//! `live(h,c)` the blocks of class c in heap h and `peak(h,c)` their maximum so far:
+//! there are (or 512 bytes' worth), at most 32. Empty groups are released once there are more
+//! bytes in them than 256 KiB and a sixteenth of the heap's. A ring and the current group keep
+//! further groups alive, up to 17 a class, but with the last live block of a class that holds more
+//! than 16 KiB they let go. Hence, with `live(h,c)` the blocks of class c in heap h and
+//! `peak(h,c)` their maximum so far:
 //!
 //! ```text
-//! slots(h,c)          <= 2 peak(h,c) + 32                                 (it never expands before)
-//! groups(h,c)         <= 8/7 (live(h,c) + 16 + slots(h,c)/256 + 1) + 1   (the others are empty)
-//! bytes in slots      <= sum over h, c of min(slots, 32 groups) * stride(c)
+//! slots(h,c)          <= 2 peak(h,c) + 32               (it never expands before)
+//! groups in use(h,c)  <= live(h,c) + 17                 (the others are empty)
+//! bytes in slots(h)   <= 16/15 (sum over c of min(slots, 32 groups in use) * stride(c)
+//!                               + 256 KiB + a group)
 //! ```
 //!
 //! The worst program, one survivor in each group, thus holds up to 32 slots for each live block (16 above
@@ -85,9 +89,10 @@
 //! come 64 bytes a group, for the smallest group an eighth; in each heap a partly used nest of 32 KiB for each
 //! 16 that had no fitting hole; the rounding of sizes, at most a quarter; and pages not yet given
 //! back: 256 KiB and a sixteenth of those in use for the process; in each heap a quarter of what is
-//! in use, but at least 512 KiB in free slots of 336 bytes and more, 128 KiB in its nests, and
-//! 16 KiB in each class without a live block; for large blocks a cache of 640 KiB and a twelfth of
-//! the live bytes.
+//! in use, but at least 512 KiB in free slots of 336 bytes and more, and 128 KiB in its nests; for
+//! large blocks a cache of 640 KiB and a twelfth of the live bytes. These go back at the next free
+//! above the limit (a few frees later at most), but no kind more often than once in 2 ms: what a
+//! program frees within that time after the last purge waits for its next frees.
 //!
 //! What other threads freed counts as free once the owner has collected it: when its other sources
 //! are dry, and at every 32nd refill. An owner that sleeps, or lives from its rings alone, leaves
