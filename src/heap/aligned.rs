@@ -25,6 +25,9 @@ impl<P: Platform> Process<P> {
         if align <= UNIT {
             return self.malloc(n);
         }
+        if PRESET.seal_zero_size && n == 0 && align <= self.platform.page_size() {
+            return self.zero_alloc(align);
+        }
         if n <= MAX_SMALL && align <= MAX_SLOT_ALIGN {
             if let Some(class) = aligned_class(align, n) {
                 return self.start_alloc(class, n);

@@ -1,6 +1,6 @@
 //! malloc: class, ring, slot.
 
-use crate::config::PRESET;
+use crate::config::{PRESET, UNIT};
 use crate::fault::{stop, Fault};
 use crate::heap::{Class, Heap};
 use crate::meta::Meta;
@@ -26,6 +26,9 @@ impl<P: Platform> Process<P> {
     /// PTRDIFF_MAX. Blocks of 0 bytes are distinct.
     #[inline(always)]
     pub fn malloc(&self, n: usize) -> *mut u8 {
+        if PRESET.seal_zero_size && n == 0 {
+            return self.zero_alloc(UNIT);
+        }
         if n > MAX_NARROW {
             return self.malloc_wide(n);
         }
@@ -76,6 +79,7 @@ impl<P: Platform> Process<P> {
             record.store(narrow_record(slack, offset), Ordering::Relaxed);
             let block = entry.start().add(offset);
             self.write_first_guard(class, guard, block.add(n));
+            self.write_front(class, block, offset);
             block
         }
     }
@@ -98,6 +102,7 @@ impl<P: Platform> Process<P> {
             record.store(wide_record(stride, place), Ordering::Relaxed);
             let block = entry.start().add(place.offset);
             self.write_first_guard(class, guard, block.add(n));
+            self.write_front(class, block, place.offset);
             block
         }
     }
@@ -259,6 +264,7 @@ impl<P: Platform> Process<P> {
                 (*meta).records.wide(index).store(record, Ordering::Relaxed);
             }
             self.write_guards(class, start.add(stride - place.end), place.end);
+            self.write_front(class, start.add(place.offset), place.offset);
             start.add(place.offset)
         }
     }

@@ -92,8 +92,14 @@ pub const PURGE_SKIP: u32 = 15;
 /// Freed large mappings kept for reuse: entries, and bytes (plus one in `LARGE_CACHE_SHARE` of
 /// the live ones).
 pub const LARGE_CACHE_ENTRIES: usize = 32;
-/// See `LARGE_CACHE_ENTRIES`.
-pub const LARGE_CACHE_BYTES: usize = 640 << 10;
+/// See `LARGE_CACHE_ENTRIES`. Inaccessible mappings are addresses only.
+pub const LARGE_CACHE_BYTES: usize = if !PRESET.seal_freed_large {
+    640 << 10
+} else if usize::BITS == 64 {
+    1 << 30
+} else {
+    32 << 20
+};
 /// See `LARGE_CACHE_BYTES`.
 pub const LARGE_CACHE_SHARE: usize = 12;
 /// A cached mapping goes back after this many further frees of large blocks.
@@ -117,6 +123,12 @@ pub struct Preset {
     pub random_slots: bool,
     /// Freed slots that wait in line before they count as free.
     pub quarantine: usize,
+    /// A guard before each block, too, where its slot has room or the neighbour's end is there.
+    pub front_guard: bool,
+    /// Blocks of no bytes are inaccessible.
+    pub seal_zero_size: bool,
+    /// Frees of large blocks that one's addresses wait for before they are used again.
+    pub large_delay: u32,
     /// An inaccessible page behind each large block.
     pub guard_pages: bool,
     /// Cached freed large blocks are inaccessible.
@@ -131,6 +143,9 @@ pub const DEFAULT: Preset = Preset {
     zero_on_free: false,
     random_slots: false,
     quarantine: 0,
+    front_guard: false,
+    seal_zero_size: false,
+    large_delay: 0,
     guard_pages: false,
     seal_freed_large: false,
 };
@@ -143,6 +158,9 @@ pub const HARDENED: Preset = Preset {
     zero_on_free: true,
     random_slots: true,
     quarantine: if cfg!(small_constants) { 4 } else { 128 },
+    front_guard: true,
+    seal_zero_size: true,
+    large_delay: 16,
     guard_pages: true,
     seal_freed_large: true,
 };

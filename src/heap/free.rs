@@ -118,6 +118,7 @@ impl<P: Platform> Process<P> {
                 Block::Slot(slot) => self.free_slot(&slot),
                 Block::Donated(slot) => self.donated_free(&slot),
                 Block::Run(meta) => self.free_run(meta, block),
+                Block::Zero => self.zero_free(block),
                 Block::Large => self.large_free(block),
             }
         }
@@ -152,7 +153,7 @@ impl<P: Platform> Process<P> {
             if (*heap).mail.0.is_dead() {
                 return self.free_abandoned(slot);
             }
-            self.check_end(slot);
+            self.check_around(slot);
             // Before the bit: afterwards the owner may write a new block's record.
             slot.clear_record();
             self.clear_freed(slot);
@@ -180,6 +181,9 @@ impl<P: Platform> Process<P> {
             if self.large_contains(block) {
                 return Block::Large;
             }
+            if self.zero_contains(block, false) {
+                return Block::Zero;
+            }
             stop(self.classify(meta, block), block.addr())
         }
     }
@@ -200,7 +204,8 @@ impl<P: Platform> Process<P> {
                     return Fault::DoubleFree;
                 }
             }
-            if self.donated.covers(block) || self.large_was_freed(block) {
+            let freed = self.large_was_freed(block) || self.zero_contains(block, true);
+            if freed || self.donated.covers(block) {
                 return Fault::DoubleFree;
             }
             Fault::InvalidPointer
@@ -259,4 +264,6 @@ pub(crate) enum Block {
     Run(*mut Meta),
     /// In a mapping of its own.
     Large,
+    /// Of no bytes and in no memory.
+    Zero,
 }

@@ -57,6 +57,45 @@ impl<P: Platform> Process<P> {
         }
     }
 
+    /// Writes the guard before a block that stands `offset` bytes into its slot, if the preset says
+    /// so and there is room.
+    ///
+    /// # Safety
+    /// The slot is the caller's.
+    #[inline(always)]
+    pub(crate) unsafe fn write_front(&self, class: usize, block: *mut u8, offset: usize) {
+        if PRESET.front_guard && offset > 0 {
+            // SAFETY: by contract.
+            unsafe {
+                let front = block.sub(1);
+                front.write(self.guard(class, front.addr()));
+            }
+        }
+    }
+
+    /// The same as `check_end` for a block in a slot of a heap, whose front is verified, too, if
+    /// the preset says so: a guard of its own, or the neighbour's last byte, which is a guard or,
+    /// if the neighbour holds no block, zero.
+    ///
+    /// # Safety
+    /// The slot's memory is mapped, and the slot is of no donated group.
+    #[inline(always)]
+    pub(crate) unsafe fn check_around(&self, slot: &Slot) {
+        // SAFETY: by contract. Before slot 0 lies another group, or an inaccessible page.
+        unsafe {
+            self.check_end(slot);
+            if PRESET.front_guard && (slot.offset > 0 || slot.index > 0) {
+                let front = slot.block().sub(1);
+                // Volatile: see `guards_stand`.
+                let byte = front.read_volatile();
+                let neighbour_free = slot.offset == 0 && byte == 0;
+                if !neighbour_free && byte != self.guard(slot.class, front.addr()) {
+                    stop(Fault::Overflow, front.addr());
+                }
+            }
+        }
+    }
+
     /// Clears a freed slot, if the preset says so. With it all free memory is zero.
     ///
     /// # Safety

@@ -21,7 +21,7 @@ use core::fmt::{self, Write};
 pub struct Summary {
     /// Groups with slots.
     pub groups: usize,
-    /// Live blocks in slots.
+    /// Live blocks in slots, and those of no bytes.
     pub live: usize,
     /// Blocks in runs of pages.
     pub runs: usize,
@@ -103,6 +103,7 @@ impl<P: Platform> Process<P> {
             summary.large == locked.provider.large.live,
             "large blocks are counted",
         )?;
+        summary.live += locked.zero_blocks();
         summary.cached_bytes = locked.provider.large.cached_bytes;
         Ok(summary)
     }

@@ -17,7 +17,16 @@ impl<P: Platform> Locked<'_, P> {
             let record = self.provider.large.cache[index];
             // SAFETY: cached records are alive.
             unsafe {
-                let fits = (*record).len >= len && (*record).base.addr() % align == 0;
+                // An inaccessible page stands behind the whole mapping only, and should stand
+                // right behind the block.
+                let fits = if PRESET.guard_pages {
+                    (*record).len == len
+                } else {
+                    (*record).len >= len
+                };
+                let age = self.provider.large.frees.wrapping_sub((*record).stamp);
+                let fits = fits && (*record).base.addr() % align == 0;
+                let fits = fits && age.saturating_add(1) > PRESET.large_delay;
                 if fits && best.is_none_or(|(_, best_len)| (*record).len < best_len) {
                     best = Some((index, (*record).len));
                 }

@@ -8,7 +8,7 @@
 //! thread fork inspect                  heaps of threads; what a fork leaves; check and dump
 //! refill ring guard                    slots at hand, where more come from, ends of slots
 //! group nest                           groups of slots in nests or runs
-//! large large_cache                    blocks with mappings of their own
+//! large large_cache zero               blocks with mappings of their own, or with no bytes
 //! provider                             runs of pages from chunks, under the one lock
 //! pointer heap parking remote          wild pointer to slot; a heap's state; frees from elsewhere
 //! chunk meta slot size_class           layouts: map, masks, records, strides
@@ -165,6 +165,8 @@ pub mod size_class;
 mod slot;
 #[cfg(not(loom))]
 mod thread;
+#[cfg(not(loom))]
+mod zero;
 
 #[cfg(all(test, loom))]
 mod loom_models;

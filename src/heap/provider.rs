@@ -8,6 +8,7 @@ use crate::meta::Meta;
 use crate::pages::{Access, Pace, Platform};
 use crate::parking::Parked;
 use crate::process::Process;
+use crate::zero::Region;
 use core::ptr::{self, NonNull};
 
 /// Bytes of data that a new chunk opens at first, and by which the opened part grows at least.
@@ -57,6 +58,8 @@ pub struct Provider {
     pub abandoned: bool,
     /// Blocks with mappings of their own.
     pub large: Large,
+    /// Addresses of blocks of no bytes, hardened preset only.
+    pub zero: *mut Region,
 }
 
 /// A run of pages in a chunk.
@@ -102,6 +105,7 @@ impl Provider {
             parked: Parked::new(),
             abandoned: false,
             large: Large::new(),
+            zero: ptr::null_mut(),
         }
     }
 }

@@ -155,6 +155,23 @@ impl<P: Platform> Process<P> {
         free & !rest
     }
 
+    /// Number of one set bit of `bits`: the lowest, or a random one.
+    ///
+    /// # Safety
+    /// The caller may work on the heap; `bits` is not zero.
+    #[inline(always)]
+    unsafe fn pick(&self, heap: *mut Heap, bits: u32) -> usize {
+        let mut rest = bits;
+        if PRESET.random_slots {
+            // SAFETY: by contract.
+            let random = unsafe { next_random(&mut (*heap).seed) } as u32;
+            for _ in 0..random % bits.count_ones() {
+                rest &= rest - 1;
+            }
+        }
+        rest.trailing_zeros() as usize
+    }
+
     /// Activates some more slots of the current group and moves them to the ring. False when all
     /// are active.
     ///
@@ -168,10 +185,19 @@ impl<P: Platform> Process<P> {
                 return false;
             }
             let class = (*meta).class as usize;
-            let now = (slots + batch(class) as usize).min(capacity);
+            let some = (slots + batch(class) as usize).min(capacity);
+            // To pick among all, all are activated; what is not picked waits in the mask.
+            let now = if PRESET.random_slots { capacity } else { some };
             (*meta).set_slots(now);
+            let new = low_mask(now) & !low_mask(slots);
+            let taken = if PRESET.random_slots {
+                (*meta).mark_purged(new);
+                self.choose(heap, new, batch(class))
+            } else {
+                new
+            };
             let marks = if (*meta).is_fresh() { ZERO } else { 0 };
-            self.move_to_ring(heap, meta, low_mask(now) & !low_mask(slots), marks);
+            self.move_to_ring(heap, meta, taken, marks);
             true
         }
     }
@@ -192,7 +218,7 @@ impl<P: Platform> Process<P> {
             let base = Meta::base_of(meta);
             let mut rest = bits;
             while rest != 0 {
-                let index = rest.trailing_zeros() as usize;
+                let index = self.pick(heap, rest);
                 let start = base.add(index * (*state).stride as usize);
                 let purged = marks & UNCHECKED != 0 && (*meta).is_purged(index);
                 let marks = if purged { marks & !UNCHECKED } else { marks };
@@ -200,7 +226,7 @@ impl<P: Platform> Process<P> {
                     prefetch(start.add((*state).stride as usize - 1));
                 }
                 (*state).give(Entry::of(meta, index, start, marks));
-                rest &= rest - 1;
+                rest &= !(1 << index);
             }
             (*state).out += bits.count_ones();
             (*state).limit((*meta).class as usize);

@@ -1,5 +1,6 @@
 //! realloc and malloc_usable_size.
 
+use crate::config::PRESET;
 use crate::free::Block;
 use crate::meta::Meta;
 use crate::pages::Platform;
@@ -34,11 +35,13 @@ impl<P: Platform> Process<P> {
                     slot.length()
                 }
                 Block::Run(meta) => {
-                    if self.resize_run(meta, block, n) {
+                    if (n > 0 || !PRESET.seal_zero_size) && self.resize_run(meta, block, n) {
                         return block;
                     }
                     (*Meta::run_length(meta))[0]
                 }
+                Block::Zero if n == 0 => return block,
+                Block::Zero => 0,
                 Block::Large => {
                     if n > MAX_SMALL {
                         let moved = self.large_resize(block, n);
@@ -59,7 +62,7 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// The caller owns the live block.
     unsafe fn resize_slot(&self, slot: &Slot, n: usize) -> bool {
-        if n > MAX_SMALL || class_of(n) != slot.class {
+        if n > MAX_SMALL || class_of(n) != slot.class || n == 0 && PRESET.seal_zero_size {
             return false;
         }
         let Some(n) = fit(slot.class, slot.stride, slot.offset, n) else {
@@ -104,6 +107,7 @@ impl<P: Platform> Process<P> {
             // SAFETY: `expect` says that it is a run's.
             Block::Run(meta) => unsafe { (*Meta::run_length(meta))[0] },
             Block::Large => self.large_length(block),
+            Block::Zero => 0,
         }
     }
 }

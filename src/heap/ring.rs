@@ -272,7 +272,7 @@ impl<P: Platform> Process<P> {
         // record.
         unsafe {
             if PRESET.check_at_free {
-                self.check_end(slot);
+                self.check_around(slot);
                 slot.clear_record();
                 self.clear_freed(slot);
                 return Entry::of(slot.meta, slot.index, slot.start, 0);

@@ -184,8 +184,9 @@ impl Model<'_> {
             return;
         };
         let usable = block.live.n;
-        if block.align > 16 && usable > 0 && usable % RUN_PAGE == 0 && !PRESET.guard_pages {
-            // Whole pages have no end. Back into the list.
+        let whole = block.align > 16 && usable > 0 && usable % RUN_PAGE == 0;
+        if whole && !PRESET.guard_pages || usable == 0 && PRESET.seal_zero_size {
+            // Whole pages have no end, no bytes no memory. Back into the list.
             self.put(block);
             return;
         }

@@ -65,6 +65,9 @@ fn misuse_is_found_at_the_free() {
                     faults("", || _ = process.usable_size(p)),
                     "{n} size of freed"
                 );
+                if n == 0 && PRESET.seal_zero_size {
+                    continue;
+                }
                 let q = process.malloc(n);
                 q.add(n).write(q.add(n).read() ^ 0x55);
                 let found = faults("overflow", || {
@@ -159,4 +162,72 @@ fn hardened_finds_writes_to_freed_memory() {
             }
         }
     }));
+}
+
+#[test]
+fn hardened_gives_no_memory_to_blocks_of_no_bytes() {
+    if !PRESET.seal_zero_size {
+        return;
+    }
+    let process = Boxed::new(true);
+    // More than the first region has room for.
+    let mut blocks: Vec<_> = (0..40_000).map(|_| process.malloc(0)).collect();
+    blocks.push(process.aligned_alloc(256, 0));
+    assert_eq!(blocks[40_000] as usize % 256, 0);
+    assert_eq!(process.lock().zero_blocks(), 40_001);
+    let mut sorted = blocks.clone();
+    sorted.sort_unstable();
+    assert!(sorted
+        .windows(2)
+        .all(|pair| pair[1] as usize - pair[0] as usize >= 16));
+    let victim = blocks[20_000];
+    // SAFETY: live blocks, and the misuse under test.
+    unsafe {
+        assert_eq!(process.usable_size(victim), 0);
+        assert!(faults("invalid", || process.free(victim.wrapping_add(8))));
+        assert_eq!(process.realloc(victim, 0), victim);
+        let grown = process.realloc(victim, 100);
+        grown.write_bytes(1, 100);
+        assert!(faults("double free", || process.free(victim)));
+        let shrunk = process.realloc(grown, 0);
+        assert_eq!(process.usable_size(shrunk), 0);
+        assert!(faults("double free", || process.free(grown)));
+        process.free(shrunk);
+        assert!(faults("double free", || process.free(shrunk)));
+        assert!(faults("", || _ = process.usable_size(shrunk)));
+        for (index, &block) in blocks.iter().enumerate() {
+            if index != 20_000 {
+                process.free(block);
+            }
+        }
+    }
+    assert_eq!(process.lock().zero_blocks(), 0);
+    // Its addresses come back last.
+    assert_ne!(process.malloc(0), victim);
+    process.verify();
+}
+
+#[test]
+fn hardened_finds_writes_before_a_block_at_its_own_free() {
+    if !PRESET.front_guard {
+        return;
+    }
+    for n in [15, 24, 40, 127, 700, 4096, 100_000] {
+        let process = Boxed::new(true);
+        let blocks: Vec<_> = (0..40).map(|_| process.malloc(n)).collect();
+        let mut found = 0;
+        for &block in &blocks {
+            // SAFETY: live, then the misuse under test. (Where no slot stands before it, the byte
+            // may be inaccessible: those are not written.)
+            unsafe {
+                if block as usize % 4096 != 0 {
+                    let before = block.sub(1).read();
+                    block.sub(1).write(b'A');
+                    found += usize::from(faults("overflow", || process.free(block)));
+                    block.sub(1).write(before);
+                }
+            }
+        }
+        assert!(found >= 30, "{n}: {found} of {}", blocks.len());
+    }
 }

@@ -99,7 +99,7 @@ pub fn peers() -> Vec<Allocator> {
         way: Way::Host(Some(root().join("out/peers/lib").join(file))),
         toolchain: None,
         folder: "host",
-        remedy: "byssal-peers build",
+        remedy: "cargo run -p byssal-peers -- build",
     };
     vec![
         Allocator {
@@ -116,7 +116,7 @@ pub fn peers() -> Vec<Allocator> {
             folder: "host",
             remedy: "",
         },
-        preload("mimalloc secure", "mimalloc-secure.so"),
+        preload("mimalloc secure", "mimalloc2-secure.so"),
         preload(HARDENED_MALLOC, "hardened_malloc.so"),
     ]
 }
