@@ -224,6 +224,13 @@ const PLUGIN: &[Companion] = &[Companion {
     link: Link::AtRunTime,
 }];
 
+const FORK_LIBRARY: &[Companion] = &[Companion {
+    name: "forking",
+    source: "fork_handlers_library.c",
+    flags: &[],
+    link: Link::WithProgram,
+}];
+
 const TLS_LIBRARIES: &[Companion] = &[
     Companion {
         name: "tlsone",
@@ -370,6 +377,14 @@ fn process() -> Vec<Program> {
         Program::new("fork_single"),
         Program::new("fork_threads").only(ALL).within(45),
         Program::new("fork_from_thread").within(45),
+        Program::new("fork_handlers")
+            .only(&[Mode::MuslDynamic, Mode::Preload])
+            .within(45)
+            .beside(FORK_LIBRARY)
+            .skip(
+                Mode::Archive,
+                "libraries' constructors register their handlers of fork before the archive's",
+            ),
         Program::new("spawn_threads").within(45),
         Program::new("dlopen")
             .only(DYNAMIC)

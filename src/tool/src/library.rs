@@ -174,6 +174,9 @@ fn link(
         "-Wl,-soname,libbyssal.so",
         "-Wl,-z,relro,-z,now,-z,defs",
         "-Wl,-Bsymbolic-functions",
+        // Its constructor before all others: then its handler of fork takes the lock after those
+        // of other libraries have waited for theirs (glibc; musl's loader has no such order).
+        "-Wl,-z,initfirst",
     ]);
     // musl's crti.o brings _init and _fini as global names: the list holds for them too.
     let script = format!("{{ global: {}; local: *; }};", exports.join("; "));
