@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::process::next_random;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// A block's first bytes.
 struct Head {
@@ -94,9 +94,10 @@ fn threads_of_a_child_free_the_parents_blocks() {
     let process = Boxed::new(true);
     let shelf = shelf();
     let steps = if cfg!(tsan) { 4000 } else { 1000 };
+    let ended = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for thread in 0..2 {
-            let (process, shelf) = (&process, &shelf);
+            let (process, shelf, ended) = (&process, &shelf, &ended);
             scope.spawn(move || {
                 Mock::new_thread();
                 for step in 0..200 {
@@ -104,9 +105,12 @@ fn threads_of_a_child_free_the_parents_blocks() {
                     let place = &shelf[step as usize % shelf.len()];
                     free(process, place.swap(block, Ordering::AcqRel));
                 }
+                // Release: all of that comes before the fork.
+                ended.fetch_add(1, Ordering::Release);
             });
         }
     });
+    assert_eq!(ended.load(Ordering::Acquire), 2);
     process.before_fork();
     // SAFETY: the other threads have ended, as a fork ends them.
     unsafe { process.after_fork_child() };
