@@ -1,7 +1,9 @@
 //! Groups: made for a heap, released when empty.
 
 use crate::chunk::Chunk;
-use crate::config::{CLASSES, FIRST_GROUP, GRANULE, GROUP_MAX, NEST_GROUP_MAX, RUN_PAGE};
+use crate::config::{
+    CLASSES, FIRST_GROUP, GRANULE, GROUP_MAX, IDLE_STRIDE, NEST_GROUP_MAX, RUN_PAGE,
+};
 use crate::heap::Heap;
 use crate::meta::{Meta, State};
 use crate::nest;
@@ -184,6 +186,10 @@ impl<P: Platform> Locked<'_, P> {
             self.process.check_clear(Meta::base_of(meta), bytes);
             (*heap).classes[class].slots -= (*meta).capacity as u32;
             (*heap).bytes -= bytes;
+            if stride(class) >= IDLE_STRIDE {
+                let idle = (*meta).slots() * stride(class);
+                (*heap).idle = (*heap).idle.saturating_sub(idle);
+            }
             (*meta).state = State::Free as u8;
             // Before the bytes go: a stale pointer must not lead to a reused cell.
             Chunk::enter(chunk, first, bytes / GRANULE, 0);
