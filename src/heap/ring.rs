@@ -12,7 +12,7 @@
 //! group released, before its ends are verified.**
 
 use crate::chunk::Chunk;
-use crate::config::{CHUNK, KEEP_CLASS, PRESET, RING, UNIT};
+use crate::config::{CHUNK, CLASSES, KEEP_CLASS, PRESET, RING, UNIT};
 use crate::fault::{stop, Fault};
 use crate::heap::{Class, Heap};
 use crate::meta::Meta;
@@ -30,18 +30,23 @@ const WIDE_BYTES: usize = 16 << 10;
 /// Slots that the ring of `class` holds at most.
 #[inline(always)]
 pub const fn capacity(class: usize) -> u32 {
-    if class < FIRST_WIDE {
-        return RING as u32;
-    }
-    let count = WIDE_BYTES / stride(class);
-    if count < 2 {
-        2
-    } else if count > RING {
-        RING as u32
-    } else {
-        count as u32
-    }
+    CAPACITY[class] as u32
 }
+
+static CAPACITY: [u8; CLASSES] = {
+    let mut table = [RING as u8; CLASSES];
+    let mut class = FIRST_WIDE;
+    while class < CLASSES {
+        let count = WIDE_BYTES / stride(class);
+        if count < 2 {
+            table[class] = 2;
+        } else if count < RING {
+            table[class] = count as u8;
+        }
+        class += 1;
+    }
+    table
+};
 
 /// Slots that go between ring and masks at a time.
 pub const fn batch(class: usize) -> u32 {
@@ -212,6 +217,7 @@ impl Class {
     }
 
     /// Whether the class holds so much that its groups should go with the last live block.
+    #[inline(always)]
     pub fn holds_much(&self, class: usize) -> bool {
         self.slots > 1 && self.slots as usize * stride(class) > KEEP_CLASS
     }
@@ -220,6 +226,7 @@ impl Class {
     /// groups alive, up to 16 of 128 KiB, and a program that has freed all it had comes by no
     /// slow path any more: so where the class holds much, the free of its last live block is to
     /// take one.
+    #[inline(always)]
     pub fn limit(&mut self, class: usize) {
         let most = capacity(class);
         self.high = if self.holds_much(class) {
@@ -247,6 +254,7 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The caller may work on the heap that owns the slot.
+    #[inline(always)]
     pub(crate) unsafe fn check_entry(&self, class: usize, entry: Entry) {
         if PRESET.check_at_free || !entry.has(UNCHECKED) {
             return;
@@ -329,6 +337,7 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The caller may work on the heap that owns the slot.
+    #[inline(always)]
     unsafe fn mark_spilled(&self, class: usize, entry: Entry) {
         let bare = !PRESET.check_at_free && !entry.has(UNCHECKED);
         // SAFETY: by contract. Relaxed: see `Entry::end`.
