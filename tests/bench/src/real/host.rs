@@ -165,7 +165,7 @@ fn sort(_: &Project, program: &Path, size: Size, dir: &Path) -> Result<Job> {
 }
 
 fn compile(_: &Project, program: &Path, size: Size, dir: &Path) -> Result<Job> {
-    let file = input::c_file(dir, if size == Size::Quick { 30 } else { 250 })?;
+    let file = input::c_file(dir, if size == Size::Quick { 30 } else { 150 })?;
     let args = ["-quiet", "-O1", &text(&file), "-o", "-"];
     Ok(Job {
         program: program.into(),
