@@ -131,11 +131,10 @@ unsigned __byssal_clock(void)
 	return (unsigned)now[0] * 1000u + (unsigned)(now[1] / 1000000);
 }
 
-void __byssal_at_exit(void (*function)(void))
-{
-	/* The first of musl's 32 built-in places: allocates nothing. */
-	atexit(function);
-}
+/* The member that runs __malloc_process_exit: a static program that has us has it, too. (A
+ * reference to __funcs_on_exit would find exit's own weak one.) */
+int __cxa_atexit(void (*)(void *), void *, void *);
+__attribute__((used)) static int (*const exit_runs)(void (*)(void *), void *, void *) = __cxa_atexit;
 
 int *__byssal_errno(void)
 {

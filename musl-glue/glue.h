@@ -30,6 +30,9 @@ void __malloc_atfork(int who);
 /* Called by an exiting thread, with signals blocked, after its TSD destructors. */
 void __malloc_thread_exit(void);
 
+/* Called by exit after all handlers that the program registered. */
+void __malloc_process_exit(void);
+
 /* ---- Core to the thin C members (each an object of its own) ------------- */
 
 /* aligned_alloc without the question whether malloc was replaced. Sets errno on failure. */
@@ -80,9 +83,6 @@ int __byssal_threaded(void);
 
 /* Milliseconds of a clock that only goes on, coarse to a few of them. */
 unsigned __byssal_clock(void);
-
-/* Has function run when the program ends by exit, after all that the program registers. */
-void __byssal_at_exit(void (*function)(void));
 
 /* Address of this thread's errno. */
 int *__byssal_errno(void);

@@ -395,6 +395,11 @@ fn process() -> Vec<Program> {
             .only(ALL)
             .with(&[&["return"], &["thread"], &["last"], &["detached"]])
             .says("handlers ran"),
+        Program::new("atexit_many")
+            .only(ALL)
+            .with(&[&["single"], &["thread"]])
+            .within(20)
+            .says("handlers ran"),
         Program::new("replaced_malloc").only(MUSL),
         Program::new("freelocale_link").only(&[Mode::MuslStatic]),
         Program::new("oom").with(&[&["as"], &["data"], &["large"], &["threads"], &["realloc"]]),

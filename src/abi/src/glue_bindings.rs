@@ -10,6 +10,7 @@ unsafe extern "C" {
     pub fn __malloc_allzerop(p: *mut core::ffi::c_void) -> core::ffi::c_int;
     pub fn __malloc_atfork(who: core::ffi::c_int);
     pub fn __malloc_thread_exit();
+    pub fn __malloc_process_exit();
     pub fn __byssal_aligned_alloc(align: usize, n: usize) -> *mut core::ffi::c_void;
     pub fn __byssal_usable_size(p: *mut core::ffi::c_void) -> usize;
     pub fn __byssal_donate(start: *mut core::ffi::c_char, end: *mut core::ffi::c_char);
@@ -39,7 +40,6 @@ unsafe extern "C" {
     pub fn __byssal_reset_lock();
     pub fn __byssal_threaded() -> core::ffi::c_int;
     pub fn __byssal_clock() -> core::ffi::c_uint;
-    pub fn __byssal_at_exit(function: ::core::option::Option<unsafe extern "C" fn()>);
     pub fn __byssal_errno() -> *mut core::ffi::c_int;
     pub fn __byssal_thread_field() -> *mut *mut core::ffi::c_void;
 }

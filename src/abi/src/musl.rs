@@ -22,7 +22,6 @@ core::arch::global_asm!(
     ".hidden __byssal_reset_lock",
     ".hidden __byssal_threaded",
     ".hidden __byssal_errno",
-    ".hidden __byssal_at_exit",
     ".hidden __byssal_thread_field",
 );
 
@@ -121,11 +120,7 @@ unsafe impl Platform for Musl {
         thread::set(value);
     }
     fn first_heap(&self) {
-        extern "C" fn at_exit() {
-            PROCESS.process_exit();
-        }
-        // SAFETY: registers a function that lives as long as the program.
-        unsafe { glue::__byssal_at_exit(Some(at_exit)) }
+        // musl calls `__malloc_process_exit`: nothing to register.
     }
     fn out_of_memory(&self) {
         // ENOMEM is 12 on all of Linux's architectures.
@@ -185,6 +180,12 @@ extern "C" fn __malloc_thread_exit() {
 
 /// See glue.h.
 #[no_mangle]
+extern "C" fn __malloc_process_exit() {
+    PROCESS.process_exit();
+}
+
+/// See glue.h.
+#[no_mangle]
 extern "C" fn __byssal_aligned_alloc(align: usize, n: usize) -> *mut c_void {
     if !align.is_power_of_two() {
         // EINVAL is 22 on all of Linux's architectures.
@@ -229,6 +230,7 @@ const _: () = {
     same::<Ask>(glue::__malloc_allzerop, __malloc_allzerop);
     same::<Atfork>(glue::__malloc_atfork, __malloc_atfork);
     same::<Exit>(glue::__malloc_thread_exit, __malloc_thread_exit);
+    same::<Exit>(glue::__malloc_process_exit, __malloc_process_exit);
     same::<Aligned>(glue::__byssal_aligned_alloc, __byssal_aligned_alloc);
     same::<Usable>(glue::__byssal_usable_size, __byssal_usable_size);
     same::<Donate>(glue::__byssal_donate, __byssal_donate);
