@@ -62,11 +62,12 @@ stress: tool
 tsan:
 	@CARGO='$(CARGO)' ci/tsan
 
-# Both presets of byssal and all peers; about ten minutes on two cores.
+# The table in docs/misuse.md: both presets and their peers.
 misuse: tool
 	@$(BYSSAL) build $(FLAGS)
 	@$(BYSSAL) build $(FLAGS) --preset hardened --out out/hardened
-	@$(CARGO) run --quiet --locked --release -p byssal-misuse -- --into docs/misuse.md
+	@$(CARGO) run --quiet --locked -p byssal-peers -- build mimalloc2-secure hardened_malloc
+	@$(CARGO) run --quiet --locked -p byssal-misuse -- --into docs/misuse.md
 
 # Every refusal of a call for memory, in process and for real, and the limits of the system.
 shortage: tool

@@ -91,7 +91,11 @@ pub const PURGE_SKIP: u32 = 15;
 
 /// Freed large mappings kept for reuse: entries, and bytes (plus one in `LARGE_CACHE_SHARE` of
 /// the live ones).
-pub const LARGE_CACHE_ENTRIES: usize = 32;
+pub const LARGE_CACHE_ENTRIES: usize = if PRESET.large_delay < 32 {
+    32
+} else {
+    2 * PRESET.large_delay as usize
+};
 /// See `LARGE_CACHE_ENTRIES`. Inaccessible mappings are addresses only.
 pub const LARGE_CACHE_BYTES: usize = if !PRESET.seal_freed_large {
     640 << 10
@@ -103,7 +107,11 @@ pub const LARGE_CACHE_BYTES: usize = if !PRESET.seal_freed_large {
 /// See `LARGE_CACHE_BYTES`.
 pub const LARGE_CACHE_SHARE: usize = 12;
 /// A cached mapping goes back after this many further frees of large blocks.
-pub const LARGE_CACHE_AGE: u32 = 64;
+pub const LARGE_CACHE_AGE: u32 = if PRESET.large_delay < 32 {
+    64
+} else {
+    2 * PRESET.large_delay
+};
 
 /// Freed slots that a class holds ready in order of their freeing, see `ring.rs`.
 pub const RING: usize = if cfg!(small_constants) { 4 } else { 16 };
@@ -160,7 +168,7 @@ pub const HARDENED: Preset = Preset {
     quarantine: if cfg!(small_constants) { 4 } else { 128 },
     front_guard: true,
     seal_zero_size: true,
-    large_delay: 16,
+    large_delay: if cfg!(small_constants) { 4 } else { 512 },
     guard_pages: true,
     seal_freed_large: true,
 };

@@ -25,8 +25,11 @@ impl<P: Platform> Locked<'_, P> {
                     (*record).len >= len
                 };
                 let age = self.provider.large.frees.wrapping_sub((*record).stamp);
+                if age.checked_sub(PRESET.large_delay).is_none() {
+                    // The others are younger still.
+                    break;
+                }
                 let fits = fits && (*record).base.addr() % align == 0;
-                let fits = fits && age.saturating_add(1) > PRESET.large_delay;
                 if fits && best.is_none_or(|(_, best_len)| (*record).len < best_len) {
                     best = Some((index, (*record).len));
                 }

@@ -364,10 +364,12 @@ fn after_free() -> Vec<Row> {
             "zero_size",
             Expect::Caught(Stage::Later, OVERFLOW),
         )
-        .any_size(),
+        .any_size()
+        .hardened(Expect::Protected),
         Row::new("zero-size block", "read", "zero_size", Expect::Nothing)
             .variant(1)
-            .any_size(),
+            .any_size()
+            .hardened(Expect::Protected),
     ]
 }
 
