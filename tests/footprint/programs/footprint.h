@@ -275,10 +275,25 @@ static MAYBE_UNUSED void begin(int argc, char **argv, size_t full)
 	start_bytes = anonymous_bytes();
 }
 
+/* A little work for 30 ms: whoever gives back at times must have had the occasion. */
+static MAYBE_UNUSED void idle_on(void)
+{
+	static void *volatile few[32];
+	for (int round = 0; round < 30; round++) {
+		for (size_t i = 0; i < COUNT(few); i++) CHECK(few[i] = malloc(100 * (i + 1)));
+		for (size_t i = 0; i < COUNT(few); i++) free(few[i]);
+		void *volatile large = malloc(200000);
+		free(large);
+		usleep(1000);
+	}
+}
+
 /* To be called last, when everything was freed and all other threads have ended. */
 static MAYBE_UNUSED void finish(void)
 {
 	CHECK2(live_bytes == 0, live_bytes, 0);
+	size_t at_once = sample();
+	idle_on();
 	size_t left = sample();
 	check_slots();
 	for (size_t i = 0; i < samples; i++) {
@@ -296,6 +311,7 @@ static MAYBE_UNUSED void finish(void)
 		say_line();
 	}
 	say_value("freed footprint=", left);
+	say_value(" at_once=", at_once);
 	say_line();
 	say_value("bound share=", bound_share);
 	say_line();

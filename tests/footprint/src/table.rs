@@ -68,10 +68,10 @@ pub fn markdown(columns: &[Column]) -> String {
     );
     table(
         &mut text,
-        "KiB above those at the start, when everything is freed:",
+        "KiB above those at the start when everything is freed: at once / after 30 ms of little work:",
         columns,
         |_| Some("0".to_owned()),
-        |run| Some((run.freed / 1024).to_string()),
+        |run| Some(format!("{} / {}", run.at_once / 1024, run.freed / 1024)),
     );
     for column in columns.iter().filter(|column| column.ours) {
         let worst = column

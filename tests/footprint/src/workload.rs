@@ -45,8 +45,10 @@ pub struct Run {
     pub peak: Moment,
     /// The moment with the worst ratio of those where little was live.
     pub thin: Option<Moment>,
-    /// Bytes above those at the start, after everything was freed.
+    /// Bytes above those at the start, after everything was freed and 30 ms of little work.
     pub freed: u64,
+    /// The same right after the last free.
+    pub at_once: u64,
     /// The largest share of the bound that was held, in thousandths.
     pub bound: u64,
     /// Size classes that have more slots than the bound says.
@@ -78,7 +80,10 @@ pub fn parse(text: &str) -> Option<Run> {
             "sample" => run.samples.push(moment()?),
             "peak" => run.peak = moment()?,
             "thin" => run.thin = Some(moment()?),
-            "freed" => run.freed = field(line, "footprint")?,
+            "freed" => {
+                run.freed = field(line, "footprint")?;
+                run.at_once = field(line, "at_once")?;
+            }
             "broken" => run.broken.push(line.to_owned()),
             "bound" => {
                 run.bound = field(line, "share")?;
@@ -209,11 +214,12 @@ mod tests {
     #[test]
     fn complete_output_is_read() {
         let text = "sample live=1 footprint=2 bound=9\nbroken class=3 slots=9 bound=8\n\
-            peak live=10 footprint=15\nthin live=2 footprint=8\nfreed footprint=4\n\
+            peak live=10 footprint=15\nthin live=2 footprint=8\nfreed footprint=4 at_once=6\n\
             bound share=700\n";
         let run = parse(text).expect("complete");
         assert_eq!(run.peak.ratio(), 1.5);
         assert_eq!(run.thin.map(|m| m.footprint), Some(8));
+        assert_eq!(run.at_once, 6);
         assert_eq!((run.freed, run.bound, run.samples.len()), (4, 700, 1));
         assert_eq!(run.broken, ["broken class=3 slots=9 bound=8"]);
     }
