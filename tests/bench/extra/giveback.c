@@ -1,4 +1,4 @@
-/* What a process keeps after a peak. Allocates a small live set, then about 190 MiB of blocks of
+/* What a process keeps after a peak. Allocates a small live set, then about 250 MiB of blocks of
  * 16 bytes to 1 MiB, frees them (all, or 99 of 100 if argv[1] is "scattered"), works for a second
  * on a thousand small blocks, and prints in KiB: live, resident at the peak, resident at the end,
  * freed; the faults of the second come along. */

@@ -212,12 +212,13 @@ fn pairs(
                 Duration::from_secs(60),
             )?);
         }
-        let [Some(long), Some(short)] = counted[..] else {
-            notes.push(format!(
-                "instructions, {what}, {}: callgrind failed",
-                peer.name
-            ));
-            continue;
+        let (long, short) = match &counted[..] {
+            [Ok(long), Ok(short)] => (*long, *short),
+            [Err(why), _] | [_, Err(why)] => {
+                notes.push(format!("instructions, {what}, {}: {why}", peer.name));
+                continue;
+            }
+            _ => continue,
         };
         found.push(Pair {
             allocator: peer.name.to_owned(),
@@ -228,11 +229,17 @@ fn pairs(
     Ok(())
 }
 
-/// Instructions of a run by callgrind; `None` if the program fails under it, or takes longer.
+/// Instructions of a run by callgrind, or why the program fails under it (snmalloc, for one, wants
+/// more address space than valgrind has).
 ///
 /// # Errors
 /// When the launcher cannot be started.
-pub fn callgrind(peer: &Peer, job: &Job, runner: &Runner, limit: Duration) -> Result<Option<u64>> {
+pub fn callgrind(
+    peer: &Peer,
+    job: &Job,
+    runner: &Runner,
+    limit: Duration,
+) -> Result<std::result::Result<u64, String>> {
     let temp =
         tempfile::tempdir_in(&runner.scratch).at("making a directory in", &runner.scratch)?;
     let out = temp.path().join("callgrind");
@@ -247,11 +254,12 @@ pub fn callgrind(peer: &Peer, job: &Job, runner: &Runner, limit: Duration) -> Re
         limit,
     };
     let outcome = runner.run_under(job, peer, &tool)?;
-    if outcome.failure.is_some() {
-        return Ok(None);
+    if let Some(why) = outcome.failure {
+        return Ok(Err(why));
     }
     let text = fs::read(&out).unwrap_or_default();
-    Ok(totals(&String::from_utf8_lossy(&text)))
+    let total = totals(&String::from_utf8_lossy(&text));
+    Ok(total.ok_or_else(|| "callgrind wrote no sum".to_owned()))
 }
 
 /// `totals: N` of callgrind's file.
@@ -352,7 +360,7 @@ pub fn instructions(
             };
             let counted = callgrind(peer, job, runner, Duration::from_secs(120))?;
             if let Some(cell) = rows[*i].cells.get_mut(peer.name) {
-                cell.instructions = counted;
+                cell.instructions = counted.ok();
             }
         }
         done += 1;

@@ -117,7 +117,7 @@ struct Budget {
 impl Options {
     fn budget(&self) -> Budget {
         let (rounds, total, instructions, run) = match self.size {
-            Size::Quick => (3, 130.0, 15.0, 10),
+            Size::Quick => (3, 130.0, 15.0, 20),
             Size::Full => (5, 43.0 * 60.0, 4.0 * 60.0, 60),
         };
         Budget {

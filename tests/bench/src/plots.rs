@@ -120,8 +120,7 @@ pub fn scatter(results: &Results, mode: Mode) -> Result<String> {
         .collect();
     let range = |pick: fn(&(&str, f64, f64)) -> f64| {
         let values = points.iter().map(pick);
-        let (low, high) = values.fold((1.0f64, 1.0f64), |(l, h), v| (l.min(v), h.max(v)));
-        low / 1.25..high * 1.6
+        0.0..values.fold(1.0f64, f64::max) * 1.25
     };
     let mut svg = String::new();
     let root = SVGBackend::with_string(&mut svg, (860, 480)).into_drawing_area();
@@ -130,7 +129,7 @@ pub fn scatter(results: &Results, mode: Mode) -> Result<String> {
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(56)
-        .build_cartesian_2d(range(|p| p.1).log_scale(), range(|p| p.2).log_scale())
+        .build_cartesian_2d(range(|p| p.1), range(|p| p.2))
         .map_err(failed)?;
     chart
         .configure_mesh()
@@ -183,7 +182,6 @@ pub fn curve(results: &Results, name: &str, mode: Mode) -> Result<String> {
     if most.is_nan() {
         return Ok(String::new());
     }
-    let least = values().fold(most, f64::min);
     let threads = rows
         .iter()
         .map(|r| f64::from(r.threads))
@@ -200,7 +198,7 @@ pub fn curve(results: &Results, name: &str, mode: Mode) -> Result<String> {
         .build_cartesian_2d(
             // Room for the names on the right.
             (1.0..threads * 8.0).log_scale().base(2.0),
-            (least / 1.3..most * 1.3).log_scale(),
+            0.0..most * 1.1,
         )
         .map_err(failed)?;
     chart

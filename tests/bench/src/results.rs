@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::catalogue::Size;
 use crate::statistics::{self, Summary};
 
+/// KiB. The kernel counts a process's pages in batches, one a core: the peak of a very small program
+/// may be told as nothing at all. Small processes have a table of their own, from exact counts.
+const SMALL_PEAK: f64 = 1024.0;
+
 /// Changes when older files can no longer be read.
 pub const FORMAT: u32 = 1;
 
@@ -146,12 +150,15 @@ impl Row {
         Some(self.cells.get(allocator)?.summary(measure)?.median)
     }
 
-    /// `allocator` as a multiple of `base`; `None` if one failed or took no time to be seen.
+    /// `allocator` as a multiple of `base`; `None` if one failed or took no time to be seen. Peaks
+    /// below `SMALL_PEAK` count as that.
     pub fn ratio(&self, allocator: &str, base: &str, measure: Measure) -> Option<f64> {
-        let (a, b) = (
-            self.median(allocator, measure)?,
-            self.median(base, measure)?,
-        );
+        let least = match measure {
+            Measure::Peak => SMALL_PEAK,
+            _ => 0.0,
+        };
+        let value = |name| Some(self.median(name, measure)?.max(least));
+        let (a, b) = (value(allocator)?, value(base)?);
         (a > 0.0 && b > 0.0).then(|| a / b)
     }
 }
@@ -322,6 +329,17 @@ pub mod tests {
             .mean("peer", "byssal", Measure::Cpu)
             .expect("a mean");
         assert!((mean.ratio - 2.0).abs() < 1e-9 && mean.rows == 1);
+    }
+
+    #[test]
+    fn a_peak_too_small_to_be_told_counts_as_a_mebibyte() {
+        let mut results = results();
+        for (name, peak) in [("byssal", 0.0), ("peer", 2048.0)] {
+            let cell = results.rows[0].cells.get_mut(name).expect("the cell");
+            cell.samples.iter_mut().for_each(|s| s.peak = peak);
+        }
+        let ratio = results.rows[0].ratio("peer", "byssal", Measure::Peak);
+        assert_eq!(ratio, Some(2.0));
     }
 
     #[test]

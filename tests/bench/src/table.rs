@@ -26,6 +26,7 @@ pub fn text(results: &Results) -> String {
         means(&mut out, results, mode);
     }
     curves(&mut out, results);
+    instructions(&mut out, results);
     extra(&mut out, results);
     failures(&mut out, results);
     for note in &results.notes {
@@ -172,6 +173,36 @@ fn curves(out: &mut String, results: &Results) {
                     None => row.cells.get(&a.name).map_or("-", word).into(),
                 };
                 let _ = write!(out, "{shown:>10}");
+            }
+            out.push('\n');
+        }
+    }
+}
+
+/// Programs whose instructions were counted.
+fn instructions(out: &mut String, results: &Results) {
+    for mode in Mode::BOTH {
+        let allocators = results.of_mode(mode);
+        let counted = |r: &&Row| {
+            let cells = allocators.iter().filter_map(|a| r.cells.get(&a.name));
+            cells.clone().any(|c| c.instructions.is_some())
+        };
+        let rows: Vec<&Row> = results.programs().filter(counted).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let _ = writeln!(
+            out,
+            "\n== {}: millions of instructions (callgrind)",
+            mode.title()
+        );
+        head(out, "program", &allocators);
+        for row in rows {
+            let _ = write!(out, "{:<26}", row.name);
+            for a in &allocators {
+                let count = row.cells.get(&a.name).and_then(|c| c.instructions);
+                let shown = count.map_or("-".into(), |n| number(n as f64 / 1e6));
+                let _ = write!(out, "{shown:>12}");
             }
             out.push('\n');
         }
