@@ -131,6 +131,6 @@ fn put_into(path: &PathBuf, text: &str) -> Result<(), String> {
     let (_, after) = rest
         .split_once(END)
         .ok_or(format!("{name} has no mark {END}"))?;
-    let new = format!("{before}{BEGIN}{text}{END}{after}");
+    let new = format!("{before}{BEGIN}\n{text}\n{END}{after}");
     fs::write(path, new).map_err(|e| format!("{name}: {e}"))
 }
