@@ -363,7 +363,10 @@ fn fork_against_exit_and_remote_free() {
     explore("fork, exit, remote free", None, || {
         let world = World::new();
         let freer = spawn(&world, |w| assert!(w.free(0, 0)));
-        let owner = spawn(&world, World::park);
+        let owner = spawn(&world, |w| {
+            w.collect();
+            w.park();
+        });
         // The provider lock is held over the fork.
         world.with_parked(|_| {
             let heap = world.heap();
