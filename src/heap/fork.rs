@@ -75,7 +75,7 @@ impl<P: Platform> Process<P> {
         };
         // SAFETY: the block is live, and so is its group as long as we hold the lock.
         unsafe {
-            self.check_end(&slot);
+            self.check_around(&slot);
             slot.clear_record();
             self.clear_freed(&slot);
             (*slot.meta).mask().add(slot.bit());
