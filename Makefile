@@ -62,6 +62,10 @@ stress: tool
 tsan:
 	@CARGO='$(CARGO)' ci/tsan
 
+# That the models of loom can fail: one weakened ordering or dropped check after the other.
+mutants:
+	@CARGO='$(CARGO)' ci/mutants
+
 # The table in docs/misuse.md: both presets and their peers.
 misuse: tool
 	@$(BYSSAL) build $(FLAGS)
