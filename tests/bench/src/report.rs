@@ -131,7 +131,7 @@ fn coloured(out: &mut String, ratio: Option<f64>, cell: Option<&Cell>, title: &s
             let colour = if ratio > 1.0 {
                 format!("rgb(255,{fade},{fade})")
             } else {
-                format!("rgb({fade},235,{fade})")
+                format!("rgb({fade},{},{fade})", 255 - (25.0 * depth) as u8)
             };
             let shown = number(ratio);
             let _ = write!(
