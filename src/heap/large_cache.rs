@@ -127,6 +127,7 @@ impl<P: Platform> Locked<'_, P> {
         }
         self.age_cache();
         self.retry_stuck();
+        self.purge_if_due();
     }
 
     /// Puts a record into the cache; older ones make room.

@@ -1,7 +1,7 @@
 //! Runs of pages, under the one lock: chunks from the system, runs from chunks, dirty pages back.
 
 use crate::chunk::{self, count_set, each_run, find_clear, Chunk, META_END, PAGES};
-use crate::config::{CHUNK, DIRTY_PAGES, DIRTY_SHIFT, GRANULE, NEST, RUN_PAGE};
+use crate::config::{CHUNK, DIRTY_MOST, DIRTY_PAGES, DIRTY_SHIFT, GRANULE, NEST, RUN_PAGE};
 use crate::heap::Heap;
 use crate::large::Large;
 use crate::meta::Meta;
@@ -254,9 +254,19 @@ impl<P: Platform> Locked<'_, P> {
                 *roomy = run.chunk;
             }
         }
-        let may_wait = DIRTY_PAGES + (self.provider.used_pages >> DIRTY_SHIFT);
-        if self.provider.dirty_pages > self.provider.kept_pages + may_wait
-            && self.provider.pace.is_due(&self.process.platform)
+        self.purge_if_due();
+    }
+
+    /// Gives dirty free pages back if they are too many, and it is time or they are far too many:
+    /// a program may free all that it has in less than the time between two purges, and never
+    /// return a run again.
+    pub(crate) fn purge_if_due(&mut self) {
+        let provider = &mut *self.provider;
+        let may_wait = DIRTY_PAGES + (provider.used_pages >> DIRTY_SHIFT);
+        let dirty = provider.dirty_pages - provider.kept_pages.min(provider.dirty_pages);
+        let far_too_many = may_wait + DIRTY_MOST + provider.used_pages / 4;
+        if dirty > may_wait
+            && (dirty > far_too_many || provider.pace.is_due(&self.process.platform))
         {
             self.purge();
         }
