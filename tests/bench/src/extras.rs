@@ -368,7 +368,8 @@ pub fn instructions(
     }
     if done < order.len() {
         notes.push(format!(
-            "instructions (callgrind): the {done} shortest of {} single-threaded programs, for want of time",
+            "instructions (callgrind): the {done} shortest of {} single-threaded programs, for \
+             want of time",
             order.len()
         ));
     }

@@ -101,7 +101,6 @@ impl Runner {
         let bytes = fs::read(&output).at("reading", &output)?;
         let printed = String::from_utf8_lossy(&bytes);
         sample.operations = operations(&printed);
-        // Rust's own temporary directory must go even if a program locked a part of it: best effort.
         let failure = failed(code, self.limit, &fs::read(&errors).unwrap_or_default())
             .or_else(|| wrong(&job.check, &bytes));
         Ok(Outcome {

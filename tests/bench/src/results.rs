@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::catalogue::Size;
 use crate::statistics::{self, Summary};
 
-/// KiB. The kernel counts a process's pages in batches, one a core: the peak of a very small program
-/// may be told as nothing at all. Small processes have a table of their own, from exact counts.
+/// KiB. The kernel counts a process's pages in batches, one a core: the peak of a very small
+/// program may be told as nothing at all. Small processes have a table of their own, from exact
+/// counts.
 const SMALL_PEAK: f64 = 1024.0;
 
 /// Changes when older files can no longer be read.

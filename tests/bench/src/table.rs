@@ -241,7 +241,8 @@ fn extra(out: &mut String, results: &Results) {
     if !extra.given_back.is_empty() {
         let _ = writeln!(
             out,
-            "\n== memory given back: KiB live, at the peak, a second after; madvise + munmap per MiB freed"
+            "\n== memory given back: KiB live, at the peak, a second after; \
+             madvise + munmap per MiB freed"
         );
     }
     for g in &extra.given_back {
