@@ -197,12 +197,15 @@ impl Model<'_> {
         let overflow = || unsafe {
             let guard = at.add(usable);
             guard.write(guard.read() ^ (1 | n as u8));
+            let more = if own && n % 2 == 0 { RING + 1 } else { 0 };
+            let more: Vec<_> = (0..more).map(|_| process.malloc(block.asked)).collect();
             process.free(at);
-            if own {
-                self.churn(block.asked, RING + 1);
-            } else {
-                process.process_exit();
+            if !own {
+                return process.process_exit();
             }
+            // By as many frees as the ring holds, or mallocs.
+            more.into_iter().for_each(|other| process.free(other));
+            self.churn(block.asked, (n % 2) * (RING + 1));
         };
         let fault = expecting(overflow);
         let named = fault.as_ref().is_some_and(|text| text.contains("overflow"));

@@ -216,3 +216,23 @@ fn the_only_thread_finds_its_heap_again() {
     }
     assert_eq!(process.verify().heaps, 1);
 }
+
+/// Records of large blocks take their cells from any chunk: its nests may get no group any more.
+#[test]
+fn large_blocks_may_use_up_the_cells_of_a_chunk() {
+    let process = Boxed::new(true);
+    let first = process.malloc(10);
+    let large: Vec<_> = (0..4000).map(|_| process.malloc(140_000)).collect();
+    process.verify();
+    let small: Vec<_> = (0..2000).map(|n| process.malloc(n)).collect();
+    let runs: Vec<_> = (0..50).map(|_| process.aligned_alloc(4096, 4096)).collect();
+    process.verify();
+    for block in large.into_iter().chain(small).chain(runs) {
+        assert!(!block.is_null());
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
+    // SAFETY: live.
+    unsafe { process.free(first) };
+    assert_eq!(process.verify().live_bytes, 0);
+}
