@@ -19,9 +19,9 @@ const COLLECT_EVERY: u32 = 32;
 
 impl<P: Platform> Process<P> {
     /// Sees to it that the ring of `class` has a slot, in this order: the current group's freed
-    /// slots if no other group has some; the group that waited longest; the current group's freed
-    /// slots; what other threads freed; slots of the current group never used so far; the slots
-    /// that the ring itself held back; a new group. False when memory is out.
+    /// slots if no other group has some; the group that waited longest; what other threads freed;
+    /// slots of the current group never used so far; the slots that the ring itself held back; a
+    /// new group. False when memory is out.
     ///
     /// # Safety
     /// The caller may work on the heap.
@@ -49,9 +49,6 @@ impl<P: Platform> Process<P> {
                     }
                     // It had room when it was queued, and only we take room away.
                     stop(Fault::Corruption, next.addr());
-                }
-                if !current.is_null() && self.take_freed(heap, current) {
-                    return true;
                 }
                 // May release groups and queue others: look at everything again.
                 if self.collect(heap) {
