@@ -231,3 +231,30 @@ fn hardened_finds_writes_before_a_block_at_its_own_free() {
         assert!(found >= 30, "{n}: {found} of {}", blocks.len());
     }
 }
+
+/// An overflow is found by frees alone, as README says, whatever the ring held before.
+#[test]
+fn an_overflow_is_found_by_frees() {
+    for n in [1, 10, 40, 100, 1000, 5000, 60_000] {
+        for before in 0..40 {
+            let process = Boxed::new(true);
+            // SAFETY: live; the overflow is the misuse under test.
+            unsafe {
+                let p = process.malloc(n);
+                let held: Vec<_> = (0..before).map(|_| process.malloc(n)).collect();
+                held.into_iter().for_each(|held| process.free(held));
+                let further: Vec<_> = (0..16).map(|_| process.malloc(n)).collect();
+                p.add(n).write(p.add(n).read() ^ 0x55);
+                let mut frees = 0;
+                let found = faults("overflow", || {
+                    process.free(p);
+                    for further in further {
+                        frees += 1;
+                        process.free(further);
+                    }
+                });
+                assert!(found, "{n} bytes, {before} before: not after {frees} frees");
+            }
+        }
+    }
+}
