@@ -16,7 +16,8 @@ for (let round = 0; round < scale; round++) {
   const sorted = [...words.entries()].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
   note(sorted.length);
   note(sorted[7][0].length);
-  const document = sorted.slice(0, 500).map(([name, count], id) => ({ id, name, count, tags: [name, id] }));
+  const document = sorted.slice(0, 500).map(
+    ([name, count], id) => ({ id, name, count, tags: [name, id] }));
   const again = JSON.parse(JSON.stringify(document));
   note(again.reduce((sum, d) => sum + d.tags[0].length * d.count, 0));
   const adders = [];

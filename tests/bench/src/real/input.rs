@@ -66,7 +66,8 @@ pub fn c_file(dir: &Path, functions: u32) -> Result<PathBuf> {
             let (one, two) = (random.below(f), random.below(f));
             let _ = writeln!(
                 text,
-                "\tif (depth && x & 1) here.{field} += f{one}(here.count, depth - 1) ^ f{two}(x, 0);"
+                "\tif (depth && x & 1)\n\
+                 \t\there.{field} += f{one}(here.count, depth - 1) ^ f{two}(x, 0);"
             );
         }
         let _ = write!(text, "\treturn here.{field} + here.list[x % {b}u];\n}}\n\n");
