@@ -72,7 +72,7 @@ pub const KEEP_CLASS: usize = if cfg!(small_constants) {
 pub const DIRTY_PAGES: usize = if cfg!(small_constants) { 4 } else { 64 };
 /// Those beyond go back even when the last purge was just now, unless a quarter of the pages in
 /// use is more.
-pub const DIRTY_MOST: usize = if cfg!(small_constants) { 16 } else { 512 };
+pub const DIRTY_MOST: usize = 1024;
 /// See `DIRTY_PAGES`.
 pub const DIRTY_SHIFT: u32 = 4;
 

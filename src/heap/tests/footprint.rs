@@ -53,3 +53,16 @@ fn pages_go_back_once_in_a_pause_only() {
     assert!(burst() <= 1 << 20, "time went on: they go");
     assert!(purged() > 0);
 }
+
+#[test]
+fn far_too_many_pages_go_back_without_a_pause() {
+    let process = Boxed::new(false);
+    process.platform.frozen.store(true, Ordering::Relaxed);
+    let live: Vec<_> = (0..40_000).map(|i| process.malloc(16 + i % 900)).collect();
+    for block in live {
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
+    let dirty = process.verify().dirty_bytes;
+    assert!(dirty <= 6 << 20, "{dirty} dirty bytes stay");
+}
