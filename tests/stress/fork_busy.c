@@ -27,6 +27,7 @@ static void *busy(void *number)
  * behind may keep what its thread had in its hands, and free slots next to it: 512 KiB each. */
 static void child_at_rest(size_t heaps)
 {
+	let_pages_go();
 	size_t left = over(private_bytes(), start_bytes), bound = bound_at_rest(threads) + heaps * 512 * KB;
 	CHECK2(left <= bound || unbounded, left, bound);
 }

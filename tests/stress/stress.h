@@ -102,7 +102,7 @@ static int unbounded;
 
 /* What may stay in memory once every block is freed and every thread but this one has gone, above
  * what there was at the start. From src/heap/config.rs and the bound in src/heap/lib.rs:
- *   large blocks: cache 1 MiB; pages not yet given back: 512 KiB;
+ *   large blocks: cache 1 MiB; pages not yet given back: 512 KiB, once a purge is due;
  *   this thread's heap: free slots of 8 KiB and more 512 KiB; of shorter classes the current group
  *   and one kept empty group each, 2 * sum of 32 (16) strides, below 2 MiB;
  *   each other heap: its struct, below 16 KiB, as it is parked; and the libc's, which may keep the
@@ -121,9 +121,23 @@ static MAYBE_UNUSED void say_field(char *line, size_t most, const char *name, ui
 	append_number(line, most, value);
 }
 
+/* Pages go back at most every few milliseconds (PURGE_PAUSE), by a free that looks at the clock: the
+ * peak that was freed just now may still wait. */
+static MAYBE_UNUSED void let_pages_go(void)
+{
+	usleep(20000);
+	for (int i = 0; i < 64; i++) {
+		void *run = aligned_alloc(4096, 16384), *block = malloc(3000);
+		CHECK(run && block);
+		free(run);
+		free(block);
+	}
+}
+
 /* Prints the counts, and checks them and the footprint. */
 static MAYBE_UNUSED void at_rest(const char *program, size_t threads)
 {
+	let_pages_go();
 	size_t left = over(private_bytes(), start_bytes), bound = bound_at_rest(threads);
 	char line[400] = "";
 #if defined ON_MUSL && defined ON_STATIC
