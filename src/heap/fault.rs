@@ -12,7 +12,7 @@ pub enum Fault {
     DoubleFree = 1,
     /// A pointer that is no block's start: foreign, interior or misaligned.
     InvalidPointer = 2,
-    /// A byte behind the block's end was written.
+    /// A guard behind a block was written (hardened: or before it).
     Overflow = 3,
     /// A freed block was written.
     WriteAfterFree = 4,
