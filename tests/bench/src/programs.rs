@@ -65,6 +65,7 @@ pub fn all(
     })?;
     for real in crate::real::programs(project)? {
         if wanted(&real.name) {
+            say(&format!("  preparing {}", real.name));
             works.push(one_real(project, peers, size, &real, notes)?);
         }
     }
