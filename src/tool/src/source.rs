@@ -214,7 +214,7 @@ fn unpacked_by(program: &str, tarball: &Path) -> Result<Box<dyn Read>> {
         .status()
         .map_err(|e| {
             Error::new(Kind::Missing, format!("cannot run {program}: {e}"))
-                .remedy(format!("install {program}"))
+                .remedy("run: sudo apt-get install xz-utils bzip2")
         })?;
     if !status.success() {
         let what = format!("{program} cannot unpack {}: {status}", tarball.display());

@@ -95,7 +95,23 @@ fn in_path(name: &str) -> Result<PathBuf> {
     std::env::split_paths(&path)
         .map(|dir| dir.join(name))
         .find(|file| file.is_file())
-        .ok_or_else(|| Error::new(Kind::Missing, format!("{name} is not installed")))
+        .ok_or_else(|| {
+            Error::new(
+                Kind::Missing,
+                format!(
+                    "{name} is not installed; run: sudo apt-get install {}",
+                    package(name)
+                ),
+            )
+        })
+}
+
+/// Debian's package of a program, where its name is another.
+fn package(program: &str) -> &str {
+    match program {
+        "sort" => "coreutils",
+        _ => program,
+    }
 }
 
 /// The path that a program itself gives: what `PATH` has may be a script that starts it.
