@@ -124,7 +124,7 @@ static size_t most_bytes(void)
 	size_t used = slots + nested / 4 + owners * 17 * 32 * KB;
 	used += used / 64;
 	size_t large = own_pages + own_pages / 12 + 640 * KB;
-	return used + used / 16 + 256 * KB + large + owners * 32 * KB + 256 * KB;
+	return used + used / 16 + used / 4 + 5 * MB + large + owners * 32 * KB + 256 * KB;
 }
 
 /* ---- Blocks --------------------------------------------------------------------------------- */
