@@ -10,7 +10,7 @@ use crate::parking::give_back;
 use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
 use crate::ring::{batch, capacity, Entry};
-use crate::size_class::stride;
+use crate::size_class::{stride, Geometry};
 use crate::slot::FIRST_WIDE;
 use crate::sync::Ordering;
 
@@ -41,6 +41,8 @@ impl<P: Platform> Process<P> {
                     if let Some(slot) = pointer.find_own(heap, meta) {
                         return (*state).give(self.retire_slot(&slot));
                     }
+                } else if (*meta).class < CLASS_RUN {
+                    return self.free_other(meta, block);
                 }
             }
         }
@@ -59,6 +61,23 @@ impl<P: Platform> Process<P> {
         unsafe {
             match Untrusted::new(block).find_own(heap, meta) {
                 Some(slot) => self.free_own(heap, &slot),
+                None => self.free_slow(block),
+            }
+        }
+    }
+
+    /// free of a block in a group of another heap, if it is one.
+    ///
+    /// # Safety
+    /// As `free`, and `meta` is what the map gives, of a group with slots.
+    #[inline(never)]
+    unsafe fn free_other(&self, meta: *mut Meta, block: *mut u8) {
+        // SAFETY: by contract.
+        unsafe {
+            let pointer = Untrusted::new(block);
+            let geometry = Geometry::of((*meta).class as usize);
+            match pointer.find_in(meta, pointer.distance(meta), geometry) {
+                Some(slot) => self.free_slot(&slot),
                 None => self.free_slow(block),
             }
         }
