@@ -162,7 +162,6 @@ impl Meta {
     }
 
     /// Whether free slot `index` gave its pages back.
-    #[inline(always)]
     pub fn is_purged(&self, index: usize) -> bool {
         // Relaxed, as below: only the owner writes records of slots that hold no block.
         if (self.class as usize) < FIRST_WIDE {

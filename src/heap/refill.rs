@@ -212,17 +212,22 @@ impl<P: Platform> Process<P> {
             (*meta).freed.store(freed & !bits, Ordering::Relaxed);
             let class = (*meta).class as usize;
             let state = Heap::class(heap, class);
-            let base = Meta::base_of(meta);
+            let (base, stride) = (Meta::base_of(meta), (*state).stride as usize);
+            let purged = if stride >= IDLE_STRIDE {
+                (*meta).purged(bits)
+            } else {
+                0
+            };
             let mut rest = bits;
             while rest != 0 {
                 let index = self.pick(heap, rest);
-                let start = base.add(index * (*state).stride as usize);
-                let purged = marks & UNCHECKED != 0 && (*meta).is_purged(index);
-                let marks = if purged { marks & !UNCHECKED } else { marks };
+                let start = base.add(index * stride);
+                let bare = purged & 1 << index != 0;
+                let marks = if bare { marks & !UNCHECKED } else { marks };
                 if marks & UNCHECKED != 0 {
-                    prefetch(start.add((*state).stride as usize - 1));
+                    prefetch(start.add(stride - 1));
                 }
-                (*state).give(Entry::of(meta, index, start, marks));
+                (*state).give(Entry::of(meta, class, index, start, marks));
                 rest &= !(1 << index);
             }
             (*state).out += bits.count_ones();

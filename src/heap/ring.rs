@@ -83,20 +83,12 @@ impl Entry {
         }
     }
 
-    /// Slot `index` of the group, which starts at `start`.
-    ///
-    /// # Safety
-    /// The group lives.
-    pub unsafe fn of(meta: *mut Meta, index: usize, start: *mut u8, marks: usize) -> Self {
-        // SAFETY: by contract.
-        unsafe {
-            let records = &(*meta).records;
-            if ((*meta).class as usize) < FIRST_WIDE {
-                Entry::new(start, records.narrow(index), marks)
-            } else {
-                Entry::new(start, records.wide(index), marks)
-            }
-        }
+    /// Slot `index` of the group of `class`, which starts at `start`.
+    #[inline(always)]
+    pub fn of(meta: *mut Meta, class: usize, index: usize, start: *mut u8, marks: usize) -> Self {
+        let wide = class >= FIRST_WIDE;
+        let record = offset_of!(Meta, records) + (index << wide as u32);
+        Entry::new(start, meta.cast::<u8>().wrapping_add(record), marks)
     }
 
     /// First byte of the slot.
@@ -283,7 +275,7 @@ impl<P: Platform> Process<P> {
                 self.check_around(slot);
                 slot.clear_record();
                 self.clear_freed(slot);
-                return Entry::of(slot.meta, slot.index, slot.start, 0);
+                return Entry::of(slot.meta, slot.class, slot.index, slot.start, 0);
             }
             prefetch(slot.end_at());
             let records = &(*slot.meta).records;
