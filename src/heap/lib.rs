@@ -91,9 +91,9 @@
 //! back: 256 KiB and a sixteenth of those in use for the process; in each heap a quarter of what is
 //! in use, but at least 512 KiB in free slots of 336 bytes and more, and 128 KiB in its nests; for
 //! large blocks a cache of 640 KiB and a twelfth of the live bytes. These go back at the next free
-//! above the limit (a few frees later at most), but no kind more often than once in 2 ms: what a
-//! program frees within that time after the last purge waits for its next frees; of the process's
-//! pages no more than 4 MiB and a quarter of those in use.
+//! above the limit (a few frees later at most). A program that purges 16 times and more in a row
+//! may do so once in 2 ms only, for each kind: what it frees in between waits for its next frees;
+//! of the process's pages no more than 4 MiB and a quarter of those in use.
 //!
 //! What other threads freed counts as free once the owner has collected it: when its other sources
 //! are dry, and at every 32nd refill. An owner that sleeps, or lives from its rings alone, leaves

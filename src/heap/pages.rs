@@ -2,7 +2,7 @@
 //!
 //! One implementation for musl, one for the libraries (both in `src/abi`), one for tests.
 
-use crate::config::{PURGE_PAUSE, PURGE_SKIP};
+use crate::config::{PURGE_BURST, PURGE_PAUSE, PURGE_SKIP};
 use core::ptr::NonNull;
 
 /// What may be done with a page.
@@ -104,10 +104,12 @@ pub unsafe trait Platform {
     fn out_of_memory(&self);
 }
 
-/// How often memory of one kind is given back.
+/// How often memory of one kind is given back: a few times at will, then by the clock.
 #[derive(Clone, Copy)]
 pub struct Pace {
-    /// When it was last.
+    /// Times that are not yet paid for by time that went by, up to `PURGE_BURST`.
+    spent: u32,
+    /// When time was counted last.
     last: u32,
     /// Questions until the clock is looked at again.
     skip: u32,
@@ -115,21 +117,29 @@ pub struct Pace {
 
 impl Pace {
     /// Never so far.
-    pub const NEW: Pace = Pace { last: 0, skip: 0 };
+    pub const NEW: Pace = Pace {
+        spent: 0,
+        last: 0,
+        skip: 0,
+    };
 
-    /// Whether the last time is long enough ago; if so, it is now.
+    /// Whether it may be now; if so, it is.
     pub fn is_due<P: Platform>(&mut self, platform: &P) -> bool {
-        if self.skip > 0 {
-            self.skip -= 1;
-            return false;
-        }
-        let now = platform.clock();
-        let due = now.wrapping_sub(self.last) >= PURGE_PAUSE;
-        if due {
+        if self.spent == PURGE_BURST {
+            if self.skip > 0 {
+                self.skip -= 1;
+                return false;
+            }
+            let now = platform.clock();
+            let earned = now.wrapping_sub(self.last) / PURGE_PAUSE;
+            if earned == 0 {
+                self.skip = PURGE_SKIP;
+                return false;
+            }
             self.last = now;
-        } else {
-            self.skip = PURGE_SKIP;
+            self.spent -= earned.min(PURGE_BURST);
         }
-        due
+        self.spent += 1;
+        true
     }
 }

@@ -37,21 +37,23 @@ fn pages_go_back_once_in_a_pause_only() {
     };
     let purged = || process.platform.asked[Call::Purge as usize].load(Ordering::Relaxed);
     process.platform.frozen.store(true, Ordering::Relaxed);
-    for _ in 0..3 {
-        assert!(
-            burst()
-                > if cfg!(small_constants) {
-                    128 << 10
-                } else {
-                    1 << 20
-                },
-            "dirty pages wait"
-        );
+    // The clock stands: after so many purges that none is left.
+    for _ in 0..64 {
+        burst();
     }
-    assert_eq!(purged(), 0);
+    let before = purged();
+    let most = if cfg!(small_constants) {
+        128 << 10
+    } else {
+        1 << 20
+    };
+    for _ in 0..3 {
+        assert!(burst() > most, "dirty pages wait");
+    }
+    assert_eq!(purged(), before);
     process.platform.frozen.store(false, Ordering::Relaxed);
     assert!(burst() <= 1 << 20, "time went on: they go");
-    assert!(purged() > 0);
+    assert!(purged() > before);
 }
 
 #[test]
