@@ -60,6 +60,9 @@ pub const RETAINED_BYTES: usize = if cfg!(small_constants) {
 /// See `RETAINED_BYTES`.
 pub const RETAINED_SHIFT: u32 = 4;
 
+/// Heaps that share what they may keep for later; more keep as much each.
+pub const MAX_SHARES: usize = 16;
+
 /// A class with more bytes than this in its groups empties its ring with its last live block.
 pub const KEEP_CLASS: usize = if cfg!(small_constants) {
     1 << 10

@@ -89,7 +89,8 @@
 //! come 64 bytes a group, for the smallest group an eighth; in each heap a partly used nest of 32 KiB for each
 //! 16 that had no fitting hole; the rounding of sizes, at most a quarter; and pages not yet given
 //! back: 256 KiB and a sixteenth of those in use for the process; in each heap a quarter of what is
-//! in use, but at least 512 KiB in free slots of 336 bytes and more, and 128 KiB in its nests; for
+//! in use, but at least 512 KiB in free slots of 336 bytes and more, and 128 KiB in its nests (these
+//! two and the 256 KiB of empty groups divided by the number of heaps, at most by 16); for
 //! large blocks a cache of 640 KiB and a twelfth of the live bytes. These go back at the next free
 //! above the limit (a few frees later at most). A program that purges 16 times and more in a row
 //! may do so once in 2 ms only, for each kind: what it frees in between waits for its next frees;

@@ -221,7 +221,8 @@ impl<P: Platform> Locked<'_, P> {
                 return;
             }
             let (mut used, mut idle) = (0, 0);
-            let most = |used| NESTS_IDLE.max(used / 4);
+            let least = self.process.share(NESTS_IDLE as usize) as u32;
+            let most = |used| least.max(used / 4);
             let mut nest = (*heap).nests;
             while !nest.is_null() {
                 used += (*nest).used.count_ones();
@@ -255,7 +256,7 @@ impl<P: Platform> Locked<'_, P> {
             }
             (*heap).nests_idle = idle;
             // Granules that share a page with used ones stay.
-            (*heap).nests_limit = most(used).max(idle + NESTS_IDLE);
+            (*heap).nests_limit = most(used).max(idle + least);
         }
     }
 

@@ -1,10 +1,10 @@
 //! Everything there is one of in a process.
 
-use crate::config::{ADDRESS_BITS, CHUNK_SHIFT, CLASSES, PRESET};
+use crate::config::{ADDRESS_BITS, CHUNK_SHIFT, CLASSES, MAX_SHARES, PRESET};
 use crate::heap::Heap;
 use crate::pages::Platform;
 use crate::provider::{Locked, Provider};
-use crate::sync::{AtomicPtr, AtomicU32, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use core::cell::UnsafeCell;
 use core::ptr;
 
@@ -30,6 +30,8 @@ pub struct Process<P: Platform> {
     pub platform: P,
     /// Heaps by number, the first ones. Entries only ever appear.
     first_heaps: [AtomicPtr<Heap>; FIRST_HEAPS],
+    /// Heaps there are.
+    heap_count: AtomicUsize,
     /// The first thread's heap.
     main: UnsafeCell<Heap>,
     /// The heap of a thread that has none: no slots, no groups. Never written.
@@ -72,6 +74,7 @@ impl<P: Platform> Process<P> {
             provider: UnsafeCell::new(Provider::new()),
             platform,
             first_heaps: [const { AtomicPtr::new(ptr::null_mut()) }; FIRST_HEAPS],
+            heap_count: AtomicUsize::new(0),
             empty: Heap::EMPTY,
             windows: [const { AtomicU32::new(0) }; WINDOWS / 32],
             more_heaps: [const { AtomicPtr::new(ptr::null_mut()) }; TABLES],
@@ -202,6 +205,19 @@ impl<P: Platform> Process<P> {
         // SAFETY: the table has MORE_HEAPS zero entries.
         unsafe { (*more.add((id - FIRST_HEAPS) % MORE_HEAPS)).store(heap, Ordering::Release) };
         true
+    }
+
+    /// Notes how many heaps there are. Provider lock.
+    pub(crate) fn count_heaps(&self, count: usize) {
+        // Relaxed: a number that orders nothing.
+        self.heap_count.store(count, Ordering::Relaxed);
+    }
+
+    /// What one heap may keep for later of an allowance for all: many threads together are not to
+    /// hold many times what one may, few are not to run short.
+    pub(crate) fn share(&self, allowance: usize) -> usize {
+        // Relaxed: as above.
+        allowance / self.heap_count.load(Ordering::Relaxed).clamp(1, MAX_SHARES)
     }
 
     /// Bytes of a further table of heaps.

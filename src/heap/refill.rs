@@ -342,7 +342,7 @@ impl<P: Platform> Process<P> {
     unsafe fn release_beyond(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe {
-            if (*heap).retained > RETAINED_BYTES + ((*heap).bytes >> RETAINED_SHIFT) {
+            if (*heap).retained > self.share(RETAINED_BYTES) + ((*heap).bytes >> RETAINED_SHIFT) {
                 for class in 0..CLASSES {
                     self.release_empty(heap, class);
                 }
@@ -397,7 +397,7 @@ impl<P: Platform> Process<P> {
             }
             let classes = (*heap).classes.iter().enumerate();
             let used: usize = classes.map(|(i, c)| c.out as usize * stride(i)).sum();
-            (*heap).idle_limit = IDLE_BYTES.max(used / 4);
+            (*heap).idle_limit = self.share(IDLE_BYTES).max(used / 4);
             if (*heap).idle > (*heap).idle_limit {
                 self.purge_idle(heap);
             }

@@ -183,5 +183,6 @@ impl<P: Platform> Locked<'_, P> {
             (*heap).mail.0.set_life(Life::Active);
         }
         self.provider.heaps = id;
+        self.process.count_heaps(id);
     }
 }
