@@ -95,18 +95,36 @@ static size_t smaller(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* Most slots that the heaps of all threads have of a class: never more than twice the peak and a
- * group, and no more groups than live blocks hold, some empty ones aside. */
+/* Most slots in groups that are not empty, of one thread's heap and class: no more groups than live
+ * blocks, the ring and the current group hold. Never more than twice the peak and a group. */
+static size_t slots_in_use(unsigned owner, unsigned class)
+{
+	size_t each = class < 18 ? 32 : smaller(16, 128 * KB / stride(class));
+	long live = shared->use[owner][class].live, peak = shared->use[owner][class].peak;
+	if (!peak) return 0;
+	if (!each) each = 1;
+	size_t groups = (size_t)(live < 0 ? 0 : live) + in_line + 17;
+	return smaller(2 * ((size_t)peak + in_line) + 32, groups * each);
+}
+
+/* Most bytes of a heap's empty groups: 256 KiB, a sixteenth of all its groups, and the group
+ * that makes it too many. */
+static size_t empty_bytes(unsigned owner)
+{
+	size_t used = 0;
+	for (unsigned class = 0; class < CLASSES; class++)
+		used += slots_in_use(owner, class) * stride(class);
+	return used ? (used + used / 4) / 15 + 512 * KB : 0;
+}
+
+/* Most slots that the heaps of all threads have of a class. */
 static size_t most_slots(unsigned class)
 {
-	size_t sum = 0, each = class < 20 ? 32 : smaller(16, smaller(128 * KB / stride(class), 16));
-	if (!each) each = 1;
+	size_t sum = 0;
 	for (unsigned owner = 0; owner < owners; owner++) {
-		long live = shared->use[owner][class].live, peak = shared->use[owner][class].peak;
-		if (!peak) continue;
-		size_t ever = 2 * ((size_t)peak + in_line) + 32;
-		size_t groups = ((size_t)(live < 0 ? 0 : live) + in_line + 16 + ever / 256 + 1) * 8 / 7 + 1;
-		sum += smaller(ever, groups * each);
+		size_t used = slots_in_use(owner, class);
+		size_t ever = 2 * ((size_t)shared->use[owner][class].peak + in_line) + 32;
+		if (used) sum += smaller(ever, used + empty_bytes(owner) / stride(class));
 	}
 	return sum;
 }
@@ -115,10 +133,13 @@ static size_t most_slots(unsigned class)
 static size_t most_bytes(void)
 {
 	size_t slots = 0, nested = 0;
-	for (unsigned class = 0; class < CLASSES; class++) {
-		size_t bytes = most_slots(class) * stride(class);
-		slots += bytes + bytes / 8;
-		if (stride(class) <= 8 * KB) nested += bytes;
+	for (unsigned owner = 0; owner < owners; owner++) {
+		for (unsigned class = 0; class < CLASSES; class++) {
+			size_t bytes = slots_in_use(owner, class) * stride(class);
+			slots += bytes + bytes / 8;
+			if (stride(class) <= 8 * KB) nested += bytes;
+		}
+		slots += empty_bytes(owner);
 	}
 	/* Nests that had no place, records, pages and mappings that wait. */
 	size_t used = slots + nested / 4 + owners * 17 * 32 * KB;
