@@ -15,7 +15,7 @@
 //! its number; blocks that a thread had and nobody else knows of.
 
 use crate::chunk::{Chunk, GRANULES};
-use crate::config::{GRANULE, NEST_GROUP_MAX, PRESET, RUN_PAGE};
+use crate::config::{GRANULE, PRESET};
 use crate::fault::{stop, Fault};
 use crate::group::bytes_of;
 use crate::heap::Heap;
@@ -24,7 +24,7 @@ use crate::pages::Platform;
 use crate::parking::leave_behind;
 use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
-use crate::provider::{Locked, Run};
+use crate::provider::Locked;
 use crate::remote::Node;
 use crate::sync::Ordering;
 
@@ -173,17 +173,7 @@ impl<P: Platform> Locked<'_, P> {
             }
             (*meta).state = State::Free as u8;
             Chunk::enter(chunk, first, bytes / GRANULE, 0);
-            if bytes <= NEST_GROUP_MAX {
-                self.return_part(heap, chunk, first, bytes / GRANULE, false);
-            } else {
-                let page = first * GRANULE / RUN_PAGE;
-                self.return_run(Run {
-                    chunk,
-                    page,
-                    pages: bytes / RUN_PAGE,
-                    fresh: false,
-                });
-            }
+            self.return_bytes(heap, chunk, first, bytes);
             self.return_cell(meta);
         }
     }

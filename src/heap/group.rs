@@ -147,7 +147,7 @@ impl<P: Platform> Locked<'_, P> {
     ///
     /// # Safety
     /// The caller may work on the heap; nothing uses the bytes, which are its own.
-    unsafe fn return_bytes(
+    pub(crate) unsafe fn return_bytes(
         &mut self,
         heap: *mut Heap,
         chunk: *mut Chunk,
