@@ -16,6 +16,7 @@ static void bounded(size_t align, size_t n, size_t count, size_t each)
 	size_t used = over(resident_bytes(), start);
 	for (size_t i = 0; i < count; i++) VERIFY(p[i], n, i);
 	for (size_t i = 0; i < count; i++) free(p[i]);
+	let_pages_go();
 	size_t left = over(resident_bytes(), start);
 	free(p);
 	CHECK2(used <= count * each + 256 * KB, used / count, each);

@@ -121,19 +121,6 @@ static MAYBE_UNUSED void say_field(char *line, size_t most, const char *name, ui
 	append_number(line, most, value);
 }
 
-/* Pages go back at most every few milliseconds (PURGE_PAUSE), by a free that looks at the clock: the
- * peak that was freed just now may still wait. */
-static MAYBE_UNUSED void let_pages_go(void)
-{
-	usleep(20000);
-	for (int i = 0; i < 64; i++) {
-		void *run = aligned_alloc(4096, 16384), *block = malloc(3000);
-		CHECK(run && block);
-		free(run);
-		free(block);
-	}
-}
-
 /* Prints the counts, and checks them and the footprint. */
 static MAYBE_UNUSED void at_rest(const char *program, size_t threads)
 {
