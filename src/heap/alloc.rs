@@ -121,7 +121,8 @@ impl<P: Platform> Process<P> {
         entry: Entry,
         end: impl FnOnce() -> usize,
     ) {
-        // SAFETY: by contract.
+        // SAFETY: by contract. Plain reads, unlike in `guards_stand`, so that each is compared in
+        // memory: what a racing overflow leaves is read once and trusted for nothing.
         unsafe {
             let limit = entry.start().add(stride);
             let last = limit.sub(1);

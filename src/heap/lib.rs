@@ -63,8 +63,9 @@
 //!
 //! So the blocking load of a slot's end is half of the cost on cold objects, but only once the
 //! other half is gone: with every slot of a class in the masks a heap at 97 % occupancy refilled
-//! after 1.5 mallocs. The record costs up to a sixth on a hot pair against the tail; it keeps 15 of 16 bytes
-//! usable instead of 12, cannot be replayed from a neighbour, and is not reached by an overflow.
+//! after 1.5 mallocs. The record costs up to a sixth on a hot pair against the tail; it keeps 15 of
+//! 16 bytes usable instead of 12, cannot be replayed from a neighbour, and is not reached by an
+//! overflow.
 //! The `hardened` preset checks at the free itself.
 //!
 //! ## Bound on external fragmentation
