@@ -302,6 +302,7 @@ impl<P: Platform> Process<P> {
     pub(crate) unsafe fn trim(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe { self.settle_all(heap) };
+        self.settle_warm();
         self.lock().release_retained();
     }
 

@@ -63,6 +63,14 @@ pub const RETAINED_SHIFT: u32 = 4;
 /// Heaps that share what they may keep for later; more keep as much each.
 pub const MAX_SHARES: usize = 16;
 
+/// Bytes that heaps without a thread may keep together, so that the next threads find them as they
+/// were left: for programs that start a thread for each request. One heap keeps half at most.
+pub const WARM_BYTES: usize = if cfg!(small_constants) {
+    16 << 10
+} else {
+    512 << 10
+};
+
 /// A class with more bytes than this in its groups empties its ring with its last live block.
 pub const KEEP_CLASS: usize = if cfg!(small_constants) {
     1 << 10

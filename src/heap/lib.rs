@@ -92,7 +92,9 @@
 //! back: 256 KiB and a sixteenth of those in use for the process; in each heap a quarter of what is
 //! in use, but at least 512 KiB in free slots of 336 bytes and more, and 128 KiB in its nests (these
 //! two and the 256 KiB of empty groups divided by the number of heaps, at most by 16); for
-//! large blocks a cache of 640 KiB and a twelfth of the live bytes. These go back at the next free
+//! heaps whose threads ended 512 KiB together, as they were left (256 KiB each at most, until the
+//! next threads adopt them or memory is out); for large blocks a cache of 640 KiB and a twelfth of
+//! the live bytes. These go back at the next free
 //! above the limit (a few frees later at most). A program that purges 16 times and more in a row
 //! may do so once in 2 ms only, for each kind: what it frees in between waits for its next frees;
 //! of the process's pages no more than 4 MiB and a quarter of those in use.

@@ -194,12 +194,12 @@ impl World {
     /// As `Process::thread_exit`.
     fn park(&self) {
         // SAFETY: the caller is the owner.
-        unsafe { parking::park(self, self.heap()) }
+        assert!(unsafe { parking::park(self, self.heap(), 0) });
     }
 
     /// As `Process::attach`.
     fn adopt(&self) -> bool {
-        let adopted = !self.with_parked(Parked::adopt).is_null();
+        let adopted = !self.with_parked(|parked| parked.adopt(true)).is_null();
         if adopted {
             self.collect();
         }

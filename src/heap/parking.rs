@@ -4,6 +4,7 @@
 //! ```text
 //! exit:  locked: on the list, Parked; then, if somebody pushed before that: collect (next line)
 //! free:  the mailbox says parked → locked: claim → collect → locked: more? again, else unclaim
+//!        a small heap stays as it is (warm) while all warm ones are small together
 //! adopt: locked: the first heap that nobody claimed, off the list, Active; then collect
 //! fork:  in the child: each other heap that a thread worked on is Dead for good
 //! ```
@@ -14,6 +15,7 @@
 //! Generic over the heap and the lock: the process runs this, and so do the models of
 //! `loom_models.rs`.
 
+use crate::config::WARM_BYTES;
 use crate::remote::{Life, Mailbox, Node, Sent};
 use crate::sync::Plain;
 use core::ptr;
@@ -22,6 +24,8 @@ use core::ptr;
 pub struct Berth<H> {
     /// Whether a thread collects for the parked heap just now.
     claimed: Plain<bool>,
+    /// Bytes for which it counts among the warm ones; 0 for a heap that came to rest.
+    warm: Plain<usize>,
     next: Plain<*mut H>,
 }
 
@@ -32,6 +36,7 @@ impl<H> Berth<H> {
     pub const fn new() -> Self {
         Berth {
             claimed: Plain::new(false),
+            warm: Plain::new(0),
             next: Plain::new(ptr::null_mut()),
         }
     }
@@ -42,6 +47,7 @@ impl<H> Berth<H> {
     pub fn new() -> Self {
         Berth {
             claimed: Plain::new(false),
+            warm: Plain::new(0),
             next: Plain::new(ptr::null_mut()),
         }
     }
@@ -57,9 +63,12 @@ pub trait Tenant: Sized {
     fn berth(&self) -> &Berth<Self>;
 }
 
-/// Heaps without a thread. Provider lock.
+/// Heaps without a thread. Provider lock. Warm ones, parked as their threads left them, come
+/// first: they are adopted first, and none of them stays below cold ones for ever.
 pub struct Parked<H> {
     first: *mut H,
+    /// What the warm ones count together.
+    warm_bytes: usize,
 }
 
 impl<H: Tenant> Parked<H> {
@@ -68,38 +77,65 @@ impl<H: Tenant> Parked<H> {
     pub const fn new() -> Self {
         Parked {
             first: ptr::null_mut(),
+            warm_bytes: 0,
         }
     }
 
-    /// Enters a heap that the caller works on and will not any more. The caller must look into
-    /// its mailbox once more afterwards.
+    /// Enters a heap that the caller works on and will not any more: one at rest, or, with `warm`
+    /// bytes to count, as it is. False, and nothing done, if the warm ones would be too many. The
+    /// caller must look into its mailbox once more afterwards.
     ///
     /// # Safety
     /// The caller may work on the heap, which is not on the list.
-    unsafe fn enter(&mut self, heap: *mut H) {
-        // SAFETY: by contract; the lock makes the berth ours.
+    #[inline(never)]
+    unsafe fn enter(&mut self, heap: *mut H, warm: usize) -> bool {
+        if warm != 0 && self.warm_bytes + warm > WARM_BYTES {
+            return false;
+        }
+        self.warm_bytes += warm;
+        let mut before: *mut H = ptr::null_mut();
+        let mut next = self.first;
+        // SAFETY: by contract; the lock makes list and berths ours.
         unsafe {
-            (*heap).berth().next.set(self.first);
-            self.first = heap;
+            while warm == 0 && !next.is_null() && (*next).berth().warm.get() != 0 {
+                before = next;
+                next = (*next).berth().next.get();
+            }
+            (*heap).berth().warm.set(warm);
+            (*heap).berth().next.set(next);
+            self.link(before, heap);
             (*heap).mail().set_life(Life::Parked);
+        }
+        true
+    }
+
+    /// Makes `heap` (or null) the one behind `before`, or the first.
+    ///
+    /// # Safety
+    /// `before` is on the list or null.
+    unsafe fn link(&mut self, before: *mut H, heap: *mut H) {
+        if before.is_null() {
+            self.first = heap;
+        } else {
+            // SAFETY: by contract; the lock makes the berth ours.
+            unsafe { (*before).berth().next.set(heap) };
         }
     }
 
-    /// Takes a heap that nobody is just collecting off the list; it is active then, and the
-    /// caller's, who must collect it. Null if there is none.
-    pub fn adopt(&mut self) -> *mut H {
+    /// Takes a heap (of all, or of the warm ones) that nobody is just collecting off the list; it is
+    /// active then, and the caller's, who must collect it. Null if there is none.
+    #[inline(never)]
+    pub fn adopt(&mut self, any: bool) -> *mut H {
         let mut before: *mut H = ptr::null_mut();
         let mut heap = self.first;
         // SAFETY: heaps live for ever; the lock makes list and berths ours.
         unsafe {
-            while !heap.is_null() {
+            while !heap.is_null() && (any || (*heap).berth().warm.get() != 0) {
                 let next = (*heap).berth().next.get();
                 if !(*heap).berth().claimed.get() {
-                    if before.is_null() {
-                        self.first = next;
-                    } else {
-                        (*before).berth().next.set(next);
-                    }
+                    self.link(before, next);
+                    self.warm_bytes -= (*heap).berth().warm.get();
+                    (*heap).berth().warm.set(0);
                     (*heap).mail().set_life(Life::Active);
                     return heap;
                 }
@@ -182,18 +218,20 @@ pub unsafe fn give_back<K: Keeper>(
     }
 }
 
-/// Ends a thread's work on its heap.
+/// Ends a thread's work on its heap, which is at rest, or keeps its slots at hand and counts as
+/// `warm` bytes. False: heaps without a thread hold too much already; it is not parked.
 ///
 /// # Safety
 /// The caller may work on the heap, and nobody else knows of it until it is parked.
-pub unsafe fn park<K: Keeper>(keeper: &K, heap: *mut K::Heap) {
+pub unsafe fn park<K: Keeper>(keeper: &K, heap: *mut K::Heap, warm: usize) -> bool {
     // SAFETY: by contract; heaps live for ever.
     unsafe {
-        keeper.with_parked(|parked| parked.enter(heap));
+        let parked = keeper.with_parked(|parked| parked.enter(heap, warm));
         // Frees that came before the change of life found an active heap and left it to us.
-        if !(*heap).mail().is_empty() {
+        if parked && !(*heap).mail().is_empty() {
             collect_parked(keeper, heap);
         }
+        parked
     }
 }
 

@@ -1,7 +1,7 @@
 //! Threads come and go, heaps stay: attached to a thread, parked when it exits, adopted by the
 //! next.
 
-use crate::config::CLASSES;
+use crate::config::{CLASSES, GRANULE, WARM_BYTES};
 use crate::heap::Heap;
 use crate::meta::NOBODY;
 use crate::pages::Platform;
@@ -48,8 +48,47 @@ impl<P: Platform> Process<P> {
         self.set_heap(self.empty_heap());
         // SAFETY: the heap was this thread's, and nobody else knows of it until it is parked.
         unsafe {
+            self.empty_quarantine(heap);
+            self.collect(heap);
+            let bytes = (*heap).bytes + (*heap).nests_idle as usize * GRANULE;
+            if bytes <= WARM_BYTES / 2 {
+                // Ends are verified now, although the slots stay in their rings: nobody may adopt
+                // the heap for long.
+                self.check_rings(heap);
+                if parking::park(self, heap, bytes.max(1)) {
+                    return;
+                }
+            }
+            self.rest(heap);
+        }
+    }
+
+    /// Brings a heap to rest and parks it.
+    ///
+    /// # Safety
+    /// The caller may work on the heap, and nobody else knows of it.
+    #[inline(never)]
+    unsafe fn rest(&self, heap: *mut Heap) {
+        // SAFETY: by contract.
+        unsafe {
             self.settle_all(heap);
-            parking::park(self, heap);
+            parking::park(self, heap, 0);
+        }
+    }
+
+    /// Verifies the ends of the slots in all rings.
+    ///
+    /// # Safety
+    /// The caller may work on the heap, or it is the empty one.
+    #[inline(never)]
+    unsafe fn check_rings(&self, heap: *mut Heap) {
+        for class in 0..CLASSES {
+            // SAFETY: by contract; slots in a ring keep their groups alive.
+            unsafe {
+                for entry in (*Heap::class(heap, class)).entries() {
+                    self.check_entry(class, entry);
+                }
+            }
         }
     }
 
@@ -62,14 +101,19 @@ impl<P: Platform> Process<P> {
             // SAFETY: the thread's own heap.
             unsafe { self.collect(heap) };
         }
-        for class in 0..CLASSES {
-            // SAFETY: the thread's own heap, or the empty one; slots in a ring keep their groups
-            // alive.
-            unsafe {
-                for entry in (*Heap::class(heap, class)).entries() {
-                    self.check_entry(class, entry);
-                }
+        // SAFETY: the thread's own heap, or the empty one.
+        unsafe { self.check_rings(heap) };
+    }
+
+    /// Brings the heaps that threads left warm to rest.
+    pub(crate) fn settle_warm(&self) {
+        loop {
+            let heap = self.with_parked(|parked| parked.adopt(false));
+            if heap.is_null() {
+                return;
             }
+            // SAFETY: adopted, and known to nobody until it is parked again.
+            unsafe { self.rest(heap) };
         }
     }
 
@@ -135,7 +179,7 @@ impl<P: Platform> Locked<'_, P> {
             if (*main).mail.0.life() == Life::Active as u32 && !process.platform.threaded() {
                 return main;
             }
-            let parked = self.provider.parked.adopt();
+            let parked = self.provider.parked.adopt(true);
             if !parked.is_null() {
                 return parked;
             }

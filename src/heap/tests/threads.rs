@@ -1,6 +1,7 @@
 //! Heaps of several threads: remote frees, exits, adoption, collection.
 
 use super::*;
+use std::sync::atomic::Ordering;
 
 #[test]
 fn other_threads_free_and_heaps_are_adopted() {
@@ -165,4 +166,80 @@ fn a_busy_owner_collects() {
     }
     let end = process.verify().used_bytes;
     assert!(end < peak / 2, "{end} of {peak}");
+}
+
+/// A thread that lives for a request of `n` blocks, then exits.
+fn request(process: &Boxed, n: usize) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            Mock::new_thread();
+            let blocks: Vec<_> = (0..n).map(|i| process.malloc(5 * i + 1)).collect();
+            for block in blocks {
+                // SAFETY: live.
+                unsafe { process.free(block) };
+            }
+            process.thread_exit();
+        });
+    });
+}
+
+#[test]
+fn a_heap_that_a_thread_left_warm_serves_the_next_without_the_system() {
+    let process = Boxed::new(true);
+    process.malloc(1);
+    request(&process, 20);
+    let calls = || process.platform.calls.load(Ordering::Relaxed);
+    let (before, first) = (calls(), process.verify());
+    assert!(first.used_bytes > 0);
+    for _ in 0..10 {
+        request(&process, 20);
+    }
+    assert_eq!(calls(), before, "no page comes or goes");
+    assert_eq!(process.verify(), first);
+    // What it holds is no reason to run out of memory.
+    process.settle_warm();
+    assert!(process.verify().used_bytes < first.used_bytes);
+}
+
+#[test]
+fn few_heaps_stay_warm() {
+    let process = Boxed::new(true);
+    let barrier = std::sync::Barrier::new(64);
+    std::thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                Mock::new_thread();
+                let blocks: Vec<_> = (0..60).map(|i| process.malloc(20 * i + 1)).collect();
+                barrier.wait();
+                for block in blocks {
+                    // SAFETY: live.
+                    unsafe { process.free(block) };
+                }
+                process.thread_exit();
+            });
+        }
+    });
+    let end = process.verify();
+    assert_eq!((end.live, end.heaps), (0, 64));
+    assert!(
+        end.used_bytes <= 2 * crate::config::WARM_BYTES,
+        "{} bytes in use by nobody",
+        end.used_bytes
+    );
+}
+
+#[test]
+fn an_overflow_is_found_when_the_thread_exits() {
+    for n in [10, 100, 1000, 5000] {
+        let process = Boxed::new(true);
+        let p = process.malloc(n);
+        // SAFETY: the misuse under test.
+        unsafe {
+            p.add(n).write(p.add(n).read() ^ 0x55);
+            assert!(faults("overflow", || {
+                process.free(p);
+                process.thread_exit();
+            }));
+        }
+    }
 }
