@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <elf.h>
 #include <errno.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -25,6 +26,11 @@
 #endif
 _Static_assert(FIELD_OFFSET == (BYSSAL_THREAD_OFFSET),
 	"the byssal object was made for another struct pthread: run `byssal archive --tree` for this tree");
+
+/* The core takes the page for a constant on these, see src/abi/src/musl.rs. */
+#if defined(__x86_64__) || defined(__i386__) || defined(__s390x__)
+_Static_assert(PAGESIZE == 4096, "the core was made for pages of 4096 bytes");
+#endif
 
 static volatile int lock[1];
 

@@ -132,8 +132,18 @@ impl<P: Platform> Process<P> {
             return;
         }
         // SAFETY: by contract; `expect` yields live blocks only.
+        unsafe { self.release(self.expect(block), block) }
+    }
+
+    /// Frees the live block of that kind at `block`.
+    ///
+    /// # Safety
+    /// As `free`; `kind` is what `expect` said.
+    #[inline(never)]
+    pub(crate) unsafe fn release(&self, kind: Block, block: *mut u8) {
+        // SAFETY: by contract.
         unsafe {
-            match self.expect(block) {
+            match kind {
                 Block::Slot(slot) => self.free_slot(&slot),
                 Block::Donated(slot) => self.donated_free(&slot),
                 Block::Run(meta) => self.free_run(meta, block),

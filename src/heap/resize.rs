@@ -21,24 +21,41 @@ impl<P: Platform> Process<P> {
         if block.is_null() {
             return self.malloc(n);
         }
+        // SAFETY: by contract.
+        unsafe { self.resize(block, n, |n| self.malloc(n)) }
+    }
+
+    /// realloc of a block, not null. `malloc` is this process's: it is all in line, and libc should
+    /// have one copy of it.
+    ///
+    /// # Safety
+    /// As `realloc`.
+    #[inline(always)]
+    pub unsafe fn resize(
+        &self,
+        block: *mut u8,
+        n: usize,
+        malloc: impl FnOnce(usize) -> *mut u8,
+    ) -> *mut u8 {
         if n > isize::MAX as usize {
             self.platform.out_of_memory();
             return ptr::null_mut();
         }
         // SAFETY: by contract; `expect` yields live blocks only.
         unsafe {
-            let usable = match self.expect(block) {
+            let kind = self.expect(block);
+            let usable = match &kind {
                 Block::Slot(slot) | Block::Donated(slot) => {
-                    if self.resize_slot(&slot, n) {
+                    if self.resize_slot(slot, n) {
                         return block;
                     }
                     slot.length()
                 }
                 Block::Run(meta) => {
-                    if (n > 0 || !PRESET.seal_zero_size) && self.resize_run(meta, block, n) {
+                    if (n > 0 || !PRESET.seal_zero_size) && self.resize_run(*meta, block, n) {
                         return block;
                     }
-                    (*Meta::run_length(meta))[0]
+                    (*Meta::run_length(*meta))[0]
                 }
                 Block::Zero if n == 0 => return block,
                 Block::Zero => 0,
@@ -52,7 +69,14 @@ impl<P: Platform> Process<P> {
                     self.large_length(block)
                 }
             };
-            self.move_block(block, usable, n)
+            let new = malloc(n);
+            if !new.is_null() {
+                ptr::copy_nonoverlapping(block, new, usable.min(n));
+                // Known to be live, it need not be looked up once more. Should another thread have
+                // freed it meanwhile, that is found where two frees that race are.
+                self.release(kind, block);
+            }
+            new
         }
     }
 
@@ -78,22 +102,6 @@ impl<P: Platform> Process<P> {
             self.occupy(slot.meta, slot.class, slot.index, slot.start, place);
         }
         true
-    }
-
-    /// Moves a block of `usable` bytes to a new one of `n` bytes.
-    ///
-    /// # Safety
-    /// As `realloc`.
-    unsafe fn move_block(&self, block: *mut u8, usable: usize, n: usize) -> *mut u8 {
-        let new = self.malloc(n);
-        if !new.is_null() {
-            // SAFETY: both blocks are live and distinct, and hold as much.
-            unsafe {
-                ptr::copy_nonoverlapping(block, new, usable.min(n));
-                self.free(block);
-            }
-        }
-        new
     }
 
     /// Bytes that the program may use at `block`; 0 for null. Stops the process if it is no live

@@ -2,6 +2,7 @@
 
 use crate::glue_bindings as glue;
 use crate::{thread, weak_random};
+use byssal_heap::config::UNIT;
 use byssal_heap::pages::{Access, Platform};
 use byssal_heap::process::Process;
 use core::ffi::{c_char, c_int, c_void};
@@ -31,6 +32,18 @@ struct Musl;
 /// The one allocator of the process.
 static PROCESS: Process<Musl> = Process::new(Musl);
 
+/// Bytes of a page on architectures that have one size only, where it is a constant in musl, too
+/// (glue.c compares). Roundings by it then are a mask instead of a call and a division.
+const FIXED_PAGE: Option<usize> = if cfg!(any(
+    target_arch = "x86_64",
+    target_arch = "x86",
+    target_arch = "s390x"
+)) {
+    Some(4096)
+} else {
+    None
+};
+
 /// The constant of glue.h.
 fn access_code(access: Access) -> c_int {
     match access {
@@ -42,7 +55,11 @@ fn access_code(access: Access) -> c_int {
 // SAFETY: the glue's functions do what their names say; musl's lock does nothing only while there
 // is one thread; the field is zero in each new thread.
 unsafe impl Platform for Musl {
+    #[inline(always)]
     fn page_size(&self) -> usize {
+        if let Some(size) = FIXED_PAGE {
+            return size;
+        }
         // SAFETY: no precondition.
         unsafe { glue::__byssal_page_size() }
     }
@@ -151,8 +168,13 @@ unsafe extern "C" fn __libc_free(p: *mut c_void) {
 /// C's contract of realloc.
 #[no_mangle]
 unsafe extern "C" fn __libc_realloc(p: *mut c_void, n: usize) -> *mut c_void {
+    // The one copy of malloc serves here, too: it is all in line.
+    if p.is_null() {
+        return __libc_malloc_impl(n);
+    }
+    let malloc = |n| __libc_malloc_impl(n).cast();
     // SAFETY: by contract.
-    unsafe { PROCESS.realloc(p.cast(), n).cast() }
+    unsafe { PROCESS.resize(p.cast(), n, malloc).cast() }
 }
 
 /// See glue.h.
@@ -192,6 +214,10 @@ extern "C" fn __byssal_aligned_alloc(align: usize, n: usize) -> *mut c_void {
         // SAFETY: this thread's errno.
         unsafe { *glue::__byssal_errno() = 22 };
         return ptr::null_mut();
+    }
+    // As in realloc.
+    if align <= UNIT {
+        return __libc_malloc_impl(n);
     }
     PROCESS.aligned_alloc(align, n).cast()
 }
