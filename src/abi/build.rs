@@ -5,7 +5,11 @@ fn main() {
     println!("cargo::rerun-if-env-changed=BYSSAL_THREAD_OFFSET");
     #[cfg(feature = "library")]
     {
-        cc::Build::new()
+        let mut build = cc::Build::new();
+        if cfg!(feature = "count") {
+            build.define("BYSSAL_COUNT", None);
+        }
+        build
             .file("library.c")
             .opt_level(2)
             .debug(false)

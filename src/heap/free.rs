@@ -2,6 +2,7 @@
 
 use crate::chunk::Chunk;
 use crate::config::PRESET;
+use crate::count::{note, Event};
 use crate::fault::{stop, Fault};
 use crate::heap::Heap;
 use crate::meta::{Meta, CLASS_RUN};
@@ -184,6 +185,7 @@ impl<P: Platform> Process<P> {
             }
             self.check_around(slot);
             // Before the bit: afterwards the owner may write a new block's record.
+            note(Event::RemoteFree);
             slot.clear_record();
             self.clear_freed(slot);
             if !give_back(self, heap, slot.meta, slot.bit()) {

@@ -12,7 +12,7 @@
 //! provider                             runs of pages from chunks, under the one lock
 //! pointer heap parking remote          wild pointer to slot; a heap's state; frees from elsewhere
 //! chunk meta slot size_class           layouts: map, masks, records, strides
-//! lock pages sync fault config         the system, atomics, the one stop, every knob
+//! lock pages sync count fault config   the system, atomics, the one stop, every knob
 //! ```
 //!
 //! `process::Process` is everything there is one of. The system underneath is `pages::Platform`:
@@ -115,6 +115,7 @@
 #![cfg_attr(not(any(test, loom, feature = "model")), no_std)]
 
 pub mod config;
+pub mod count;
 #[cfg(not(loom))]
 pub mod fault;
 pub mod lock;

@@ -12,6 +12,7 @@
 //! only, so a group is never released while a freer still holds it to push it. Heaps are never
 //! freed, so a freer may look at the owner's mailbox at any time.
 
+use crate::count::{note, Event};
 use crate::sync::{fence, AtomicPtr, AtomicU32, Ordering};
 use core::ptr;
 
@@ -145,6 +146,7 @@ impl<N: Node> Mailbox<N> {
     /// # Safety
     /// The caller changed the node's mask from 0.
     unsafe fn push(&self, node: *mut N) {
+        note(Event::RemotePush);
         // Relaxed: only a guess that the exchange confirms.
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
@@ -185,6 +187,7 @@ impl<N: Node> Mailbox<N> {
                     (*node).mask().take(),
                 )
             };
+            note(Event::Collected);
             each(node, bits);
             node = next;
         }

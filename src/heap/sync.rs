@@ -1,6 +1,13 @@
-//! Atomics from `core`, or from `loom` when the models run. Switched here and nowhere else.
+//! Atomics from `core`, from `loom` when the models run, or counting ones (`count.rs`). Switched here
+//! and nowhere else.
 
-#[cfg(not(loom))]
+#[cfg(all(feature = "count", not(loom)))]
+pub use {
+    crate::count::atomics::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicUsize},
+    core::sync::atomic::AtomicU8,
+};
+
+#[cfg(not(any(feature = "count", loom)))]
 pub use core::sync::atomic::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicU8, AtomicUsize};
 
 #[cfg(loom)]

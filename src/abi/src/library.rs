@@ -1,14 +1,15 @@
 //! Beside a libc: the public malloc family, for LD_PRELOAD and for linking.
 
 use crate::{thread, weak_random};
+use byssal_heap::count::{note, Event};
 use byssal_heap::fault::{self, Fault};
 use byssal_heap::lock::{Futex, Lock};
 use byssal_heap::pages::{Access, Platform};
 use byssal_heap::process::Process;
+use byssal_heap::sync::{AtomicU32, AtomicUsize, Ordering};
 use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
 use core::fmt::Write;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 const ENOMEM: c_int = 12;
 const EINVAL: c_int = 22;
@@ -111,6 +112,31 @@ fn this_thread() -> usize {
     unsafe { byssal_thread_field().addr() }
 }
 
+/// A clock, for how long the lock is held.
+#[cfg(feature = "count")]
+fn nanoseconds() -> u64 {
+    extern "C" {
+        fn byssal_nanoseconds() -> u64;
+    }
+    // SAFETY: only asks.
+    unsafe { byssal_nanoseconds() }
+}
+
+/// See library.c.
+///
+/// # Safety
+/// `value` is valid.
+#[cfg(feature = "count")]
+#[no_mangle]
+unsafe extern "C" fn byssal_count(index: usize, value: *mut u64) -> *const c_char {
+    let Some((name, count)) = byssal_heap::count::get(index) else {
+        return ptr::null();
+    };
+    // SAFETY: by contract.
+    unsafe { *value = count };
+    name.as_ptr()
+}
+
 // SAFETY: ordinary system calls; a real lock; a thread-local word.
 unsafe impl Platform for Host {
     fn page_size(&self) -> usize {
@@ -126,6 +152,7 @@ unsafe impl Platform for Host {
         }
     }
     fn map(&self, hint: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
+        note(Event::Map);
         let hint = ptr::without_provenance_mut(hint);
         // SAFETY: a new private mapping.
         keeping_errno(|| unsafe {
@@ -140,14 +167,17 @@ unsafe impl Platform for Host {
         })
     }
     unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool {
+        note(Event::Unmap);
         // SAFETY: by contract.
         keeping_errno(|| unsafe { munmap(at.as_ptr().cast(), len) == 0 })
     }
     unsafe fn protect(&self, at: NonNull<u8>, len: usize, access: Access) -> bool {
+        note(Event::Protect);
         // SAFETY: by contract.
         keeping_errno(|| unsafe { mprotect(at.as_ptr().cast(), len, protection(access)) == 0 })
     }
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
+        note(Event::Purge);
         // SAFETY: by contract.
         keeping_errno(|| unsafe { madvise(at.as_ptr().cast(), len, MADV_DONTNEED) == 0 })
     }
@@ -158,6 +188,7 @@ unsafe impl Platform for Host {
         new: usize,
         may_move: bool,
     ) -> Option<NonNull<u8>> {
+        note(Event::Remap);
         let flags = if may_move { MREMAP_MAYMOVE } else { 0 };
         // SAFETY: by contract.
         keeping_errno(|| unsafe { mapped(mremap(at.as_ptr().cast(), old, new, flags)) })
@@ -187,9 +218,13 @@ unsafe impl Platform for Host {
     fn lock(&self) {
         if self.threaded() {
             self.lock.lock(this_thread());
+            #[cfg(feature = "count")]
+            byssal_heap::count::hold(nanoseconds);
         }
     }
     fn unlock(&self) {
+        #[cfg(feature = "count")]
+        byssal_heap::count::release(nanoseconds);
         self.lock.unlock(this_thread());
     }
     unsafe fn reset_lock(&self) {
