@@ -1,15 +1,15 @@
 //! malloc: class, ring, slot.
 
-use crate::config::{PRESET, UNIT};
+use crate::config::{IDLE_STRIDE, PRESET, UNIT};
 use crate::fault::{stop, Fault};
 use crate::heap::{Class, Heap};
 use crate::meta::Meta;
 use crate::pages::Platform;
-use crate::process::Process;
-use crate::ring::{Entry, UNCHECKED};
+use crate::process::{next_random, Process};
+use crate::ring::Entry;
 use crate::size_class::{class_of, stride, MAX_SMALL};
 use crate::slot::{
-    max_end, narrow_offset, narrow_record, wide_end, wide_place, wide_record, Place, FIRST_WIDE,
+    max_end, narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE, USED, ZERO,
 };
 use crate::sync::Ordering;
 use core::ptr;
@@ -36,11 +36,15 @@ impl<P: Platform> Process<P> {
         // SAFETY: the thread's own heap; the empty one has no slots and is only read.
         unsafe {
             let state = Heap::class(self.heap(), class);
-            if (*state).has_ready() {
-                return self.take_narrow(state, class, n);
-            }
+            let entry = if (*state).has_ready() {
+                self.take_ready::<true>(state, class)
+            } else if (*state).avail != 0 {
+                self.take_avail::<true>(state, class)
+            } else {
+                return self.malloc_slow(n);
+            };
+            self.place_narrow(state, class, entry, n)
         }
-        self.malloc_slow(n)
     }
 
     /// malloc of a block that no narrow class holds.
@@ -51,7 +55,7 @@ impl<P: Platform> Process<P> {
             // SAFETY: as in `malloc`.
             unsafe {
                 let state = Heap::class(self.heap(), class);
-                if (*state).has_ready() {
+                if (*state).has_slot() {
                     return self.take_wide(state, class, n);
                 }
             }
@@ -59,86 +63,152 @@ impl<P: Platform> Process<P> {
         self.malloc_slow(n)
     }
 
-    /// Hands the oldest slot in the ring of a narrow class out.
+    /// Makes a block of a slot of a narrow class.
     ///
     /// # Safety
-    /// The caller may work on the heap of `state`, whose ring is not empty; n suits the class.
+    /// The slot is free and ours; n suits the class.
     #[inline(always)]
-    unsafe fn take_narrow(&self, state: *mut Class, class: usize, n: usize) -> *mut u8 {
-        // SAFETY: by contract: the slot is free and ours.
+    unsafe fn place_narrow(
+        &self,
+        state: *mut Class,
+        class: usize,
+        entry: Entry,
+        n: usize,
+    ) -> *mut u8 {
+        // SAFETY: by contract. Relaxed: other threads learn of the block by the program's own
+        // synchronisation.
         unsafe {
-            let entry = (*state).take();
-            let record = entry.narrow();
-            // A free slot's record is the end alone.
-            let end = || record.load(Ordering::Relaxed) as usize + 1;
-            let (stride, guard) = ((*state).stride as usize, (*state).guard);
-            self.leave_ring(class, stride, guard, entry, end);
-            let slack = stride - n;
+            let slack = (*state).stride as usize - n;
             let offset = narrow_offset(slack, (*state).cycle as u32);
-            // Relaxed: other threads learn of the block by the program's own synchronisation.
-            record.store(narrow_record(slack, offset), Ordering::Relaxed);
+            let record = narrow_record(slack, offset);
+            entry.narrow().store(record, Ordering::Relaxed);
             let block = entry.start().add(offset);
-            self.write_first_guard(class, guard, block.add(n));
+            self.write_first_guard(class, (*state).guard, block.add(n));
             self.write_front(class, block, offset);
             block
         }
     }
 
-    /// Hands the oldest slot in the ring of a wide class out.
+    /// Hands a slot of a wide class out.
     ///
     /// # Safety
-    /// As `take_narrow`.
+    /// The caller may work on the heap of `state`, which has a slot at hand; n suits the class.
     #[inline(always)]
     unsafe fn take_wide(&self, state: *mut Class, class: usize, n: usize) -> *mut u8 {
-        // SAFETY: as above.
+        // SAFETY: by contract. Relaxed: as above.
         unsafe {
-            let entry = (*state).take();
-            let record = entry.wide();
-            let end = || wide_end(record.load(Ordering::Relaxed)).max(1);
-            let (stride, guard) = ((*state).stride as usize, (*state).guard);
-            self.leave_ring(class, stride, guard, entry, end);
+            let entry = self.take_slot::<false>(state, class);
+            let stride = (*state).stride as usize;
             (*state).cycle = (*state).cycle.wrapping_add(STEP);
             let place = wide_place(stride, n, (*state).cycle);
-            record.store(wide_record(stride, place), Ordering::Relaxed);
+            entry
+                .wide()
+                .store(wide_record(stride, place), Ordering::Relaxed);
             let block = entry.start().add(place.offset);
-            self.write_first_guard(class, guard, block.add(n));
+            self.write_first_guard(class, (*state).guard, block.add(n));
             self.write_front(class, block, place.offset);
             block
         }
     }
 
-    /// Verifies a slot that was just taken out of a ring, and sees to it that the guard in its last
-    /// byte stands. `end` tells the length of the end it had, `guard` is the guard of the class.
+    /// Takes a slot, of the ring if malloc may have one, or else of the current group.
     ///
     /// # Safety
-    /// The slot is of that class, of a heap that the caller may work on.
+    /// The caller may work on the heap of `state`, which has a slot at hand; NARROW tells the kind
+    /// of the class, here and below.
     #[inline(always)]
-    unsafe fn leave_ring(
-        &self,
-        class: usize,
-        stride: usize,
-        guard: u8,
-        entry: Entry,
-        end: impl FnOnce() -> usize,
-    ) {
-        // SAFETY: by contract. Plain reads, unlike in `guards_stand`, so that each is compared in
-        // memory: what a racing overflow leaves is read once and trusted for nothing.
+    unsafe fn take_slot<const NARROW: bool>(&self, state: *mut Class, class: usize) -> Entry {
+        // SAFETY: by contract.
         unsafe {
+            if (*state).has_ready() {
+                self.take_ready::<NARROW>(state, class)
+            } else {
+                self.take_avail::<NARROW>(state, class)
+            }
+        }
+    }
+
+    /// Takes the oldest slot of the ring, verifies it, and sees to it that the guard in its last
+    /// byte stands.
+    ///
+    /// # Safety
+    /// The caller may work on the heap of `state`, whose ring is not empty.
+    #[inline(always)]
+    unsafe fn take_ready<const NARROW: bool>(&self, state: *mut Class, class: usize) -> Entry {
+        // SAFETY: by contract: the slot is free and ours. Plain reads, unlike in `guards_stand`, so
+        // that each is compared in memory: what a racing overflow leaves is read once and trusted
+        // for nothing.
+        unsafe {
+            let entry = (*state).take();
+            if !NARROW {
+                (*state).zero = false;
+            }
+            let (stride, guard) = ((*state).stride as usize, (*state).guard);
             let limit = entry.start().add(stride);
             let last = limit.sub(1);
             let last_guard = self.guard_of(class, guard, last.addr());
-            if PRESET.check_at_free || !entry.has(UNCHECKED) {
+            if PRESET.check_at_free {
                 self.check_clear(entry.start(), stride);
                 last.write(last_guard);
-                return;
+                return entry;
             }
-            let first = limit.sub(end());
+            let first = limit.sub(entry.end::<NARROW>());
             if first.read() != self.guard_of(class, guard, first.addr())
                 || last.read() != last_guard
             {
                 stop(Fault::Overflow, first.addr());
             }
+            entry
         }
+    }
+
+    /// Takes a slot of the current group, and sees to it that the guard in its last byte stands. Its
+    /// end was verified before; the last byte is once more, as the next slot's block may have been
+    /// written from its front since.
+    ///
+    /// # Safety
+    /// The caller may work on the heap of `state`, whose `avail` is not zero.
+    #[inline(always)]
+    unsafe fn take_avail<const NARROW: bool>(&self, state: *mut Class, class: usize) -> Entry {
+        // SAFETY: by contract: the group is alive, the slot free and ours.
+        unsafe {
+            let index = self.pick((*state).avail);
+            (*state).avail &= !(1 << index);
+            (*state).out += 1;
+            let stride = (*state).stride as usize;
+            let start = (*state).base.add(index * stride);
+            let entry = Entry::of::<NARROW>((*state).current, index, start);
+            let last = start.add(stride - 1);
+            let guard = self.guard_of(class, (*state).guard, last.addr());
+            let mark = entry.mark::<NARROW>();
+            if !NARROW {
+                (*state).zero = mark == ZERO;
+            }
+            if PRESET.check_at_free || mark != USED {
+                self.check_clear(start, stride);
+                last.write(guard);
+            } else if last.read() != guard {
+                stop(Fault::Overflow, last.addr());
+            }
+            if stride >= IDLE_STRIDE && mark == USED {
+                (*self.heap()).idle -= stride;
+            }
+            entry
+        }
+    }
+
+    /// Number of one set bit of `bits`: the lowest, or a random one. `bits` is not zero.
+    #[inline(always)]
+    fn pick(&self, bits: u32) -> usize {
+        let mut rest = bits;
+        if PRESET.random_slots {
+            // SAFETY: only called for this thread's own heap.
+            let random = unsafe { next_random(&mut (*self.heap()).seed) } as u32;
+            for _ in 0..random % bits.count_ones() {
+                rest &= rest - 1;
+            }
+        }
+        rest.trailing_zeros() as usize
     }
 
     /// Writes the guard behind a block.
@@ -153,7 +223,7 @@ impl<P: Platform> Process<P> {
 
     /// The guard byte at `address`, given that of the class.
     #[inline(always)]
-    fn guard_of(&self, class: usize, guard: u8, address: usize) -> u8 {
+    pub(crate) fn guard_of(&self, class: usize, guard: u8, address: usize) -> u8 {
         if PRESET.guard_by_address {
             self.guard(class, address)
         } else {
@@ -170,7 +240,7 @@ impl<P: Platform> Process<P> {
         }
         let class = class_of(n);
         // SAFETY: the thread's own heap, or the empty one.
-        let untouched = unsafe { (*Heap::class(self.heap(), class)).slots == 0 };
+        let untouched = unsafe { (*self.heap()).slots[class] == 0 };
         if untouched {
             // A first block needs no group if the dynamic linker left a slot for it.
             let block = self.donated_alloc(class, n, false);
@@ -186,10 +256,11 @@ impl<P: Platform> Process<P> {
             }
             return block;
         }
-        // SAFETY: `filled` gives a class of the thread's own heap, with a slot in its ring.
+        // SAFETY: `filled` gives a class of the thread's own heap, with a slot at hand.
         unsafe {
             if class < FIRST_WIDE {
-                self.take_narrow(state, class, n)
+                let entry = self.take_slot::<true>(state, class);
+                self.place_narrow(state, class, entry, n)
             } else {
                 self.take_wide(state, class, n)
             }
@@ -205,11 +276,13 @@ impl<P: Platform> Process<P> {
             return ptr::null_mut();
         }
         let end = (stride(class) - n).min(max_end(class));
-        // SAFETY: `filled` gives a class of the thread's own heap, with a slot in its ring.
+        // SAFETY: `filled` gives a class of the thread's own heap, with a slot at hand.
         unsafe {
-            let entry = (*state).take();
-            let guard = (*state).guard;
-            self.leave_ring(class, stride(class), guard, entry, || entry.end(class));
+            let entry = if class < FIRST_WIDE {
+                self.take_slot::<true>(state, class)
+            } else {
+                self.take_slot::<false>(state, class)
+            };
             let place = Place { offset: 0, end };
             self.occupy(
                 entry.meta(),
@@ -221,8 +294,7 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// The class of this thread's heap, with at least one slot in its ring; null when memory is
-    /// out.
+    /// The class of this thread's heap, with at least one slot at hand; null when memory is out.
     fn filled(&self, class: usize) -> *mut Class {
         let heap = self.heap_to_use();
         if heap.is_null() {
@@ -231,7 +303,7 @@ impl<P: Platform> Process<P> {
         // SAFETY: the thread's own heap.
         unsafe {
             let state = Heap::class(heap, class);
-            if !(*state).has_ready() && !self.refill_or_trim(heap, class) {
+            if !(*state).has_slot() && !self.refill_or_trim(heap, class) {
                 return ptr::null_mut();
             }
             state
@@ -313,6 +385,6 @@ impl<P: Platform> Process<P> {
             return self.large_is_zero(block);
         };
         // SAFETY: the thread's own heap, or the empty one.
-        unsafe { (*Heap::class(self.heap(), slot.class)).took_zero(slot.start) }
+        slot.class >= FIRST_WIDE && unsafe { (*Heap::class(self.heap(), slot.class)).zero }
     }
 }

@@ -160,15 +160,16 @@ impl<P: Platform> Process<P> {
                 if (*meta).class as usize != class {
                     continue;
                 }
-                let (slots, free) = ((*meta).slots(), (*meta).free_slots());
-                let slot = if slots < (*meta).capacity as usize {
-                    (*meta).set_slots(slots + 1);
-                    slots
-                } else if reuse && free != 0 {
-                    free.trailing_zeros() as usize
+                let free = (*meta).free_slots();
+                let slots = if reuse {
+                    free
                 } else {
-                    continue;
+                    free & !(*meta).dirty(free)
                 };
+                if slots == 0 {
+                    continue;
+                }
+                let slot = slots.trailing_zeros() as usize;
                 (*meta).freed.fetch_and(!(1 << slot), Ordering::Relaxed);
                 let stride = stride(class);
                 let start = self.donated.start(index).add(slot * stride);

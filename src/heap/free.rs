@@ -1,18 +1,18 @@
 //! free: pointer, record, owner, masks.
 
 use crate::chunk::Chunk;
-use crate::config::PRESET;
+use crate::config::{PRESET, RING};
 use crate::count::{note, Event};
 use crate::fault::{stop, Fault};
 use crate::heap::Heap;
-use crate::meta::{Meta, CLASS_RUN};
+use crate::meta::{Meta, State, CLASS_RUN, NOBODY};
 use crate::pages::Platform;
 use crate::parking::give_back;
 use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
-use crate::ring::{batch, capacity, Entry};
+use crate::ring::{capacity, Entry};
 use crate::size_class::{stride, Geometry};
-use crate::slot::FIRST_WIDE;
+use crate::slot::{FIRST_WIDE, NEW, ZERO};
 use crate::sync::Ordering;
 
 impl<P: Platform> Process<P> {
@@ -35,12 +35,13 @@ impl<P: Platform> Process<P> {
                     if class >= FIRST_WIDE || PRESET.quarantine != 0 {
                         return self.free_patient(heap, meta, block);
                     }
-                    let state = Heap::class(heap, class);
-                    if (*state).ready() >= (*state).high as u32 {
-                        return self.free_patient(heap, meta, block);
-                    }
                     if let Some(slot) = pointer.find_own(heap, meta) {
-                        return (*state).give(self.retire_slot(&slot));
+                        let entry = self.retire_slot(&slot);
+                        let state = Heap::class(heap, class);
+                        if (*state).ready() >= (*state).high as u32 {
+                            return self.give_full::<true>(heap, class, entry);
+                        }
+                        return (*state).give(entry);
                     }
                 } else if (*meta).class < CLASS_RUN {
                     return self.free_other(meta, block);
@@ -51,8 +52,8 @@ impl<P: Platform> Process<P> {
         unsafe { self.free_slow(block) }
     }
 
-    /// free of a block in a group of this thread's heap, if it is one: in wide classes, when the
-    /// ring is at its limit, and always in the hardened preset.
+    /// free of a block in a group of this thread's heap, if it is one: in wide classes, and always
+    /// in the hardened preset.
     ///
     /// # Safety
     /// As `free`, and `meta` is what the map gives; it is the heap's.
@@ -97,29 +98,38 @@ impl<P: Platform> Process<P> {
             let Some((class, entry)) = entry else { return };
             let state = Heap::class(heap, class);
             if (*state).ready() >= (*state).high as u32 {
-                return self.give_full(heap, class, entry);
+                return if class < FIRST_WIDE {
+                    self.give_full::<true>(heap, class, entry)
+                } else {
+                    self.give_full::<false>(heap, class, entry)
+                };
             }
             (*state).give(entry);
         }
     }
 
-    /// Puts a slot into a ring at its limit: if the ring is full, its older half goes first; if
+    /// Puts a slot into a ring at its limit: if the ring is full, its oldest slot goes to a mask; if
     /// this was the last live block of a class that holds much, all of it goes.
     ///
     /// # Safety
-    /// The caller may work on the heap that owns the slot, which holds no block.
+    /// The caller may work on the heap that owns the slot, which holds no block; NARROW tells the
+    /// kind of the class.
     #[inline(never)]
-    unsafe fn give_full(&self, heap: *mut Heap, class: usize, entry: Entry) {
+    unsafe fn give_full<const NARROW: bool>(&self, heap: *mut Heap, class: usize, entry: Entry) {
         // SAFETY: by contract.
         unsafe {
             let state = Heap::class(heap, class);
-            if (*state).ready() == capacity(class) {
-                self.spill(heap, class, batch(class));
+            let capacity = if NARROW { RING as u32 } else { capacity(class) };
+            if (*state).ready() == capacity {
+                let oldest = (*state).exchange(entry);
+                return self.spill_entry::<NARROW>(heap, class, oldest, true);
             }
             (*state).give(entry);
-            if (*state).ready() == (*state).out && (*state).holds_much(class) {
-                self.put_away(heap, class);
+            if (*state).ready() == (*state).out && (*state).much {
+                return self.put_away(heap, class);
             }
+            // More are out by now, perhaps.
+            (*state).limit(class);
         }
     }
 
@@ -230,7 +240,9 @@ impl<P: Platform> Process<P> {
                 let stride = stride((*meta).class as usize);
                 let distance = block.addr() - Meta::base_of(meta).addr();
                 let index = distance / stride;
-                let free = index < (*meta).slots() && !self.holds_block(meta, index);
+                let free = index < (*meta).capacity as usize
+                    && !self.holds_block(meta, index)
+                    && !self.is_unused(meta, index);
                 if free && distance % crate::config::UNIT == 0 {
                     return Fault::DoubleFree;
                 }
@@ -240,6 +252,37 @@ impl<P: Platform> Process<P> {
                 return Fault::DoubleFree;
             }
             Fault::InvalidPointer
+        }
+    }
+
+    /// Whether slot `index`, which holds no block, was never handed out since its group was made.
+    ///
+    /// # Safety
+    /// `meta` is the cell of a group with slots, `index` below its capacity.
+    pub(crate) unsafe fn is_unused(&self, meta: *mut Meta, index: usize) -> bool {
+        // SAFETY: by contract. In a mask the record is a mark, in a ring it may look like one.
+        // Another thread's mask may change meanwhile: then the name of the fault may be the other.
+        unsafe {
+            let record = (*meta).record(index);
+            (record == NEW.into() || record == ZERO.into())
+                && (self.avail(meta) | (*meta).freed.load(Ordering::Relaxed)) & 1 << index != 0
+        }
+    }
+
+    /// Slots of a group that malloc may take and that are in no mask of the group.
+    ///
+    /// # Safety
+    /// As `is_unused`.
+    pub(crate) unsafe fn avail(&self, meta: *mut Meta) -> u32 {
+        // SAFETY: by contract; owners of groups in chunks are heaps, which live for ever. Volatile:
+        // the owner may be at work.
+        unsafe {
+            let owner = (*meta).owner.load(Ordering::Relaxed);
+            if owner == NOBODY || !(*meta).is(State::Current) {
+                return 0;
+            }
+            let state = Heap::class(self.heap_by_id(owner), (*meta).class as usize);
+            (&raw const (*state).avail).read_volatile()
         }
     }
 

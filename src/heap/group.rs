@@ -91,14 +91,15 @@ impl<P: Platform> Process<P> {
     pub(crate) unsafe fn new_group(&self, heap: *mut Heap, class: usize) -> *mut Meta {
         // SAFETY: by contract.
         unsafe {
-            let slots = (*heap).classes[class].slots as usize;
+            let slots = (*heap).slots[class] as usize;
             (*heap).classes[class].set_up(class, self.class_guard(class));
             let mut locked = self.lock();
             for wanted in [next_slots(class, slots), 1] {
                 let shape = shape(class, wanted);
                 let made = locked.make_group(heap, class, shape);
                 if !made.is_null() {
-                    (*heap).classes[class].slots += (*made).capacity as u32;
+                    (*heap).slots[class] += (*made).capacity as u32;
+                    (*heap).classes[class].count(class, (*heap).slots[class]);
                     (*heap).bytes += bytes_of(made);
                     return made;
                 }
@@ -184,11 +185,12 @@ impl<P: Platform> Locked<'_, P> {
             let bytes = bytes_of(meta);
             let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
             self.process.check_clear(Meta::base_of(meta), bytes);
-            (*heap).classes[class].slots -= (*meta).capacity as u32;
+            (*heap).slots[class] -= (*meta).capacity as u32;
+            (*heap).classes[class].count(class, (*heap).slots[class]);
             (*heap).bytes -= bytes;
             if stride(class) >= IDLE_STRIDE {
-                let idle = (*meta).slots() * stride(class);
-                (*heap).idle = (*heap).idle.saturating_sub(idle);
+                let dirty = (*meta).dirty((*meta).free_slots()).count_ones();
+                (*heap).idle -= dirty as usize * stride(class);
             }
             (*meta).state = State::Free as u8;
             // Before the bytes go: a stale pointer must not lead to a reused cell.

@@ -166,7 +166,8 @@ impl<P: Platform> Process<P> {
                 let due = core::mem::replace(&mut (*heap).quarantine[place], Entry::NONE);
                 if due != Entry::NONE {
                     let class = (*due.meta()).class as usize;
-                    self.put_back(heap, due.meta(), 1 << due.index(class));
+                    let bit = 1 << due.index(class);
+                    self.put_back(heap, class, due.meta(), bit, 1, false);
                 }
             }
         }

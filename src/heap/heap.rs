@@ -7,11 +7,12 @@ use crate::pages::Pace;
 use crate::parking::{Berth, Tenant};
 use crate::remote::Mailbox;
 use crate::ring::Entry;
-use crate::size_class::{stride, Geometry};
+use crate::size_class::Geometry;
 use core::ptr;
 
 /// The state of a size class in a heap: what malloc and free need of it in one line, and the ring
-/// behind it.
+/// behind it. Freed slots at hand are in the ring, and those of one group, the current one, in
+/// `avail`.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Class {
@@ -21,34 +22,35 @@ pub struct Class {
     pub tail: u32,
     /// malloc leaves this many in the ring while the masks have others.
     pub low: u8,
-    /// A free that finds this many in the ring takes the slow path, see `Class::limit`.
+    /// A free that finds this many in the ring takes a longer path, see `Class::limit`.
     pub high: u8,
-    /// Units of a slot; 0 before the first group. Fixed from `set_up` on, as the next two and the
-    /// guard.
-    pub units: u16,
-    /// Bytes of a slot.
+    /// The class's guard byte. Fixed from `set_up` on, as `stride` and `reciprocal`.
+    pub guard: u8,
+    /// Whether the class has so many bytes that its groups should go with the last live block.
+    pub much: bool,
+    /// What moves blocks within their slots, see `slot.rs`.
+    pub cycle: u16,
+    /// Whether the slot that malloc took last was never used, and zero. Wide classes only.
+    pub zero: bool,
+    /// Bytes of a slot; 0 before the first group.
     pub stride: u32,
     /// See `size_class::Geometry`.
     pub reciprocal: u32,
-    /// The class's guard byte.
-    pub guard: u8,
-    /// What moves blocks within their slots, see `slot.rs`.
-    pub cycle: u16,
-    /// The group whose slots fill the ring; null before the first.
+    /// Slots of the current group that malloc may take. They are in no group's `freed`.
+    pub avail: u32,
+    /// Slots with the program, in line or in the ring.
+    pub out: u32,
+    /// The current group; null before the first.
     pub current: *mut Meta,
-    /// Groups with room, oldest first. The current group is not among them.
-    pub first: *mut Meta,
-    /// The youngest of them.
+    /// Its first slot.
+    pub base: *mut u8,
+    /// The youngest of the groups with free slots, whose `next` is the oldest: a circle. The
+    /// current group is not among them.
     pub last: *mut Meta,
     /// Their number.
     pub queued: u32,
     /// How many of them are empty.
     pub empty: u32,
-    /// Slots of all groups of the class.
-    pub slots: u32,
-    /// Slots out of the masks: with the program, in line or in the ring. As many bits of `freed` of
-    /// the class's groups are clear.
-    pub out: u32,
     /// See `ring.rs`: the slots' addresses and marks, and where their records are.
     pub ring: [*mut u8; RING],
     /// See `ring`.
@@ -86,6 +88,8 @@ pub struct Heap {
     pub nests: *mut Nest,
     /// Its place among the parked heaps. Provider lock.
     pub berth: Berth<Heap>,
+    /// Slots of all groups of each class.
+    pub slots: [u32; CLASSES],
     /// One a class; what a process does not use stays untouched.
     pub classes: [Class; CLASSES],
     /// Freed slots in line, hardened preset only.
@@ -114,6 +118,7 @@ impl Heap {
     #[allow(clippy::declare_interior_mutable_const)]
     pub const EMPTY: Heap = Heap {
         classes: [Class::EMPTY; CLASSES],
+        slots: [0; CLASSES],
         id: 0,
         refills: 0,
         idle: 0,
@@ -150,17 +155,18 @@ impl Class {
         low: 0,
         high: 0,
         guard: 0,
-        units: 0,
+        much: false,
+        cycle: 0,
+        zero: false,
         stride: 0,
         reciprocal: 0,
-        cycle: 0,
+        avail: 0,
+        out: 0,
         current: ptr::null_mut(),
-        first: ptr::null_mut(),
+        base: ptr::null_mut(),
         last: ptr::null_mut(),
         queued: 0,
         empty: 0,
-        slots: 0,
-        out: 0,
         ring: [ptr::null_mut(); RING],
         records: [0; RING],
     };
@@ -170,16 +176,15 @@ impl Class {
     pub fn set_up(&mut self, class: usize, guard: u8) {
         self.guard = guard;
         let geometry = Geometry::of(class);
-        self.units = geometry.units as u16;
+        self.stride = geometry.stride;
         self.reciprocal = geometry.reciprocal;
-        self.stride = stride(class) as u32;
     }
 
     /// What its slots are like; zero before `set_up`.
     #[inline(always)]
     pub fn geometry(&self) -> Geometry {
         Geometry {
-            units: self.units as u32,
+            stride: self.stride,
             reciprocal: self.reciprocal,
         }
     }
@@ -192,10 +197,10 @@ impl Class {
         // SAFETY: by contract.
         unsafe {
             (*meta).state = State::Queued as u8;
-            (*meta).next = ptr::null_mut();
-            if self.first.is_null() {
-                self.first = meta;
+            if self.last.is_null() {
+                (*meta).next = meta;
             } else {
+                (*meta).next = (*self.last).next;
                 (*self.last).next = meta;
             }
             self.last = meta;
@@ -212,19 +217,49 @@ impl Class {
     /// # Safety
     /// The caller may work on the heap.
     pub unsafe fn pop(&mut self, retained: &mut usize) -> *mut Meta {
-        let meta = self.first;
-        if !meta.is_null() {
-            // SAFETY: queued groups are alive and the heap's own.
-            unsafe {
-                self.first = (*meta).next;
-                self.queued -= 1;
-                if (*meta).is_empty() {
-                    self.empty -= 1;
-                    *retained -= bytes_of(meta);
-                }
-            }
+        if self.last.is_null() {
+            return ptr::null_mut();
         }
-        meta
+        // SAFETY: queued groups are alive and the heap's own.
+        unsafe { self.take_behind(self.last, retained) }
+    }
+
+    /// Takes the group behind `before` out of the queue.
+    ///
+    /// # Safety
+    /// The caller may work on the heap; `before` is in the queue.
+    unsafe fn take_behind(&mut self, before: *mut Meta, retained: &mut usize) -> *mut Meta {
+        // SAFETY: by contract.
+        unsafe {
+            let meta = (*before).next;
+            (*before).next = (*meta).next;
+            if meta == self.last {
+                self.last = if before == meta {
+                    ptr::null_mut()
+                } else {
+                    before
+                };
+            }
+            self.queued -= 1;
+            if (*meta).is_empty() {
+                self.empty -= 1;
+                *retained -= bytes_of(meta);
+            }
+            meta
+        }
+    }
+
+    /// The groups in the queue, oldest first.
+    ///
+    /// # Safety
+    /// The caller may work on the heap, and does not change the queue meanwhile.
+    pub unsafe fn groups(&self) -> impl Iterator<Item = *mut Meta> {
+        let mut before = self.last;
+        (0..self.queued).map(move |_| {
+            // SAFETY: by contract; the queue has so many groups.
+            before = unsafe { (*before).next };
+            before
+        })
     }
 
     /// Takes every empty group out of the queue and gives it to `release`.
@@ -232,29 +267,16 @@ impl Class {
     /// # Safety
     /// The caller may work on the heap.
     pub unsafe fn drop_empty(&mut self, retained: &mut usize, mut release: impl FnMut(*mut Meta)) {
-        let mut last: *mut Meta = ptr::null_mut();
-        let mut meta = self.first;
+        let mut before = self.last;
         while self.empty > 0 {
             // SAFETY: queued groups are alive and the heap's own; as many as `empty` are empty.
             unsafe {
-                let next = (*meta).next;
+                let meta = (*before).next;
                 if (*meta).is_empty() {
-                    if last.is_null() {
-                        self.first = next;
-                    } else {
-                        (*last).next = next;
-                    }
-                    if self.last == meta {
-                        self.last = last;
-                    }
-                    self.queued -= 1;
-                    self.empty -= 1;
-                    *retained -= bytes_of(meta);
-                    release(meta);
+                    release(self.take_behind(before, retained));
                 } else {
-                    last = meta;
+                    before = meta;
                 }
-                meta = next;
             }
         }
     }

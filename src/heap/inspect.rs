@@ -3,7 +3,7 @@
 //! Both need a process at rest: no other thread inside the allocator.
 
 use crate::chunk::{count_set, Chunk, GRANULES, PAGES};
-use crate::config::{CLASSES, GRANULE, PRESET, QUARANTINE, UNIT};
+use crate::config::{CLASSES, GRANULE, IDLE_STRIDE, PRESET, QUARANTINE, UNIT};
 use crate::group::bytes_of;
 use crate::heap::Heap;
 use crate::meta::{Meta, Nest, State, CLASS_NONE, CLASS_RUN, NOBODY};
@@ -13,6 +13,7 @@ use crate::provider::Locked;
 use crate::remote::{Life, Node};
 use crate::ring::{capacity, Entry};
 use crate::size_class::stride;
+use crate::slot::ZERO;
 use crate::sync::Ordering;
 use core::fmt::{self, Write};
 
@@ -136,24 +137,33 @@ impl<P: Platform> Process<P> {
             let freed = (*meta).freed.load(Ordering::Relaxed) & bit != 0;
             let remote = (*meta).mask().peek() & bit != 0;
             let here = |entry: Entry| entry.is_of(meta, class, bit);
-            let avail = (*Heap::class(heap, class)).entries().any(here);
+            let ready = (*Heap::class(heap, class)).entries().any(here);
+            let avail = self.avail(meta) & bit != 0;
             let quarantined = PRESET.quarantine != 0
                 && (&(*heap).quarantine)[..QUARANTINE]
                     .iter()
                     .any(|&entry| here(entry));
-            if index >= (*meta).slots() {
-                let idle = freed && !live && !remote && !avail && !quarantined;
-                return ensure(idle, "a slot not activated is only free")
-                    .map(|()| SlotState::Unused);
+            let places = [live, freed, remote, avail, ready, quarantined];
+            if places.iter().filter(|&&place| place).count() != 1 {
+                return Err("each slot is live or in exactly one mask");
             }
-            match (live, freed, remote, avail, quarantined) {
-                (true, false, false, false, false) => Ok(SlotState::Live),
-                (false, true, false, false, false) => Ok(SlotState::Freed),
-                (false, false, true, false, false) => Ok(SlotState::Remote),
-                (false, false, false, true, false) => Ok(SlotState::Avail),
-                (false, false, false, false, true) => Ok(SlotState::Quarantine),
-                _ => Err("each slot is live or in exactly one mask"),
+            if freed || avail {
+                let mark = (*meta).record(index) <= ZERO.into();
+                ensure(mark, "the record of a slot in a mask is a mark")?;
             }
+            if self.is_unused(meta, index) {
+                return Ok(SlotState::Unused);
+            }
+            let states = [
+                SlotState::Live,
+                SlotState::Freed,
+                SlotState::Remote,
+                SlotState::Avail,
+                SlotState::Avail,
+                SlotState::Quarantine,
+            ];
+            let place = places.iter().position(|&place| place);
+            Ok(states[place.unwrap_or(0)])
         }
     }
 
@@ -164,7 +174,7 @@ impl<P: Platform> Process<P> {
     unsafe fn check_heap(&self, heap: *mut Heap, locked: &mut Locked<'_, P>) -> Result<(), Broken> {
         let (mut slots, mut groups) = ([0u32; CLASSES], [0u32; CLASSES]);
         let mut out = [0u32; CLASSES];
-        let (mut bytes, mut retained) = (0, 0);
+        let (mut bytes, mut retained, mut dirty) = (0, 0, 0);
         locked.each_group(|meta| {
             // SAFETY: groups are alive.
             unsafe {
@@ -172,7 +182,13 @@ impl<P: Platform> Process<P> {
                     slots[(*meta).class as usize] += (*meta).capacity as u32;
                     groups[(*meta).class as usize] += 1;
                     let freed = (*meta).freed.load(Ordering::Relaxed);
-                    out[(*meta).class as usize] += freed.count_zeros();
+                    let avail = self.avail(meta);
+                    out[(*meta).class as usize] += (freed | avail).count_zeros();
+                    let stride = stride((*meta).class as usize);
+                    if stride >= IDLE_STRIDE {
+                        let free = (*meta).free_slots() | avail;
+                        dirty += (*meta).dirty(free).count_ones() as usize * stride;
+                    }
                     bytes += bytes_of(meta);
                     if (*meta).is(State::Queued) && (*meta).is_empty() {
                         retained += bytes_of(meta);
@@ -194,6 +210,10 @@ impl<P: Platform> Process<P> {
             )?;
             ensure((*heap).bytes == bytes, "a heap's bytes are counted")?;
             ensure(
+                (*heap).idle == dirty,
+                "bytes in dirty free slots are counted",
+            )?;
+            ensure(
                 (*heap).retained == retained,
                 "bytes in empty groups are counted",
             )?;
@@ -202,7 +222,10 @@ impl<P: Platform> Process<P> {
             // SAFETY: by contract; current and queued groups are alive.
             unsafe {
                 let state = &(&(*heap).classes)[class];
-                ensure(state.slots == slots[class], "a class's slots are counted")?;
+                ensure(
+                    (&(*heap).slots)[class] == slots[class],
+                    "a class's slots are counted",
+                )?;
                 ensure(
                     state.out == out[class],
                     "slots out of the masks are counted",
@@ -211,30 +234,33 @@ impl<P: Platform> Process<P> {
                 for entry in state.entries() {
                     let meta = entry.meta();
                     ensure((*meta).class as usize == class, "a ring is of one class")?;
-                    ensure(
-                        entry.index(class) < (*meta).slots(),
-                        "slots in a ring are active",
-                    )?;
                     let owner = (*meta).owner.load(Ordering::Relaxed);
                     ensure(owner == (*heap).id, "slots in a ring are the heap's own")?;
                 }
                 let current = state.current;
-                let right = current.is_null() || (*current).is(State::Current);
+                let right = if current.is_null() {
+                    state.avail == 0
+                } else {
+                    (*current).is(State::Current) && state.base == Meta::base_of(current)
+                };
                 ensure(right, "the current group's state says so")?;
                 let (mut queued, mut empty) = (0, 0);
-                let mut meta = state.first;
+                let mut meta = state.last;
                 while !meta.is_null() {
+                    meta = (*meta).next;
+                    ensure(!meta.is_null(), "a queue is a circle")?;
                     ensure((*meta).is(State::Queued), "groups in a queue are queued")?;
                     ensure((*meta).class as usize == class, "a queue is of one class")?;
-                    ensure((*meta).has_room(), "groups in a queue have room")?;
+                    ensure(
+                        (*meta).free_slots() != 0,
+                        "groups in a queue have free slots",
+                    )?;
                     queued += 1;
                     empty += (*meta).is_empty() as u32;
                     ensure(queued <= groups[class], "a queue ends")?;
-                    ensure(
-                        !(*meta).next.is_null() || meta == state.last,
-                        "a queue's tail",
-                    )?;
-                    meta = (*meta).next;
+                    if meta == state.last {
+                        break;
+                    }
                 }
                 ensure(queued == state.queued, "queued groups are counted")?;
                 ensure(empty == state.empty, "empty groups are counted")?;
@@ -359,7 +385,7 @@ unsafe fn dump_heap(out: &mut dyn Write, heap: *mut Heap, groups: &[u32; CLASSES
                 "class heap={} class={class} stride={} slots={} groups={} queued={} empty={}",
                 (*heap).id,
                 stride(class),
-                state.slots,
+                (&(*heap).slots)[class],
                 groups,
                 state.queued,
                 state.empty,

@@ -23,10 +23,12 @@
 //! ```text
 //! malloc(n)  alloc.rs: class by table → oldest slot in the class's ring (ring.rs) → verify the
 //!            end it had → place the block in the slot, write record and guards (slot.rs, guard.rs)
-//!            ring low → refill.rs: masks of groups → frees of other threads → new group
+//!            ring low → a slot of the current group (`Class::avail`) → none left: refill.rs:
+//!            masks of groups → frees of other threads → new group
 //!            (group.rs → nest.rs or provider.rs → the system)
 //! free(p)    pointer.rs: window bit → chunk's map → meta → slot number → record: a live block's
 //!            start, or a fault → ring.rs: clear the record's offset, enter the ring
+//!            ring full → its oldest slot, verified, goes to its group's mask (refill.rs)
 //!            another heap's → remote.rs: verify the end, clear the record, set a bit
 //! ```
 //!
@@ -71,7 +73,7 @@
 //! ## Bound on external fragmentation
 //!
 //! A heap makes a group of a class only when it has no free slot of that class: none in the ring,
-//! in a mask, in its mailbox or not yet activated. The new group has at most as many slots as
+//! in a mask, or in its mailbox. The new group has at most as many slots as
 //! there are (or 512 bytes' worth), at most 32. Empty groups are released once there are more
 //! bytes in them than 256 KiB and a sixteenth of the heap's. A ring and the current group keep
 //! further groups alive, up to 17 a class, but with the last live block of a class that holds more

@@ -3,7 +3,7 @@
 use crate::chunk::Chunk;
 use crate::config::GRANULE;
 use crate::remote::{Node, RemoteMask};
-use crate::slot::{FIRST_WIDE, PURGED, WIDE_SLOTS};
+use crate::slot::{FIRST_WIDE, NEW, PURGED, USED, WIDE_SLOTS, ZERO};
 use crate::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU8, Ordering};
 
 /// Class of a group that is one aligned run of pages for one block.
@@ -32,16 +32,16 @@ pub enum State {
 
 /// The state of a group.
 ///
-/// Conservation: each slot below `slots` is either live (its record tells a block), or its bit
-/// stands in exactly one of `freed`, `remote`, the class's ring or the quarantine; bits of
-/// slots not yet activated are set in `freed`.
+/// Conservation: each slot is either live (its record tells a block), or its bit stands in exactly
+/// one of `freed`, `remote`, the class's `avail`, its ring or the quarantine; bits beyond the
+/// capacity are set in `freed`.
 #[repr(C, align(64))]
 pub struct Meta {
     /// Next group in the class's queue, or next free cell. Owner; provider lock when free.
     pub next: *mut Meta,
     /// Next in the owner's list of groups with remote frees. See `remote.rs`.
     link: AtomicPtr<Meta>,
-    /// Slots the owner got back, and slots not yet activated. Written by the owner only.
+    /// Slots the owner got back, and slots never used. Written by the owner only.
     pub freed: AtomicU32,
     /// Slots other threads gave back.
     remote: RemoteMask,
@@ -53,10 +53,9 @@ pub struct Meta {
     pub class: u8,
     /// A `State`; owner.
     pub state: u8,
-    /// Slots activated so far, and `FRESH`. Owner.
-    slots: u8,
-    /// Slots there is room for. Fixed while the group lives.
+    /// Slots. Fixed while the group lives.
     pub capacity: u8,
+    spare: u8,
     /// One record a slot, see `slot.rs`. Written by the thread that allocates or frees the slot.
     pub records: Records,
 }
@@ -98,9 +97,6 @@ impl Node for Meta {
     }
 }
 
-/// Flag in `Meta::slots`: bytes of slots not yet activated are zero.
-const FRESH: u8 = 0x80;
-
 /// Mask of the lowest `slots` bits, 0 to 32.
 #[inline(always)]
 pub fn low_mask(slots: usize) -> u32 {
@@ -133,54 +129,33 @@ impl Meta {
         unsafe { Meta::chunk_of(meta).add((*meta).base as usize * GRANULE) }
     }
 
-    /// Number of activated slots.
-    #[inline(always)]
-    pub fn slots(&self) -> usize {
-        (self.slots & !FRESH) as usize
-    }
-
-    /// Whether the bytes of slots not yet activated are zero.
-    pub fn is_fresh(&self) -> bool {
-        self.slots & FRESH != 0
-    }
-
-    /// Sets the number of activated slots.
-    pub fn set_slots(&mut self, slots: usize) {
-        self.slots = slots as u8 | self.slots & FRESH;
-    }
-
-    /// Bits of the activated slots.
-    #[inline(always)]
-    pub fn active(&self) -> u32 {
-        low_mask(self.slots())
-    }
-
-    /// Slots that are free and activated, as far as the owner knows.
+    /// Slots that are free as far as the owner knows.
     #[inline(always)]
     pub fn free_slots(&self) -> u32 {
-        self.freed.load(Ordering::Relaxed) & self.active()
+        self.freed.load(Ordering::Relaxed) & low_mask(self.capacity as usize)
     }
 
-    /// Whether free slot `index` gave its pages back.
-    pub fn is_purged(&self, index: usize) -> bool {
+    /// The record of slot `index`.
+    pub fn record(&self, index: usize) -> u16 {
         // Relaxed, as below: only the owner writes records of slots that hold no block.
         if (self.class as usize) < FIRST_WIDE {
-            self.records.narrow(index).load(Ordering::Relaxed) == PURGED
+            self.records.narrow(index).load(Ordering::Relaxed).into()
         } else {
-            self.records.wide(index).load(Ordering::Relaxed) == u16::from(PURGED)
+            self.records.wide(index).load(Ordering::Relaxed)
         }
     }
 
-    /// Which of the free slots `bits` gave their pages back.
-    pub fn purged(&self, bits: u32) -> u32 {
+    /// Which of the slots `bits`, in a mask, were used since their pages were given back or the
+    /// group was made.
+    pub fn dirty(&self, bits: u32) -> u32 {
         set_bits(bits)
-            .filter(|index| self.is_purged(*index))
+            .filter(|index| self.record(*index) == USED.into())
             .fold(0, |mask, index| mask | 1 << index)
     }
 
-    /// Notes that the free slots `bits` gave their pages back.
+    /// Notes that the slots `bits`, in a mask, gave their pages back.
     pub fn mark_purged(&self, bits: u32) {
-        for index in set_bits(bits) {
+        for index in set_bits(self.dirty(bits)) {
             if (self.class as usize) < FIRST_WIDE {
                 self.records.narrow(index).store(PURGED, Ordering::Relaxed);
             } else {
@@ -190,16 +165,10 @@ impl Meta {
         }
     }
 
-    /// Whether each slot is free or not yet activated.
+    /// Whether each slot is free.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.freed.load(Ordering::Relaxed) == u32::MAX
-    }
-
-    /// Whether some slot could be handed out without a new group.
-    #[inline(always)]
-    pub fn has_room(&self) -> bool {
-        self.free_slots() != 0 || self.slots() < self.capacity as usize
     }
 
     /// Whether `state` is the group's state.
@@ -208,7 +177,7 @@ impl Meta {
         self.state == state as u8
     }
 
-    /// Makes the cell the state of a new group without activated slots.
+    /// Makes the cell the state of a new group, whose bytes are zero if it is `fresh`.
     ///
     /// # Safety
     /// The cell is unused and nobody else looks at it.
@@ -229,7 +198,15 @@ impl Meta {
             (*meta).class = class;
             (*meta).state = State::Detached as u8;
             (*meta).capacity = capacity as u8;
-            (*meta).slots = if fresh { FRESH } else { 0 };
+            let mark = if fresh { ZERO } else { NEW };
+            let word = if (class as usize) < FIRST_WIDE {
+                u16::from_ne_bytes([mark; 2])
+            } else {
+                mark.into()
+            };
+            for index in 0..WIDE_SLOTS {
+                (*meta).records.wide(index).store(word, Ordering::Relaxed);
+            }
         }
     }
 

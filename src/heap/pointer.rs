@@ -10,7 +10,7 @@ use crate::meta::{Meta, CLASS_RUN};
 use crate::pages::Platform;
 use crate::process::Process;
 use crate::size_class::Geometry;
-use crate::slot::{max_slots, narrow_end, narrow_units, wide_read, FIRST_WIDE};
+use crate::slot::{max_slots, narrow_end, narrow_expected, narrow_field, wide_read, FIRST_WIDE};
 use crate::sync::Ordering;
 
 /// A pointer from the program, of unknown worth.
@@ -173,24 +173,21 @@ impl Untrusted {
             if index >= max_slots(class) as u64 {
                 return None;
             }
-            // Units from the slot's start to here.
-            let offset = units - index as u32 * geometry.units;
-            let index = index as usize;
-            let stride = geometry.units as usize * UNIT;
+            let (index, stride) = (index as usize, geometry.stride as usize);
+            let offset = distance - index * stride;
             let end = if class < FIRST_WIDE {
                 let record = (*meta).records.narrow(index).load(Ordering::Relaxed);
-                if narrow_units(record) != offset + 1 {
+                if narrow_field(record) != narrow_expected(offset) {
                     return None;
                 }
                 narrow_end(record)
             } else {
                 let record = (*meta).records.wide(index).load(Ordering::Relaxed);
                 match wide_read(stride, record) {
-                    Some(place) if place.offset == offset as usize * UNIT => place.end,
+                    Some(place) if place.offset == offset => place.end,
                     _ => return None,
                 }
             };
-            let offset = offset as usize * UNIT;
             Some(Slot {
                 meta,
                 index,

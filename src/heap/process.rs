@@ -141,7 +141,7 @@ impl<P: Platform> Process<P> {
         let window = crate::chunk::window(address);
         // Relaxed: a live block's pointer came here by the program's own synchronisation, which
         // orders the bit too; for any other pointer either answer is right.
-        window < WINDOWS
+        window / 32 < WINDOWS / 32
             && self.windows[window / 32].load(Ordering::Relaxed) & 1 << (window % 32) != 0
     }
 

@@ -1,15 +1,15 @@
-//! What happens when a ring runs low: more slots of the class, from the nearest source.
+//! What happens when a class has no slot at hand: more of them, from the nearest source.
 
 use crate::config::{
-    CLASSES, IDLE_BYTES, IDLE_STRIDE, PRESET, RETAINED_BYTES, RETAINED_SHIFT, UNIT,
+    CLASSES, IDLE_BYTES, IDLE_STRIDE, PRESET, RETAINED_BYTES, RETAINED_SHIFT, RING, UNIT,
 };
 use crate::fault::{stop, Fault};
 use crate::group::bytes_of;
-use crate::heap::Heap;
+use crate::heap::{Class, Heap};
 use crate::meta::{low_mask, Meta, State};
 use crate::pages::Platform;
-use crate::process::{next_random, Process};
-use crate::ring::{batch, prefetch, Entry, UNCHECKED, ZERO};
+use crate::process::Process;
+use crate::ring::capacity;
 use crate::size_class::stride;
 use crate::sync::Ordering;
 use core::ptr::NonNull;
@@ -18,13 +18,12 @@ use core::ptr::NonNull;
 const COLLECT_EVERY: u32 = 32;
 
 impl<P: Platform> Process<P> {
-    /// Sees to it that the ring of `class` has a slot, in this order: the current group's freed
+    /// Sees to it that malloc finds a slot of `class`, in this order: the current group's freed
     /// slots if no other group has some; the group that waited longest; what other threads freed;
-    /// slots of the current group never used so far; the slots that the ring itself held back; a
-    /// new group. False when memory is out.
+    /// the slots that the ring itself held back; a new group. False when memory is out.
     ///
     /// # Safety
-    /// The caller may work on the heap.
+    /// The caller may work on the heap, whose class has no slot for malloc.
     pub(crate) unsafe fn refill(&self, heap: *mut Heap, class: usize) -> bool {
         // SAFETY: by contract.
         unsafe {
@@ -35,27 +34,22 @@ impl<P: Platform> Process<P> {
                 self.collect(heap);
             }
             loop {
-                let current = (*state).current;
                 let only_empty = (*state).queued == (*state).empty;
-                if !current.is_null() && only_empty && self.take_freed(heap, current) {
+                if only_empty && self.open(state) {
                     return true;
                 }
                 let next = (*state).pop(&mut (*heap).retained);
                 if !next.is_null() {
-                    self.retire(heap, class);
                     self.install(heap, next);
-                    if self.take_freed(heap, next) || self.activate(heap, next) {
+                    if self.open(state) {
                         return true;
                     }
-                    // It had room when it was queued, and only we take room away.
+                    // It had free slots when it was queued, and only we take them.
                     stop(Fault::Corruption, next.addr());
                 }
                 // May release groups and queue others: look at everything again.
                 if self.collect(heap) {
                     continue;
-                }
-                if !current.is_null() && self.activate(heap, current) {
-                    return true;
                 }
                 if (*state).ready() > 0 {
                     // The heap does not grow while it has a free slot.
@@ -66,27 +60,55 @@ impl<P: Platform> Process<P> {
                 if group.is_null() {
                     return false;
                 }
-                self.retire(heap, class);
                 self.install(heap, group);
-                return self.activate(heap, group);
+                return self.open(state);
             }
         }
     }
 
-    /// Makes a group the current one of its class.
+    /// Makes a group the current one of its class, in place of what was so far.
     ///
     /// # Safety
-    /// The caller may work on the heap; the group is its own, in no queue, and no group is
-    /// current.
+    /// The caller may work on the heap; the group is its own, and in no queue.
     unsafe fn install(&self, heap: *mut Heap, meta: *mut Meta) {
         // SAFETY: by contract.
         unsafe {
-            (*Heap::class(heap, (*meta).class as usize)).current = meta;
+            let class = (*meta).class as usize;
+            self.retire(heap, class);
+            let state = Heap::class(heap, class);
+            (*state).current = meta;
+            (*state).base = Meta::base_of(meta);
             (*meta).state = State::Current as u8;
         }
     }
 
-    /// Lets a class have no current group: it goes to the queue if it still has room.
+    /// Takes the free slots of the current group out of its mask for malloc. False when there are
+    /// none.
+    ///
+    /// # Safety
+    /// The caller may work on the heap of `state`.
+    unsafe fn open(&self, state: *mut Class) -> bool {
+        // SAFETY: by contract. Relaxed: only the owner writes the mask.
+        unsafe {
+            let meta = (*state).current;
+            if meta.is_null() {
+                return false;
+            }
+            let free = (*meta).free_slots();
+            let freed = (*meta).freed.load(Ordering::Relaxed);
+            (*meta).freed.store(freed & !free, Ordering::Relaxed);
+            (*state).avail |= free;
+            if free != 0 {
+                // Let the youngest in the ring wait a while.
+                (*state).low = capacity((*meta).class as usize) as u8 / 4;
+            }
+            // Moves blocks of narrow classes by a unit.
+            (*state).cycle ^= UNIT as u16;
+            free != 0
+        }
+    }
+
+    /// Lets a class have no current group: it goes to the queue if it has free slots.
     ///
     /// # Safety
     /// The caller may work on the heap.
@@ -98,140 +120,14 @@ impl<P: Platform> Process<P> {
             if meta.is_null() {
                 return;
             }
-            if (*meta).has_room() {
+            let avail = core::mem::replace(&mut (*state).avail, 0);
+            let freed = (*meta).freed.load(Ordering::Relaxed) | avail;
+            (*meta).freed.store(freed, Ordering::Relaxed);
+            if (*meta).free_slots() != 0 {
                 (*state).push(meta, &mut (*heap).retained);
             } else {
                 (*meta).state = State::Detached as u8;
             }
-        }
-    }
-
-    /// Moves some freed slots of the current group to the ring. False when there are none.
-    ///
-    /// # Safety
-    /// The caller may work on the heap; the group is current.
-    unsafe fn take_freed(&self, heap: *mut Heap, meta: *mut Meta) -> bool {
-        // SAFETY: by contract.
-        unsafe {
-            let free = (*meta).free_slots();
-            if free == 0 {
-                return false;
-            }
-            let class = (*meta).class as usize;
-            let taken = self.choose(heap, free, batch(class));
-            let state = Heap::class(heap, class);
-            self.move_to_ring(heap, meta, taken, UNCHECKED);
-            // Moves blocks of narrow classes by a unit.
-            (*state).cycle ^= UNIT as u16;
-            if stride(class) >= IDLE_STRIDE {
-                let clean = (*meta).purged(taken).count_ones();
-                let bytes = (taken.count_ones() - clean) as usize * stride(class);
-                (*heap).idle = (*heap).idle.saturating_sub(bytes);
-            }
-            true
-        }
-    }
-
-    /// Up to `count` bits of `free`: the lowest, or random ones.
-    ///
-    /// # Safety
-    /// The caller may work on the heap.
-    unsafe fn choose(&self, heap: *mut Heap, free: u32, count: u32) -> u32 {
-        let mut rest = free;
-        if PRESET.random_slots {
-            while rest.count_ones() > count {
-                // SAFETY: by contract.
-                let random = unsafe { next_random(&mut (*heap).seed) } as u32 % 32;
-                rest &= !(1 << random);
-            }
-            return rest;
-        }
-        for _ in 0..count {
-            rest &= rest.wrapping_sub(1);
-        }
-        free & !rest
-    }
-
-    /// Number of one set bit of `bits`: the lowest, or a random one.
-    ///
-    /// # Safety
-    /// The caller may work on the heap; `bits` is not zero.
-    #[inline(always)]
-    unsafe fn pick(&self, heap: *mut Heap, bits: u32) -> usize {
-        let mut rest = bits;
-        if PRESET.random_slots {
-            // SAFETY: by contract.
-            let random = unsafe { next_random(&mut (*heap).seed) } as u32;
-            for _ in 0..random % bits.count_ones() {
-                rest &= rest - 1;
-            }
-        }
-        rest.trailing_zeros() as usize
-    }
-
-    /// Activates some more slots of the current group and moves them to the ring. False when all
-    /// are active.
-    ///
-    /// # Safety
-    /// The caller may work on the heap; the group is current and has no freed slot.
-    unsafe fn activate(&self, heap: *mut Heap, meta: *mut Meta) -> bool {
-        // SAFETY: by contract.
-        unsafe {
-            let (slots, capacity) = ((*meta).slots(), (*meta).capacity as usize);
-            if slots == capacity {
-                return false;
-            }
-            let class = (*meta).class as usize;
-            let some = (slots + batch(class) as usize).min(capacity);
-            // To pick among all, all are activated; what is not picked waits in the mask.
-            let now = if PRESET.random_slots { capacity } else { some };
-            (*meta).set_slots(now);
-            let new = low_mask(now) & !low_mask(slots);
-            let taken = if PRESET.random_slots {
-                (*meta).mark_purged(new);
-                self.choose(heap, new, batch(class))
-            } else {
-                new
-            };
-            let marks = if (*meta).is_fresh() { ZERO } else { 0 };
-            self.move_to_ring(heap, meta, taken, marks);
-            true
-        }
-    }
-
-    /// Moves slots from the mask of freed ones to the ring, which has room for them. In the last
-    /// byte of used ones a guard stands: it is verified once more when they leave the ring, as
-    /// the next slot's block may have been written from its front.
-    ///
-    /// # Safety
-    /// The caller may work on the heap that owns the group; the bits are set in `freed`.
-    unsafe fn move_to_ring(&self, heap: *mut Heap, meta: *mut Meta, bits: u32, marks: usize) {
-        // SAFETY: by contract. Relaxed: only the owner writes the mask.
-        unsafe {
-            let freed = (*meta).freed.load(Ordering::Relaxed);
-            (*meta).freed.store(freed & !bits, Ordering::Relaxed);
-            let class = (*meta).class as usize;
-            let state = Heap::class(heap, class);
-            let (base, stride) = (Meta::base_of(meta), (*state).stride as usize);
-            let purged = if stride >= IDLE_STRIDE {
-                (*meta).purged(bits)
-            } else {
-                0
-            };
-            let mut rest = bits;
-            while rest != 0 {
-                let index = self.pick(heap, rest);
-                let start = base.add(index * stride);
-                let bare = purged & 1 << index != 0;
-                let marks = if bare { marks & !UNCHECKED } else { marks };
-                if marks & UNCHECKED != 0 {
-                    prefetch(start.add(stride - 1));
-                }
-                (*state).give(Entry::of(meta, class, index, start, marks));
-                rest &= !(1 << index);
-            }
-            (*state).out += bits.count_ones();
-            (*state).limit((*meta).class as usize);
         }
     }
 
@@ -259,7 +155,7 @@ impl<P: Platform> Process<P> {
             // free that raced with the owner's: the slot is freed, in the ring, in line, or used anew.
             let freed = (*meta).freed.load(Ordering::Relaxed);
             let mut ready = (*Heap::class(heap, class)).entries();
-            let mut double = freed & bits != 0
+            let mut double = (freed | self.avail(meta)) & bits != 0
                 || ready.any(|entry| entry.is_of(meta, class, bits))
                 || PRESET.quarantine != 0
                     && (*heap)
@@ -274,35 +170,70 @@ impl<P: Platform> Process<P> {
             if double {
                 stop(Fault::DoubleFree, meta.addr());
             }
-            self.put_back(heap, meta, bits);
+            self.put_back(heap, class, meta, bits, bits.count_ones(), false);
         }
     }
 
-    /// Sets bits in `freed`, and sees to it that the group is found.
+    /// Sets `count` bits in `freed`, and sees to it that the group is found. If `away` says so, and
+    /// no block is left of a class that holds much, empties its ring.
     ///
     /// # Safety
-    /// The caller may work on the heap, whose group it is; the slots hold no block, are in no mask
-    /// and no ring any more, and their ends are verified.
-    pub(crate) unsafe fn put_back(&self, heap: *mut Heap, meta: *mut Meta, bits: u32) {
+    /// The caller may work on the heap, whose group of `class` it is; the slots hold no block, are
+    /// in no mask and no ring any more, and their ends are verified.
+    #[inline(always)]
+    pub(crate) unsafe fn put_back(
+        &self,
+        heap: *mut Heap,
+        class: usize,
+        meta: *mut Meta,
+        bits: u32,
+        count: u32,
+        away: bool,
+    ) {
         // SAFETY: by contract.
         unsafe {
             let before = (*meta).freed.load(Ordering::Relaxed);
             if before & bits != 0 {
                 stop(Fault::DoubleFree, meta.addr());
             }
-            (*meta).freed.store(before | bits, Ordering::Relaxed);
-            let class = (*meta).class as usize;
+            let after = before | bits;
+            (*meta).freed.store(after, Ordering::Relaxed);
             let state = Heap::class(heap, class);
-            (*state).out -= bits.count_ones();
-            (*state).limit(class);
-            if stride(class) >= IDLE_STRIDE {
-                (*heap).idle += bits.count_ones() as usize * stride(class);
-                if (*heap).idle > (*heap).idle_limit {
-                    self.limit_idle(heap);
-                }
+            (*state).out -= count;
+            // The masks have some, as in `open`.
+            (*state).low = capacity(class) as u8 / 4;
+            let mut rest =
+                (*state).out <= RING as u32 || after == u32::MAX || (*meta).is(State::Detached);
+            let stride = (*state).stride as usize;
+            if stride >= IDLE_STRIDE {
+                (*heap).idle += count as usize * stride;
+                rest |= (*heap).idle > (*heap).idle_limit;
             }
-            if (*meta).is(State::Detached) || before | bits == u32::MAX {
+            if rest {
+                self.put_back_rest(heap, class, meta, away);
+            }
+        }
+    }
+
+    /// What is seldom to be done after slots were put back.
+    ///
+    /// # Safety
+    /// As `put_back`.
+    #[inline(never)]
+    unsafe fn put_back_rest(&self, heap: *mut Heap, class: usize, meta: *mut Meta, away: bool) {
+        // SAFETY: by contract.
+        unsafe {
+            let state = Heap::class(heap, class);
+            (*state).limit(class);
+            if (*meta).is(State::Detached) || (*meta).is_empty() {
                 self.settle(heap, meta);
+            }
+            // Only now, as all groups with free slots are in a queue, or current.
+            if (*heap).idle > (*heap).idle_limit {
+                self.limit_idle(heap);
+            }
+            if away && (*state).much && (*state).ready() == (*state).out {
+                self.put_away(heap, class);
             }
         }
     }
@@ -311,6 +242,7 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The caller may work on the heap, whose group it is.
+    #[inline(never)]
     unsafe fn settle(&self, heap: *mut Heap, meta: *mut Meta) {
         // SAFETY: by contract.
         unsafe {
@@ -363,7 +295,6 @@ impl<P: Platform> Process<P> {
                 let retained = &mut (*heap).retained;
                 let mut locked = self.lock();
                 (*state).drop_empty(retained, |meta| locked.release_group(heap, meta));
-                (*state).limit(class);
             }
         }
     }
@@ -377,7 +308,7 @@ impl<P: Platform> Process<P> {
     pub(crate) unsafe fn put_away(&self, heap: *mut Heap, class: usize) {
         // SAFETY: by contract.
         unsafe {
-            self.spill(heap, class, u32::MAX);
+            self.spill(heap, class);
             self.retire(heap, class);
             self.release_beyond(heap);
         }
@@ -418,39 +349,37 @@ impl<P: Platform> Process<P> {
             {
                 let state = Heap::class(heap, class);
                 if !(*state).current.is_null() {
-                    self.purge_slots((*state).current);
+                    self.purge_slots((*state).current, (*state).avail);
                 }
-                let mut meta = (*state).first;
-                while !meta.is_null() {
-                    self.purge_slots(meta);
-                    meta = (*meta).next;
+                for meta in (*state).groups() {
+                    self.purge_slots(meta, 0);
                 }
             }
         }
     }
 
-    /// The same for one group.
+    /// The same for one group, of whose slots `avail` are free without being in its mask.
     ///
     /// # Safety
     /// The caller may work on the heap that owns the group.
-    unsafe fn purge_slots(&self, meta: *mut Meta) {
+    unsafe fn purge_slots(&self, meta: *mut Meta, avail: u32) {
         // SAFETY: by contract; free slots hold nothing that is needed.
         unsafe {
             let page = self.platform.page_size();
             let class = (*meta).class as usize;
-            let mut free = (*meta).free_slots();
+            let mut free = (*meta).free_slots() | avail;
             while free != 0 {
                 // Neighbours go together: pages that two slots share, and calls.
                 let first = free.trailing_zeros() as usize;
                 let count = (free >> first).trailing_ones() as usize;
                 free &= !(low_mask(count) << first);
                 let slots = low_mask(count) << first;
-                let purged = (*meta).purged(slots) == slots;
+                let clean = (*meta).dirty(slots) == 0;
                 (*meta).mark_purged(slots);
                 let start = Meta::base_of(meta).add(first * stride(class));
                 let from = start.addr().next_multiple_of(page);
                 let to = (start.addr() + count * stride(class)) / page * page;
-                if !purged && from < to {
+                if !clean && from < to {
                     let at = NonNull::new_unchecked(start.with_addr(from));
                     // Refused (as for locked memory), it would be so again: once a free is enough.
                     self.platform.purge(at, to - from);

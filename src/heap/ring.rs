@@ -2,17 +2,17 @@
 //! gives to.
 //!
 //! The ring stands before the groups' masks. A freed slot enters at the tail and is handed out
-//! again from the head, after all that were freed before it; when the ring is full its older half
-//! goes to the masks, when it runs low it takes some from there. So a program that replaces blocks
-//! all over a large heap hardly ever touches the masks: without the ring two of three mallocs
-//! would have to find another group, as most groups have one or two free slots only.
+//! again from the head, after all that were freed before it; when the ring is full its oldest slot
+//! goes to its group's mask, when it runs low malloc takes from a mask. So a program that replaces
+//! blocks all over a large heap hardly ever touches the masks: without the ring two of three
+//! mallocs would have to find another group, as most groups have one or two free slots only.
 //!
 //! The end of a freed slot is verified when the slot leaves the ring, either way: the line was
 //! asked for when the slot entered, and has come in the meantime. **No slot is reused, and no
 //! group released, before its ends are verified.**
 
 use crate::chunk::Chunk;
-use crate::config::{CHUNK, CLASSES, KEEP_CLASS, PRESET, RING, UNIT};
+use crate::config::{CHUNK, CLASSES, KEEP_CLASS, PRESET, RING};
 use crate::fault::{stop, Fault};
 use crate::heap::{Class, Heap};
 use crate::meta::Meta;
@@ -20,7 +20,7 @@ use crate::pages::Platform;
 use crate::pointer::Slot;
 use crate::process::Process;
 use crate::size_class::stride;
-use crate::slot::{narrow_end, narrow_freed, wide_end, wide_freed, FIRST_WIDE};
+use crate::slot::{narrow_end, narrow_freed, wide_end, wide_freed, FIRST_WIDE, USED};
 use crate::sync::{AtomicU16, AtomicU8, Ordering};
 use core::mem::offset_of;
 
@@ -48,66 +48,47 @@ static CAPACITY: [u8; CLASSES] = {
     table
 };
 
-/// Slots that go between ring and masks at a time.
-pub const fn batch(class: usize) -> u32 {
-    capacity(class) / 2
-}
-
-/// A freed slot: its first byte, with marks in the bits that the alignment leaves, and where its
-/// record lies in the slot's chunk.
+/// A free slot at hand: its first byte, and where its record lies in its chunk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    marked: *mut u8,
+    start: *mut u8,
     record: u32,
 }
-
-/// The slot's end is still to be verified.
-pub const UNCHECKED: usize = 1;
-/// The slot was never used since its pages were zero.
-pub const ZERO: usize = 2;
-const MARKS: usize = UNCHECKED | ZERO;
 
 impl Entry {
     /// An unused place.
     pub const NONE: Entry = Entry {
-        marked: core::ptr::null_mut(),
+        start: core::ptr::null_mut(),
         record: 0,
     };
 
     /// The slot that starts at `start`, with its record at `record`.
     #[inline(always)]
-    pub fn new<T>(start: *mut u8, record: *const T, marks: usize) -> Self {
+    pub fn new<T>(start: *mut u8, record: *const T) -> Self {
         Entry {
-            marked: start.wrapping_add(marks),
+            start,
             record: (record.addr() & (CHUNK - 1)) as u32,
         }
     }
 
-    /// Slot `index` of the group of `class`, which starts at `start`.
+    /// Slot `index` of a group, which starts at `start`.
     #[inline(always)]
-    pub fn of(meta: *mut Meta, class: usize, index: usize, start: *mut u8, marks: usize) -> Self {
-        let wide = class >= FIRST_WIDE;
-        let record = offset_of!(Meta, records) + (index << wide as u32);
-        Entry::new(start, meta.cast::<u8>().wrapping_add(record), marks)
+    pub fn of<const NARROW: bool>(meta: *mut Meta, index: usize, start: *mut u8) -> Self {
+        let record = offset_of!(Meta, records) + (index << !NARROW as u32);
+        Entry::new(start, meta.cast::<u8>().wrapping_add(record))
     }
 
     /// First byte of the slot.
     #[inline(always)]
     pub fn start(self) -> *mut u8 {
-        self.marked.wrapping_sub(self.marked.addr() & MARKS)
-    }
-
-    /// Whether it has the mark.
-    #[inline(always)]
-    pub fn has(self, mark: usize) -> bool {
-        self.marked.addr() & mark != 0
+        self.start
     }
 
     /// The group.
     #[inline(always)]
     pub fn meta(self) -> *mut Meta {
         let cell = self.record as usize & !(size_of::<Meta>() - 1);
-        Chunk::around(self.marked)
+        Chunk::around(self.start)
             .cast::<u8>()
             .wrapping_add(cell)
             .cast()
@@ -130,7 +111,7 @@ impl Entry {
     /// The slot's group lives, as it does while the slot is in a ring.
     #[inline(always)]
     pub unsafe fn narrow<'a>(self) -> &'a AtomicU8 {
-        let chunk = Chunk::around(self.marked).cast::<u8>();
+        let chunk = Chunk::around(self.start).cast::<u8>();
         // SAFETY: by contract; `record` is where `Meta::records.narrow` has it.
         unsafe { &*chunk.add(self.record as usize).cast() }
     }
@@ -141,7 +122,7 @@ impl Entry {
     /// As `narrow`.
     #[inline(always)]
     pub unsafe fn wide<'a>(self) -> &'a AtomicU16 {
-        let chunk = Chunk::around(self.marked).cast::<u8>();
+        let chunk = Chunk::around(self.start).cast::<u8>();
         // SAFETY: as above; wide records lie at even offsets.
         unsafe { &*chunk.add(self.record as usize).cast() }
     }
@@ -151,13 +132,46 @@ impl Entry {
     ///
     /// # Safety
     /// As `narrow`.
-    pub unsafe fn end(self, class: usize) -> usize {
+    #[inline(always)]
+    pub unsafe fn end<const NARROW: bool>(self) -> usize {
         // SAFETY: by contract.
         unsafe {
-            if class < FIRST_WIDE {
+            if NARROW {
                 narrow_end(self.narrow().load(Ordering::Relaxed))
             } else {
                 wide_end(self.wide().load(Ordering::Relaxed)).max(1)
+            }
+        }
+    }
+
+    /// The mark of a slot that is in no ring.
+    ///
+    /// # Safety
+    /// As `narrow`; the slot's group is the current one of its class.
+    #[inline(always)]
+    pub unsafe fn mark<const NARROW: bool>(self) -> u8 {
+        // SAFETY: by contract. Relaxed: see `end`.
+        unsafe {
+            if NARROW {
+                self.narrow().load(Ordering::Relaxed)
+            } else {
+                self.wide().load(Ordering::Relaxed) as u8
+            }
+        }
+    }
+
+    /// Notes that a guard stands in the slot's last byte, as it leaves its ring for a mask.
+    ///
+    /// # Safety
+    /// As `narrow`.
+    #[inline(always)]
+    unsafe fn set_used<const NARROW: bool>(self) {
+        // SAFETY: by contract. Relaxed: see `end`.
+        unsafe {
+            if NARROW {
+                self.narrow().store(USED, Ordering::Relaxed);
+            } else {
+                self.wide().store(USED.into(), Ordering::Relaxed);
             }
         }
     }
@@ -181,13 +195,27 @@ impl Class {
         self.ready() > self.low as u32
     }
 
+    /// Whether malloc finds a slot at hand.
+    #[inline(always)]
+    pub fn has_slot(&self) -> bool {
+        self.has_ready() || self.avail != 0
+    }
+
     /// Adds a slot; the ring is not full.
     #[inline(always)]
     pub fn give(&mut self, entry: Entry) {
         let place = self.tail as usize % RING;
-        self.ring[place] = entry.marked;
+        self.ring[place] = entry.start;
         self.records[place] = entry.record;
         self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Takes the oldest slot and adds one in its place; the ring is full.
+    #[inline(always)]
+    pub fn exchange(&mut self, entry: Entry) -> Entry {
+        let oldest = self.take();
+        self.give(entry);
+        oldest
     }
 
     /// Takes the oldest slot; the ring is not empty.
@@ -203,25 +231,25 @@ impl Class {
     fn at(&self, position: u32) -> Entry {
         let place = position as usize % RING;
         Entry {
-            marked: self.ring[place],
+            start: self.ring[place],
             record: self.records[place],
         }
     }
 
-    /// Whether the class holds so much that its groups should go with the last live block.
-    #[inline(always)]
-    pub fn holds_much(&self, class: usize) -> bool {
-        self.slots > 1 && self.slots as usize * stride(class) > KEEP_CLASS
+    /// Notes that the class has so many slots.
+    pub fn count(&mut self, class: usize, slots: u32) {
+        self.much = slots > 1 && slots as usize * stride(class) > KEEP_CLASS;
+        self.limit(class);
     }
 
-    /// Sets the limit of the ring, after `out` or `slots` changed. Slots in a ring keep their
-    /// groups alive, up to 16 of 128 KiB, and a program that has freed all it had comes by no
-    /// slow path any more: so where the class holds much, the free of its last live block is to
-    /// take one.
+    /// Sets the limit of the ring, after `out` fell or `much` changed (after `out` rose it is only
+    /// lower than need be). Slots in a ring keep their groups alive, up to 16 of 128 KiB, and a
+    /// program that has freed all it had comes by no slow path any more: so where the class holds
+    /// much, the free of its last live block is to take one.
     #[inline(always)]
     pub fn limit(&mut self, class: usize) {
         let most = capacity(class);
-        self.high = if self.holds_much(class) {
+        self.high = if self.much {
             most.min(self.out.saturating_sub(1)) as u8
         } else {
             most as u8
@@ -232,30 +260,31 @@ impl Class {
     pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
         (0..self.ready()).map(|i| self.at(self.head.wrapping_add(i)))
     }
-
-    /// Whether the slot taken last is the one at `start` and was never used since its pages were
-    /// zero.
-    pub fn took_zero(&self, start: *mut u8) -> bool {
-        let last = self.at(self.head.wrapping_sub(1));
-        last.has(ZERO) && last.start() == start
-    }
 }
 
 impl<P: Platform> Process<P> {
     /// Verifies the end of a slot that leaves its ring, if that is still to be done.
     ///
     /// # Safety
-    /// The caller may work on the heap that owns the slot.
+    /// The caller may work on the heap of `state`, whose ring had the slot.
     #[inline(always)]
-    pub(crate) unsafe fn check_entry(&self, class: usize, entry: Entry) {
-        if PRESET.check_at_free || !entry.has(UNCHECKED) {
+    pub(crate) unsafe fn check_entry<const NARROW: bool>(
+        &self,
+        state: *mut Class,
+        class: usize,
+        entry: Entry,
+    ) {
+        if PRESET.check_at_free {
             return;
         }
         // SAFETY: a slot in a ring keeps its group alive.
         unsafe {
-            let len = entry.end(class);
-            let end = entry.start().add(stride(class) - len);
-            if !self.guards_stand(class, end, len) {
+            let len = entry.end::<NARROW>();
+            let end = entry.start().add((*state).stride as usize - len);
+            let last = end.add(len - 1);
+            // Volatile: see `guards_stand`.
+            let guard = |at: *mut u8| self.guard_of(class, (*state).guard, at.addr());
+            if end.read_volatile() != guard(end) || last.read_volatile() != guard(last) {
                 stop(Fault::Overflow, end.addr());
             }
         }
@@ -275,74 +304,66 @@ impl<P: Platform> Process<P> {
                 self.check_around(slot);
                 slot.clear_record();
                 self.clear_freed(slot);
-                return Entry::of(slot.meta, slot.class, slot.index, slot.start, 0);
+                return if slot.class < FIRST_WIDE {
+                    Entry::of::<true>(slot.meta, slot.index, slot.start)
+                } else {
+                    Entry::of::<false>(slot.meta, slot.index, slot.start)
+                };
             }
-            prefetch(slot.end_at());
+            // Its first guard mostly lies in the same line.
+            prefetch(slot.start.add(slot.stride - 1));
             let records = &(*slot.meta).records;
             if slot.class < FIRST_WIDE {
                 let record = records.narrow(slot.index);
                 record.store(narrow_freed(slot.end as u8 - 1), Ordering::Relaxed);
-                Entry::new(slot.start, record, UNCHECKED)
+                Entry::new(slot.start, record)
             } else {
                 let record = records.wide(slot.index);
                 record.store(wide_freed(slot.end as u16), Ordering::Relaxed);
-                Entry::new(slot.start, record, UNCHECKED)
+                Entry::new(slot.start, record)
             }
         }
     }
 
-    /// Moves the oldest `count` slots of a ring to the masks of their groups.
+    /// Moves all slots of a ring to the masks of their groups.
     ///
     /// # Safety
     /// The caller may work on the heap.
     #[inline(never)]
-    pub(crate) unsafe fn spill(&self, heap: *mut Heap, class: usize, count: u32) {
-        // SAFETY: by contract; slots in a ring keep their groups alive.
+    pub(crate) unsafe fn spill(&self, heap: *mut Heap, class: usize) {
+        // SAFETY: by contract.
         unsafe {
             let state = Heap::class(heap, class);
-            // Neighbours in the ring are often of one group.
-            let (mut meta, mut bits) = (core::ptr::null_mut(), 0);
-            for _ in 0..count.min((*state).ready()) {
+            while (*state).ready() > 0 {
                 let entry = (*state).take();
-                self.check_entry(class, entry);
-                self.mark_spilled(class, entry);
-                if entry.meta() != meta {
-                    if bits != 0 {
-                        self.put_back(heap, meta, bits);
-                    }
-                    (meta, bits) = (entry.meta(), 0);
+                if class < FIRST_WIDE {
+                    self.spill_entry::<true>(heap, class, entry, false);
+                } else {
+                    self.spill_entry::<false>(heap, class, entry, false);
                 }
-                bits |= 1 << entry.index(class);
             }
-            if bits != 0 {
-                self.put_back(heap, meta, bits);
-            }
-            // The masks have some: let the youngest in the ring wait a while.
-            (*state).low = capacity(class) as u8 / 4;
         }
     }
-}
 
-impl<P: Platform> Process<P> {
-    /// Writes the record of a slot that goes from its ring to its group's mask. The default preset
-    /// relies on it that a guard stands in the last byte of each slot with that record.
+    /// Moves a slot that was just taken out of a ring to the mask of its group. The default preset
+    /// relies on it that a guard stands in the last byte of a slot with the record `USED`.
     ///
     /// # Safety
-    /// The caller may work on the heap that owns the slot.
+    /// The caller may work on the heap; `away`: see `put_back`.
     #[inline(always)]
-    unsafe fn mark_spilled(&self, class: usize, entry: Entry) {
-        let bare = !PRESET.check_at_free && !entry.has(UNCHECKED);
-        // SAFETY: by contract. Relaxed: see `Entry::end`.
+    pub(crate) unsafe fn spill_entry<const NARROW: bool>(
+        &self,
+        heap: *mut Heap,
+        class: usize,
+        entry: Entry,
+        away: bool,
+    ) {
+        // SAFETY: by contract; slots in a ring keep their groups alive.
         unsafe {
-            if class < FIRST_WIDE {
-                entry.narrow().store(0, Ordering::Relaxed);
-            } else {
-                entry.wide().store(0, Ordering::Relaxed);
-            }
-            if bare {
-                let last = entry.start().add(stride(class) - 1);
-                last.write(self.guard(class, last.addr()));
-            }
+            self.check_entry::<NARROW>(Heap::class(heap, class), class, entry);
+            entry.set_used::<NARROW>();
+            let index = entry.index(if NARROW { 0 } else { FIRST_WIDE });
+            self.put_back(heap, class, entry.meta(), 1 << index, 1, away);
         }
     }
 }
@@ -366,5 +387,4 @@ pub fn prefetch(at: *mut u8) {
 
 const _: () = {
     assert!(RING.is_power_of_two(), "positions wrap around");
-    assert!(UNIT > MARKS, "marks beside a slot's address");
 };

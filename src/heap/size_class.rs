@@ -30,8 +30,8 @@ pub const UNITS: [u16; CLASSES] = {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Geometry {
-    /// Units of a slot.
-    pub units: u32,
+    /// Bytes of a slot.
+    pub stride: u32,
     /// ceil(2^31 / units): i = (d * reciprocal) >> 31 divides a distance d in units by the stride.
     /// 2^31 because 2^32 / 1 would not fit. Exact while d < 2^17 (16 slots of 8192 units, or
     /// fewer units): the error d * (units - 1) / (units * 2^31) stays below 1/units.
@@ -40,14 +40,14 @@ pub struct Geometry {
 
 static GEOMETRY: [Geometry; CLASSES] = {
     let mut table = [Geometry {
-        units: 0,
+        stride: 0,
         reciprocal: 0,
     }; CLASSES];
     let mut class = 0;
     while class < CLASSES {
         let units = UNITS[class] as u32;
         table[class] = Geometry {
-            units,
+            stride: units * UNIT as u32,
             reciprocal: (1u32 << 31).div_ceil(units),
         };
         class += 1;

@@ -35,9 +35,15 @@ const WIDE_END: usize = 511;
 /// Bits of the end in a wide record.
 const WIDE_END_BITS: u32 = 9;
 
-/// Record of a free slot in a mask whose pages were given back, so that no guard need stand in its
-/// last byte: no block, as its offset field is 0.
+/// Records of free slots in a mask: no block, as the offset field is 0. With the first one a guard
+/// stands in the slot's last byte, with the others nothing need stand there.
+pub const USED: u8 = 0;
+/// Its pages were given back.
 pub const PURGED: u8 = 1;
+/// It was never handed out.
+pub const NEW: u8 = 2;
+/// It was never handed out, and its bytes are zero.
+pub const ZERO: u8 = 3;
 
 /// A block's place in its slot, in bytes from the slot's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +94,19 @@ pub fn narrow_record(slack: usize, offset: usize) -> u8 {
 #[inline(always)]
 pub fn narrow_units(record: u8) -> u32 {
     record as u32 >> 5
+}
+
+/// The same, in place: to compare with `narrow_expected`.
+#[inline(always)]
+pub fn narrow_field(record: u8) -> usize {
+    record as usize & 0xe0
+}
+
+/// The field of a narrow record whose block starts `offset` bytes into its slot, a multiple of 16;
+/// no record's field if none can.
+#[inline(always)]
+pub fn narrow_expected(offset: usize) -> usize {
+    2 * offset + 32
 }
 
 /// The part of a narrow record that stays when its block is freed: the end.
@@ -186,6 +205,7 @@ mod tests {
                 let offset = narrow_offset(slack, back);
                 let record = narrow_record(slack, offset);
                 assert_eq!(narrow_units(record) as usize, offset / UNIT + 1, "{slack}");
+                assert_eq!(narrow_field(record), narrow_expected(offset));
                 assert_eq!(offset % UNIT, 0, "{slack}");
                 assert_eq!(narrow_end(record), slack - offset, "{slack}");
                 assert_eq!(narrow_end(narrow_freed(record)), slack - offset);
@@ -244,10 +264,11 @@ mod tests {
     #[test]
     fn empty_records_are_no_block() {
         assert_eq!(narrow_units(0), 0);
-        assert!((FIRST_WIDE..CLASSES).all(|class| wide_read(stride(class), 0).is_none()));
-        let purged = |class| wide_read(stride(class), PURGED.into());
-        assert!((FIRST_WIDE..CLASSES).all(|class| purged(class).is_none()));
-        assert_eq!(narrow_freed(PURGED), PURGED);
+        for mark in [USED, PURGED, NEW, ZERO] {
+            let wide = |class| wide_read(stride(class), mark.into());
+            assert!((FIRST_WIDE..CLASSES).all(|class| wide(class).is_none()));
+            assert_eq!(narrow_units(mark), 0);
+        }
     }
 
     #[test]

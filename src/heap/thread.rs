@@ -9,6 +9,7 @@ use crate::parking::{self, Keeper, Parked};
 use crate::process::Process;
 use crate::provider::Locked;
 use crate::remote::Life;
+use crate::slot::FIRST_WIDE;
 use core::ptr;
 
 impl<P: Platform> Process<P> {
@@ -85,8 +86,13 @@ impl<P: Platform> Process<P> {
         for class in 0..CLASSES {
             // SAFETY: by contract; slots in a ring keep their groups alive.
             unsafe {
-                for entry in (*Heap::class(heap, class)).entries() {
-                    self.check_entry(class, entry);
+                let state = Heap::class(heap, class);
+                for entry in (*state).entries() {
+                    if class < FIRST_WIDE {
+                        self.check_entry::<true>(state, class, entry);
+                    } else {
+                        self.check_entry::<false>(state, class, entry);
+                    }
                 }
             }
         }
@@ -127,7 +133,7 @@ impl<P: Platform> Process<P> {
             self.empty_quarantine(heap);
             self.collect(heap);
             for class in 0..CLASSES {
-                self.spill(heap, class, u32::MAX);
+                self.spill(heap, class);
                 self.retire(heap, class);
                 self.release_empty(heap, class);
             }

@@ -66,7 +66,7 @@ type Case = (&'static str, unsafe fn(&Victim));
 // Each does what its name says, and the process is dropped without another call.
 const COUNTERS: &[Case] = &[
     ("a class's slots are counted", |v| unsafe {
-        (*v.class).slots += 1
+        (&mut (*v.heap).slots)[class_of(N)] += 1
     }),
     ("slots out of the masks are counted", |v| unsafe {
         (*v.class).out += 1
@@ -100,7 +100,11 @@ const SLOTS: &[Case] = &[
     }),
     ("slots in a ring are the heap's own", |v| unsafe {
         Mock::new_thread();
-        v.process.malloc(N);
+        // More than the quarantine holds.
+        let blocks: Vec<_> = (0..300).map(|_| v.process.malloc(N)).collect();
+        for &block in &blocks[1..] {
+            v.process.free(block);
+        }
         let other = Heap::class(v.process.heap(), class_of(N));
         (*v.class).give((*other).entries().next().expect("its ring has some"));
     }),
@@ -122,26 +126,36 @@ const SLOTS: &[Case] = &[
         let other = Heap::class(v.heap, class_of(N) + 1);
         (*other).give((*v.class).entries().next().expect("the ring has some"));
     }),
-    ("a slot not activated is only free", |v| unsafe {
-        // All of the class's groups are active: a fresh class, first in the walk or not.
-        let block = v.process.malloc(700);
-        let meta = Untrusted::new(block).find(&*v.process).expect("live").meta;
-        (*meta).set_slots(0);
+    ("the record of a slot in a mask is a mark", |v| unsafe {
+        let free = (*v.slot.meta).free_slots() | (*v.class).avail;
+        let record = (*v.slot.meta)
+            .records
+            .narrow(free.trailing_zeros() as usize);
+        record.store(31, Ordering::Relaxed);
+    }),
+    ("bytes in dirty free slots are counted", |v| unsafe {
+        (*v.heap).idle += 1
     }),
 ];
 
 const LISTS: &[Case] = &[
     ("the current group's state says so", |v| unsafe {
-        (*(*v.class).current).state = State::Detached as u8;
+        (*v.class).base = (*v.class).base.add(1)
     }),
     ("groups in a queue are queued", |v| unsafe {
-        (*(*v.class).first).state = State::Detached as u8;
+        (*(*v.class).last).state = State::Detached as u8;
     }),
-    ("a queue's tail", |v| unsafe {
-        (*v.class).last = (*v.class).current
+    ("a queue is a circle", |v| unsafe {
+        (*(*v.class).last).next = core::ptr::null_mut()
     }),
     ("a queue ends", |v| unsafe {
-        (*(*v.class).last).next = (*v.class).first
+        // A circle without the youngest.
+        let first = (*(*v.class).last).next;
+        (*(*first).next).next = first
+    }),
+    ("a queue is of one class", |v| unsafe {
+        let unused = Heap::class(v.heap, class_of(N) + 1);
+        (*unused).last = (*v.class).last
     }),
     ("a map leads to groups only", |v| unsafe {
         (*v.slot.meta).state = State::Free as u8;

@@ -86,8 +86,11 @@ fn racing_remote_frees_are_found() {
         process.collect(heap);
         assert!(faults("double", || process.put_back(
             heap,
+            slot.class,
             slot.meta,
-            slot.bit()
+            slot.bit(),
+            1,
+            false
         )));
     }
 }
