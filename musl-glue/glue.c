@@ -73,6 +73,13 @@ int __byssal_purge(void *addr, size_t len)
 	return error_of(__madvise(addr, len, MADV_DONTNEED), saved);
 }
 
+void __byssal_huge(void *addr, size_t len)
+{
+	int saved = errno;
+	__madvise(addr, len, MADV_HUGEPAGE);
+	errno = saved;
+}
+
 void *__byssal_remap(void *addr, size_t old_len, size_t new_len, int may_move)
 {
 	int saved = errno;

@@ -129,6 +129,15 @@ pub const LARGE_CACHE_AGE: u32 = if PRESET.large_delay < 32 {
     2 * PRESET.large_delay
 };
 
+/// Size and alignment of a huge page in bytes, where the system has such.
+pub const HUGE_PAGE: usize = 2 << 20;
+/// Mappings from this length on ask for huge pages: above tables of 4 MiB, which may be sparse.
+pub const HUGE_LEAST: usize = if usize::BITS == 64 {
+    9 << 19
+} else {
+    usize::MAX
+};
+
 /// Freed slots that a class holds ready in order of their freeing, see `ring.rs`.
 pub const RING: usize = if cfg!(small_constants) { 4 } else { 16 };
 

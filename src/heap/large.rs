@@ -8,7 +8,8 @@
 
 use crate::aligned::MAX_RUN_ALIGN;
 use crate::config::{
-    CHUNK, CLASSES, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES, LARGE_CACHE_SHARE, PRESET,
+    CHUNK, CLASSES, HUGE_LEAST, HUGE_PAGE, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES,
+    LARGE_CACHE_SHARE, PRESET,
 };
 use crate::fault::{stop, Fault};
 use crate::meta::Meta;
@@ -340,8 +341,15 @@ impl<P: Platform> Locked<'_, P> {
     fn map_large(&mut self, len: usize, align: usize) -> Option<*mut Record> {
         let margin = self.process.large_margin();
         let record = self.any_cell()?.cast::<Record>();
-        let total = len.checked_add(margin);
-        let mapped = total.and_then(|total| self.map_aligned(total, align, 0, Access::ReadWrite));
+        let mut mapped = None;
+        if let Some(total) = len.checked_add(margin) {
+            if len >= HUGE_LEAST {
+                mapped = self.map_aligned(total, align.max(HUGE_PAGE), 0, Access::ReadWrite);
+            }
+            if mapped.is_none() {
+                mapped = self.map_aligned(total, align, 0, Access::ReadWrite);
+            }
+        }
         let platform = &self.process.platform;
         // SAFETY: the cell is ours; the mapping is new.
         unsafe {
@@ -351,6 +359,9 @@ impl<P: Platform> Locked<'_, P> {
             };
             // Without its guard page a block is still a good block.
             let _ = margin == 0 || platform.protect(at.add(len), margin, Access::None);
+            if len >= HUGE_LEAST {
+                platform.prefer_huge(at, len);
+            }
             record.write(Record {
                 next: ptr::null_mut(),
                 base: at.as_ptr(),

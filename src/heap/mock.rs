@@ -283,6 +283,12 @@ unsafe impl Platform for Mock {
         self.may(Call::Purge)
             && unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 }
     }
+    unsafe fn prefer_huge(&self, at: NonNull<u8>, len: usize) {
+        assert!(
+            self.holds(at.as_ptr() as usize, len),
+            "advice about foreign memory"
+        );
+    }
     unsafe fn remap(
         &self,
         at: NonNull<u8>,

@@ -48,6 +48,12 @@ pub unsafe trait Platform {
     /// The range came from `map` or the break, and its contents are not needed.
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool;
 
+    /// Says that huge pages may stand behind [at, at+len). Advice: nothing depends on it.
+    ///
+    /// # Safety
+    /// The range came from `map`.
+    unsafe fn prefer_huge(&self, _at: NonNull<u8>, _len: usize) {}
+
     /// Resizes a mapping, keeping its contents; moves it only if `may_move`. None: unchanged.
     ///
     /// # Safety

@@ -26,6 +26,7 @@ unsafe extern "C" {
         access: core::ffi::c_int,
     ) -> core::ffi::c_int;
     pub fn __byssal_purge(addr: *mut core::ffi::c_void, len: usize) -> core::ffi::c_int;
+    pub fn __byssal_huge(addr: *mut core::ffi::c_void, len: usize);
     pub fn __byssal_remap(
         addr: *mut core::ffi::c_void,
         old_len: usize,

@@ -21,6 +21,7 @@ const MAP_PRIVATE_ANONYMOUS: c_int = if cfg!(any(target_arch = "mips", target_ar
     0x22
 };
 const MADV_DONTNEED: c_int = 4;
+const MADV_HUGEPAGE: c_int = 14;
 const MREMAP_MAYMOVE: c_int = 1;
 const SC_PAGESIZE: c_int = 30;
 
@@ -180,6 +181,10 @@ unsafe impl Platform for Host {
         note(Event::Purge);
         // SAFETY: by contract.
         keeping_errno(|| unsafe { madvise(at.as_ptr().cast(), len, MADV_DONTNEED) == 0 })
+    }
+    unsafe fn prefer_huge(&self, at: NonNull<u8>, len: usize) {
+        // SAFETY: by contract. A system without them says so, and nothing changes.
+        keeping_errno(|| unsafe { madvise(at.as_ptr().cast(), len, MADV_HUGEPAGE) });
     }
     unsafe fn remap(
         &self,

@@ -14,6 +14,7 @@ core::arch::global_asm!(
     ".hidden __byssal_unmap",
     ".hidden __byssal_protect",
     ".hidden __byssal_purge",
+    ".hidden __byssal_huge",
     ".hidden __byssal_remap",
     ".hidden __byssal_break",
     ".hidden __byssal_page_size",
@@ -79,6 +80,10 @@ unsafe impl Platform for Musl {
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
         // SAFETY: by contract.
         unsafe { glue::__byssal_purge(at.as_ptr().cast(), len) == 0 }
+    }
+    unsafe fn prefer_huge(&self, at: NonNull<u8>, len: usize) {
+        // SAFETY: by contract.
+        unsafe { glue::__byssal_huge(at.as_ptr().cast(), len) }
     }
     unsafe fn remap(
         &self,
