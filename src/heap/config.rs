@@ -138,6 +138,13 @@ pub const HUGE_LEAST: usize = if usize::BITS == 64 {
     usize::MAX
 };
 
+/// Milliseconds after which what lay unused all the while goes back, see `settle.rs`.
+pub const SETTLE_PAUSE: u32 = 250;
+/// Refills of a heap, and frees of large blocks, between two looks at the clock.
+pub const SETTLE_REFILLS: u32 = if cfg!(small_constants) { 4 } else { 128 };
+/// See `SETTLE_REFILLS`.
+pub const SETTLE_FREES: u32 = 16;
+
 /// Freed slots that a class holds ready in order of their freeing, see `ring.rs`.
 pub const RING: usize = if cfg!(small_constants) { 4 } else { 16 };
 

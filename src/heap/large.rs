@@ -21,6 +21,9 @@ use core::ptr::{self, NonNull};
 /// Buckets that need no mapping.
 const FIRST_BUCKETS: usize = 32;
 
+/// calloc clears used mappings below this length, and takes new pages for longer ones.
+const PURGE_LEAST: usize = 512 << 10;
+
 /// Class that picks the guard byte of large blocks.
 const GUARD: usize = CLASSES;
 
@@ -58,6 +61,12 @@ pub struct Large {
     pub cached: usize,
     /// Their bytes.
     pub cached_bytes: usize,
+    /// The fewest there were since `settle` looked last.
+    pub(crate) least_cached: usize,
+    /// Bytes unmapped since then, less those that were wanted again.
+    pub(crate) gone: usize,
+    /// Bytes that were unmapped and soon wanted again: what the cache should have kept.
+    pub(crate) missed: usize,
     /// Mappings that the system refused to take back.
     pub(crate) stuck: *mut Record,
     /// Frees so far.
@@ -76,6 +85,9 @@ impl Large {
             cache: [ptr::null_mut(); LARGE_CACHE_ENTRIES],
             cached: 0,
             cached_bytes: 0,
+            least_cached: 0,
+            gone: 0,
+            missed: 0,
             stuck: ptr::null_mut(),
             frees: 0,
         }
@@ -159,12 +171,23 @@ impl Large {
         self.cached -= 1;
         // SAFETY: cached records are alive.
         self.cached_bytes -= unsafe { (*record).len };
+        self.least_cached = self.least_cached.min(self.cached_bytes);
         record
+    }
+
+    /// Takes note of new memory for a block: so much of it was given back too early. Never more
+    /// than what is live with that block.
+    pub(crate) fn miss(&mut self, bytes: usize) {
+        let missed = self.gone.min(bytes);
+        self.gone -= missed;
+        if missed > 0 {
+            self.missed = (self.missed + missed).min(self.live_bytes + bytes);
+        }
     }
 
     /// Bytes that the cache may hold now.
     pub(crate) fn cache_bound(&self) -> usize {
-        LARGE_CACHE_BYTES + self.live_bytes / LARGE_CACHE_SHARE
+        (LARGE_CACHE_BYTES + self.live_bytes / LARGE_CACHE_SHARE).max(self.missed)
     }
 }
 
@@ -225,14 +248,15 @@ impl<P: Platform> Process<P> {
         self.lock().provider.large.find(block.addr()).is_some()
     }
 
-    /// Whether a freed large block that is still cached starts at `block`.
+    /// Whether `block` lies in a freed mapping that is still cached, at a page's start.
     pub(crate) fn large_was_freed(&self, block: *mut u8) -> bool {
         let locked = self.lock();
         let large = &*locked.provider;
         // SAFETY: cached records are alive.
         large.large.cache[..large.large.cached]
             .iter()
-            .any(|r| unsafe { (**r).base == block })
+            .any(|r| unsafe { block.addr().wrapping_sub((**r).base.addr()) < (**r).len })
+            && block.addr() % self.platform.page_size() == 0
     }
 
     /// Length of the large block at `block` in bytes.
@@ -243,13 +267,22 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// Whether the large block at `block`, fresh from malloc, is all zero.
+    /// Whether the large block at `block`, fresh from malloc, is all zero. A long one is made so:
+    /// who asks would else write all of it, and tables are often sparse.
     pub(crate) fn large_is_zero(&self, block: *mut u8) -> bool {
-        self.lock()
-            .provider
-            .large
-            .find(block.addr())
-            .is_some_and(|record| record.fresh)
+        let locked = self.lock();
+        let Some(record) = locked.provider.large.find(block.addr()) else {
+            return false;
+        };
+        if !record.fresh && record.len >= PURGE_LEAST {
+            // SAFETY: the block holds nothing yet but its guard.
+            unsafe {
+                let base = NonNull::new_unchecked(record.base);
+                record.fresh = self.platform.purge(base, record.len);
+                self.write_large_guard(record);
+            }
+        }
+        record.fresh
     }
 
     /// Resizes the large block at `block` to `n` bytes, perhaps moving its pages. Null: unchanged.
@@ -325,7 +358,10 @@ impl<P: Platform> Locked<'_, P> {
         let len = self.process.mapping_len(n)?;
         let record = match self.reuse_large(len, align) {
             Some(record) => record,
-            None => self.map_large(len, align)?,
+            None => match self.grow_cached(len, align) {
+                Some(record) => record,
+                None => self.map_large(len, align)?,
+            },
         };
         // SAFETY: the record's mapping is ours and holds n bytes and the guard.
         unsafe {
@@ -339,6 +375,7 @@ impl<P: Platform> Locked<'_, P> {
 
     /// A record with a fresh mapping.
     fn map_large(&mut self, len: usize, align: usize) -> Option<*mut Record> {
+        self.provider.large.miss(len);
         let margin = self.process.large_margin();
         let record = self.any_cell()?.cast::<Record>();
         let mut mapped = None;

@@ -1,6 +1,8 @@
 //! Freed mappings of large blocks: kept for a while, cut to size, given back.
 
-use crate::config::{LARGE_CACHE_AGE, LARGE_CACHE_ENTRIES, PRESET};
+use crate::config::{
+    HUGE_LEAST, HUGE_PAGE, LARGE_CACHE_AGE, LARGE_CACHE_ENTRIES, PRESET, SETTLE_FREES,
+};
 use crate::large::Record;
 use crate::pages::{Access, Platform};
 use crate::provider::Locked;
@@ -53,6 +55,50 @@ impl<P: Platform> Locked<'_, P> {
             }
         }
         None
+    }
+
+    /// The largest cached mapping, none of which is long enough, made as long by moving its pages:
+    /// only what it lacks is new memory. Not one that is less than a quarter.
+    pub(crate) fn grow_cached(&mut self, len: usize, align: usize) -> Option<*mut Record> {
+        let page_size = self.process.platform.page_size();
+        // A guard page would have to move, too.
+        if PRESET.guard_pages || align > page_size {
+            return None;
+        }
+        let large = &mut self.provider.large;
+        // SAFETY: cached records are alive.
+        let (index, longest) = (0..large.cached)
+            .map(|index| (index, unsafe { (*large.cache[index]).len }))
+            .max_by_key(|&(_, len)| len)?;
+        if longest < len / 4 || len < longest {
+            return None;
+        }
+        let record = large.uncache(index);
+        // Whole huge pages get an aligned place (Linux 6.7), and so move as they are.
+        let whole = if len >= HUGE_LEAST {
+            len.next_multiple_of(HUGE_PAGE)
+        } else {
+            len
+        };
+        let platform = &self.process.platform;
+        // SAFETY: the record and its mapping are ours; the end beyond `len` is unused.
+        unsafe {
+            let base = NonNull::new_unchecked((*record).base);
+            let Some(at) = platform.remap(base, longest, whole, true) else {
+                self.unmap_large(record);
+                return None;
+            };
+            if len >= HUGE_LEAST {
+                platform.prefer_huge(at, whole);
+            }
+            self.provider.large.miss(len - longest);
+            (*record).base = at.as_ptr();
+            (*record).len = whole;
+            if whole > len && platform.unmap(at.add(len), whole - len) {
+                (*record).len = len;
+            }
+        }
+        Some(record)
     }
 
     /// Makes a freed mapping usable for `len` bytes; what is beyond goes back to the cache or the
@@ -122,12 +168,42 @@ impl<P: Platform> Locked<'_, P> {
                     (*record).fresh = true;
                 }
                 let _ = platform.protect(base, (*record).len, Access::None);
+            } else {
+                self.join(record);
             }
             self.put_in_cache(record);
         }
         self.age_cache();
         self.retry_stuck();
         self.purge_if_due();
+        if self.provider.large.frees % SETTLE_FREES == 0 {
+            self.settle();
+        }
+    }
+
+    /// Joins a mapping with the cached ones beside it, so that what `split` cut off serves again.
+    /// (Should the system know them as two, it refuses to resize them: see `grow_cached`.)
+    ///
+    /// # Safety
+    /// The record is of no live block and in no list.
+    unsafe fn join(&mut self, record: *mut Record) {
+        let most = self.provider.large.cache_bound();
+        for index in (0..self.provider.large.cached).rev() {
+            let other = self.provider.large.cache[index];
+            // SAFETY: by contract; cached records are alive.
+            unsafe {
+                let below = (*other).base.addr() + (*other).len == (*record).base.addr();
+                let above = (*record).base.addr() + (*record).len == (*other).base.addr();
+                if (below || above) && (*record).len + (*other).len <= most {
+                    self.provider.large.uncache(index);
+                    if below {
+                        (*record).base = (*other).base;
+                    }
+                    (*record).len += (*other).len;
+                    self.return_cell(other.cast());
+                }
+            }
+        }
     }
 
     /// Puts a record into the cache; older ones make room.
@@ -160,7 +236,9 @@ impl<P: Platform> Locked<'_, P> {
             }
             // SAFETY: cached records are alive.
             let age = large.frees.wrapping_sub(unsafe { (*large.cache[0]).stamp });
-            if age <= LARGE_CACHE_AGE && large.cached_bytes <= large.cache_bound() {
+            if (PRESET.large_delay == 0 || age <= LARGE_CACHE_AGE)
+                && large.cached_bytes <= large.cache_bound()
+            {
                 return;
             }
             let oldest = large.uncache(0);
@@ -183,12 +261,13 @@ impl<P: Platform> Locked<'_, P> {
     ///
     /// # Safety
     /// The record is of no live block and in no list.
-    unsafe fn unmap_large(&mut self, record: *mut Record) {
+    pub(crate) unsafe fn unmap_large(&mut self, record: *mut Record) {
         let platform = &self.process.platform;
         // SAFETY: by contract.
         unsafe {
             let base = NonNull::new_unchecked((*record).base);
             if platform.unmap(base, (*record).len + self.process.large_margin()) {
+                self.provider.large.gone += (*record).len;
                 self.return_cell(record.cast());
                 return;
             }

@@ -9,6 +9,7 @@
 //! refill ring guard                    slots at hand, where more come from, ends of slots
 //! group nest                           groups of slots in nests or runs
 //! large large_cache zero               blocks with mappings of their own, or with no bytes
+//! settle                               what lay unused for a while goes back
 //! provider                             runs of pages from chunks, under the one lock
 //! pointer heap parking remote          wild pointer to slot; a heap's state; frees from elsewhere
 //! chunk meta slot size_class           layouts: map, masks, records, strides
@@ -96,10 +97,15 @@
 //! two and the 256 KiB of empty groups divided by the number of heaps, at most by 16); for
 //! heaps whose threads ended 512 KiB together, as they were left (256 KiB each at most, until the
 //! next threads adopt them or memory is out); for large blocks a cache of 640 KiB and a twelfth of
-//! the live bytes. These go back at the next free
-//! above the limit (a few frees later at most). A program that purges 16 times and more in a row
-//! may do so once in 2 ms only, for each kind: what it frees in between waits for its next frees;
+//! the live bytes, or of what was unmapped and soon wanted again, but never more than was live at
+//! such a moment. These go back at the next free above the limit (a few frees later at most). A
+//! program that purges 16 times and more in a row may do so once in 50 ms only, for each kind:
+//! what it frees in between waits for its next frees;
 //! of the process's pages no more than 4 MiB and a quarter of those in use.
+//!
+//! These are limits at any moment. Of the process's pages and of large mappings, those that lie
+//! unused from one look at the clock to the next go back altogether (`settle.rs`): looks come with
+//! every 128th refill of a heap or 16th free of a large block, at least 250 ms apart.
 //!
 //! What other threads freed counts as free once the owner has collected it: when its other sources
 //! are dry, and at every 32nd refill. An owner that sleeps, or lives from its rings alone, leaves
@@ -167,6 +173,8 @@ mod refill;
 mod resize;
 #[cfg(not(loom))]
 mod ring;
+#[cfg(not(loom))]
+mod settle;
 #[cfg(not(loom))]
 pub mod size_class;
 #[cfg(not(loom))]

@@ -118,6 +118,11 @@ impl Mock {
         }
     }
 
+    /// Lets so many milliseconds go by.
+    pub fn pass(&self, milliseconds: u32) {
+        self.clock.fetch_add(milliseconds, Ordering::Relaxed);
+    }
+
     /// This thread has no heap.
     pub fn new_thread() {
         HEAP.set(0);
@@ -172,14 +177,19 @@ impl Mock {
     /// Removes [at, at + len) from the books; every byte must be in them.
     fn forget(&self, at: usize, len: usize) {
         let mut maps = self.maps.lock().unwrap();
-        let (&start, &length) = maps.range(..=at).next_back().expect("unmap of nothing");
-        assert!(at + len <= start + length, "unmap beyond a mapping");
-        maps.remove(&start);
-        if start < at {
-            maps.insert(start, at - start);
-        }
-        if at + len < start + length {
-            maps.insert(at + len, start + length - at - len);
+        // Neighbouring mappings are one range.
+        let mut from = at;
+        while from < at + len {
+            let (&start, &length) = maps.range(..=from).next_back().expect("unmap of nothing");
+            assert!(from < start + length, "unmap beyond a mapping");
+            maps.remove(&start);
+            if start < from {
+                maps.insert(start, from - start);
+            }
+            if at + len < start + length {
+                maps.insert(at + len, start + length - at - len);
+            }
+            from = start + length;
         }
     }
 

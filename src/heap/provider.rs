@@ -39,9 +39,13 @@ pub struct Provider {
     /// Free run pages that are not zero.
     pub dirty_pages: usize,
     /// Those that the system would not take back last time, or that share its pages.
-    kept_pages: usize,
+    pub(crate) kept_pages: usize,
     /// When they were given back last.
     pace: Pace,
+    /// The fewest of them since `settle` looked last.
+    pub(crate) least_dirty: usize,
+    /// When that was.
+    pub(crate) settled: u32,
     /// Unused mappings that the system refused to take back (start, length), and their number.
     owed: [(usize, usize); OWED],
     owed_count: usize,
@@ -96,6 +100,8 @@ impl Provider {
             dirty_pages: 0,
             kept_pages: 0,
             pace: Pace::NEW,
+            least_dirty: 0,
+            settled: 0,
             owed: [(0, 0); OWED],
             owed_count: 0,
             break_tried: false,
@@ -185,14 +191,21 @@ impl<P: Platform> Locked<'_, P> {
         chunk::set(&mut header.dirty, page, pages, false);
         header.used_pages += pages as u32;
         self.provider.used_pages += pages;
-        self.provider.dirty_pages -= dirty;
-        self.provider.kept_pages = self.provider.kept_pages.min(self.provider.dirty_pages);
+        self.forget_dirty(dirty);
         Some(Run {
             chunk,
             page,
             pages,
             fresh: dirty == 0,
         })
+    }
+
+    /// So many dirty pages are in use or gone.
+    fn forget_dirty(&mut self, pages: usize) {
+        let provider = &mut *self.provider;
+        provider.dirty_pages -= pages;
+        provider.kept_pages = provider.kept_pages.min(provider.dirty_pages);
+        provider.least_dirty = provider.least_dirty.min(provider.dirty_pages);
     }
 
     /// Makes data up to offset `end` usable.
@@ -666,8 +679,7 @@ impl<P: Platform> Locked<'_, P> {
                 self.process.enter_chunk(chunk.addr());
                 return false;
             }
-            self.provider.dirty_pages -= dirty;
-            self.provider.kept_pages = self.provider.kept_pages.min(self.provider.dirty_pages);
+            self.forget_dirty(dirty);
             self.provider.idle_chunks -= 1;
             let before = if prev.is_null() {
                 &mut self.provider.chunks

@@ -1,7 +1,8 @@
 //! What happens when a class has no slot at hand: more of them, from the nearest source.
 
 use crate::config::{
-    CLASSES, IDLE_BYTES, IDLE_STRIDE, PRESET, RETAINED_BYTES, RETAINED_SHIFT, RING, UNIT,
+    CLASSES, IDLE_BYTES, IDLE_STRIDE, PRESET, RETAINED_BYTES, RETAINED_SHIFT, RING, SETTLE_REFILLS,
+    UNIT,
 };
 use crate::fault::{stop, Fault};
 use crate::group::bytes_of;
@@ -32,6 +33,9 @@ impl<P: Platform> Process<P> {
             (*heap).refills = (*heap).refills.wrapping_add(1);
             if (*heap).refills % COLLECT_EVERY == 0 {
                 self.collect(heap);
+                if (*heap).refills % SETTLE_REFILLS == 0 {
+                    self.lock().settle();
+                }
             }
             loop {
                 let only_empty = (*state).queued == (*state).empty;

@@ -11,6 +11,7 @@ mod misuse;
 mod races;
 mod random;
 mod rare;
+mod settle;
 mod shortage;
 mod stress;
 mod threads;

@@ -1,0 +1,229 @@
+//! What lies unused goes back by time; what is in use does not. Large blocks find mappings again.
+
+use super::*;
+use crate::config::{DIRTY_PAGES, HUGE_LEAST, HUGE_PAGE, NEST, PRESET, RUN_PAGE, SETTLE_PAUSE};
+use crate::inspect::Summary;
+use crate::mock::Call;
+use std::sync::atomic::Ordering;
+
+fn asked(process: &Boxed, call: Call) -> usize {
+    process.platform.asked[call as usize].load(Ordering::Relaxed)
+}
+
+/// A process whose clock stands.
+fn frozen() -> Boxed {
+    let process = Boxed::new(false);
+    process.platform.frozen.store(true, Ordering::Relaxed);
+    process
+}
+
+/// Time goes by, and small blocks come and go, so that refills look at the clock.
+fn work(process: &Boxed, milliseconds: u32) -> Summary {
+    process.platform.pass(milliseconds);
+    for _ in 0..40 {
+        let live: Vec<_> = (0..400).map(|_| process.malloc(100)).collect();
+        for block in live {
+            // SAFETY: live.
+            unsafe { process.free(block) };
+        }
+    }
+    process.verify()
+}
+
+/// A pair of malloc and free of `n` bytes, written all over.
+fn pair(process: &Boxed, n: usize) {
+    let block = process.malloc(n);
+    // SAFETY: live and n bytes long.
+    unsafe {
+        block.write_bytes(1, n);
+        process.free(block);
+    }
+}
+
+#[test]
+fn what_lay_unused_for_a_while_goes_back() {
+    let process = frozen();
+    work(&process, SETTLE_PAUSE);
+    let start = work(&process, SETTLE_PAUSE);
+    // Pages, less than what may wait for ever, and a mapping.
+    let live: Vec<_> = (0..2)
+        .map(|_| process.aligned_alloc(8192, 100_000))
+        .collect();
+    pair(&process, 300_000);
+    for block in live {
+        // SAFETY: live and as long.
+        unsafe {
+            block.write_bytes(1, 100_000);
+            process.free(block);
+        }
+    }
+    let before = work(&process, SETTLE_PAUSE - 1);
+    assert!(before.cached_bytes >= 300_000, "{before:?}");
+    // The first look sees that they were in use since the one before, the second that not.
+    work(&process, 1);
+    let after = work(&process, SETTLE_PAUSE);
+    if !PRESET.seal_freed_large {
+        assert_eq!(after.cached_bytes, 0, "{after:?}");
+    }
+    // (With small constants pages hardly wait at all.)
+    assert!(
+        cfg!(small_constants) || before.dirty_bytes > start.dirty_bytes + 150_000,
+        "{start:?} {before:?}"
+    );
+    let few = (DIRTY_PAGES / 4) * RUN_PAGE + NEST;
+    assert!(
+        after.dirty_bytes <= start.dirty_bytes + few,
+        "{after:?}, {start:?}"
+    );
+    // What went stays away, at the price of few calls.
+    let purges = asked(&process, Call::Purge);
+    for _ in 0..8 {
+        work(&process, SETTLE_PAUSE);
+    }
+    let calls = asked(&process, Call::Purge) - purges;
+    assert!(cfg!(small_constants) || calls <= 8 * 16, "{calls}");
+}
+
+#[test]
+fn what_is_in_use_stays() {
+    let process = frozen();
+    pair(&process, 400_000);
+    let unmaps = asked(&process, Call::Unmap);
+    for _ in 0..8 {
+        // A look at the clock needs a few frees.
+        for _ in 0..64 {
+            process.platform.pass(SETTLE_PAUSE / 16);
+            pair(&process, 400_000);
+        }
+    }
+    // The hardened preset lets addresses wait.
+    if !PRESET.seal_freed_large {
+        assert_eq!(asked(&process, Call::Unmap), unmaps);
+    }
+}
+
+/// A cache that gave back too early learns to keep as much, whatever its bound.
+#[test]
+fn a_repeated_pair_keeps_its_mapping_until_it_stops() {
+    if PRESET.guard_pages {
+        return println!("skipped: the preset lets addresses wait");
+    }
+    for n in [900_000, 3_000_000, 30_000_000] {
+        let process = frozen();
+        for _ in 0..3 {
+            pair(&process, n);
+        }
+        let (maps, unmaps) = (asked(&process, Call::Map), asked(&process, Call::Unmap));
+        for _ in 0..100 {
+            pair(&process, n);
+        }
+        assert_eq!(asked(&process, Call::Map), maps, "{n}");
+        assert_eq!(asked(&process, Call::Unmap), unmaps, "{n}");
+        assert!(process.verify().cached_bytes > n);
+        for _ in 0..3 {
+            work(&process, SETTLE_PAUSE);
+        }
+        assert_eq!(process.verify().cached_bytes, 0, "{n}");
+        // Forgotten, too: what is freed once is not kept.
+        pair(&process, n);
+        assert_eq!(process.verify().cached_bytes, 0, "{n}");
+    }
+}
+
+#[test]
+fn a_cached_mapping_grows_is_cut_and_joined() {
+    if PRESET.guard_pages {
+        return println!("skipped: guard pages stand behind whole mappings");
+    }
+    let process = frozen();
+    // So that the cache may hold much.
+    let live = process.malloc(60_000_000);
+    pair(&process, 1_000_000);
+    let maps = asked(&process, Call::Map);
+    pair(&process, 2_000_000);
+    assert!(asked(&process, Call::Remap) > 0, "pages moved");
+    let cached = process.verify().cached_bytes;
+    let three = [600_000, 500_000, 400_000].map(|n| process.malloc(n));
+    for block in three {
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
+    assert_eq!(
+        process.verify().cached_bytes,
+        cached,
+        "cut, and joined again"
+    );
+    let remaps = asked(&process, Call::Remap);
+    pair(&process, 1_900_000);
+    assert_eq!(
+        asked(&process, Call::Remap),
+        remaps,
+        "one mapping is long enough"
+    );
+    assert_eq!(
+        asked(&process, Call::Map),
+        maps,
+        "all of it served by one mapping"
+    );
+    // A second free of a block whose mapping was joined is still named.
+    let twice = process.malloc(600_000);
+    // SAFETY: live; the second free stops.
+    unsafe {
+        process.free(twice);
+        assert!(faults("double", || process.free(twice)));
+        process.free(live);
+    }
+    process.verify();
+}
+
+/// The system takes two mappings side by side for one or not: refused, a block gets a new one.
+#[test]
+fn a_mapping_that_may_not_grow_goes() {
+    let process = frozen();
+    pair(&process, 300_000);
+    let plan = crate::mock::Plan {
+        only: 1 << Call::Remap as u32,
+        skip: 0,
+        refuse: 1,
+    };
+    *process.platform.plan.lock().unwrap() = plan;
+    pair(&process, 600_000);
+    process.verify();
+}
+
+#[test]
+fn calloc_of_a_used_mapping_gets_zeros() {
+    let process = frozen();
+    for n in [300_000, 600_000, 6_000_000] {
+        for _ in 0..4 {
+            pair(&process, n);
+            let block = process.malloc(n);
+            if process.is_zero(block) {
+                // SAFETY: live and n bytes long.
+                let bytes = unsafe { std::slice::from_raw_parts(block, n) };
+                assert!(bytes.iter().all(|&byte| byte == 0), "{n}");
+            }
+            // SAFETY: live; its guard must stand.
+            unsafe { process.free(block) };
+        }
+    }
+}
+
+#[test]
+fn blocks_of_huge_pages_lie_on_their_multiples() {
+    let process = Boxed::new(false);
+    for n in [HUGE_LEAST, 3 * HUGE_LEAST] {
+        let block = process.malloc(n);
+        assert_eq!(block.addr() % HUGE_PAGE, 0);
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
+    // Where address space is short, one lies anywhere.
+    process.platform.calls_left.store(0, Ordering::Relaxed);
+    process.platform.fail_once.store(true, Ordering::Relaxed);
+    let block = process.malloc(2 * HUGE_LEAST);
+    assert!(!block.is_null());
+    // SAFETY: live.
+    unsafe { process.free(block) };
+    process.verify();
+}
