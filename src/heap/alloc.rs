@@ -55,9 +55,14 @@ impl<P: Platform> Process<P> {
             // SAFETY: as in `malloc`.
             unsafe {
                 let state = Heap::class(self.heap(), class);
-                if (*state).has_slot() {
-                    return self.take_wide(state, class, n);
-                }
+                let entry = if (*state).has_ready() {
+                    self.take_ready::<false>(state, class)
+                } else if (*state).avail != 0 {
+                    self.take_avail::<false>(state, class)
+                } else {
+                    return self.malloc_slow(n);
+                };
+                return self.place_wide(state, class, entry, n);
             }
         }
         self.malloc_slow(n)
@@ -89,15 +94,20 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// Hands a slot of a wide class out.
+    /// Makes a block of a slot of a wide class.
     ///
     /// # Safety
-    /// The caller may work on the heap of `state`, which has a slot at hand; n suits the class.
+    /// As `place_narrow`.
     #[inline(always)]
-    unsafe fn take_wide(&self, state: *mut Class, class: usize, n: usize) -> *mut u8 {
+    unsafe fn place_wide(
+        &self,
+        state: *mut Class,
+        class: usize,
+        entry: Entry,
+        n: usize,
+    ) -> *mut u8 {
         // SAFETY: by contract. Relaxed: as above.
         unsafe {
-            let entry = self.take_slot::<false>(state, class);
             let stride = (*state).stride as usize;
             (*state).cycle = (*state).cycle.wrapping_add(STEP);
             let place = wide_place(stride, n, (*state).cycle);
@@ -262,7 +272,8 @@ impl<P: Platform> Process<P> {
                 let entry = self.take_slot::<true>(state, class);
                 self.place_narrow(state, class, entry, n)
             } else {
-                self.take_wide(state, class, n)
+                let entry = self.take_slot::<false>(state, class);
+                self.place_wide(state, class, entry, n)
             }
         }
     }

@@ -121,7 +121,7 @@ impl<P: Platform> Process<P> {
             let state = Heap::class(heap, class);
             let capacity = if NARROW { RING as u32 } else { capacity(class) };
             if (*state).ready() == capacity {
-                let oldest = (*state).exchange(entry);
+                let oldest = (*state).exchange::<NARROW>(entry);
                 return self.spill_entry::<NARROW>(heap, class, oldest, true);
             }
             (*state).give(entry);

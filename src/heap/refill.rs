@@ -204,8 +204,6 @@ impl<P: Platform> Process<P> {
             (*meta).freed.store(after, Ordering::Relaxed);
             let state = Heap::class(heap, class);
             (*state).out -= count;
-            // The masks have some, as in `open`.
-            (*state).low = capacity(class) as u8 / 4;
             let mut rest =
                 (*state).out <= RING as u32 || after == u32::MAX || (*meta).is(State::Detached);
             let stride = (*state).stride as usize;
@@ -229,6 +227,8 @@ impl<P: Platform> Process<P> {
         unsafe {
             let state = Heap::class(heap, class);
             (*state).limit(class);
+            // The masks have some, as in `open`.
+            (*state).low = capacity(class) as u8 / 4;
             if (*meta).is(State::Detached) || (*meta).is_empty() {
                 self.settle(heap, meta);
             }
@@ -372,18 +372,21 @@ impl<P: Platform> Process<P> {
             let page = self.platform.page_size();
             let class = (*meta).class as usize;
             let mut free = (*meta).free_slots() | avail;
+            let dirty = (*meta).dirty(free);
+            if dirty == 0 {
+                return;
+            }
+            (*meta).mark_purged(dirty);
             while free != 0 {
                 // Neighbours go together: pages that two slots share, and calls.
                 let first = free.trailing_zeros() as usize;
                 let count = (free >> first).trailing_ones() as usize;
                 free &= !(low_mask(count) << first);
                 let slots = low_mask(count) << first;
-                let clean = (*meta).dirty(slots) == 0;
-                (*meta).mark_purged(slots);
                 let start = Meta::base_of(meta).add(first * stride(class));
                 let from = start.addr().next_multiple_of(page);
                 let to = (start.addr() + count * stride(class)) / page * page;
-                if !clean && from < to {
+                if dirty & slots != 0 && from < to {
                     let at = NonNull::new_unchecked(start.with_addr(from));
                     // Refused (as for locked memory), it would be so again: once a free is enough.
                     self.platform.purge(at, to - from);

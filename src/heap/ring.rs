@@ -20,7 +20,9 @@ use crate::pages::Platform;
 use crate::pointer::Slot;
 use crate::process::Process;
 use crate::size_class::stride;
-use crate::slot::{narrow_end, narrow_freed, wide_end, wide_freed, FIRST_WIDE, USED};
+use crate::slot::{
+    narrow_end, narrow_freed, wide_end, wide_freed, FIRST_WIDE, NARROW_SLOTS, USED, WIDE_SLOTS,
+};
 use crate::sync::{AtomicU16, AtomicU8, Ordering};
 use core::mem::offset_of;
 
@@ -96,12 +98,22 @@ impl Entry {
 
     /// The slot's number.
     #[inline(always)]
-    pub fn index(self, class: usize) -> usize {
-        let byte = self.record as usize % size_of::<Meta>() - offset_of!(Meta, records);
-        if class < FIRST_WIDE {
-            byte
+    pub fn index_in<const NARROW: bool>(self) -> usize {
+        // Records fill the second half of the cell.
+        if NARROW {
+            self.record as usize % NARROW_SLOTS
         } else {
-            byte / 2
+            self.record as usize / 2 % WIDE_SLOTS
+        }
+    }
+
+    /// The same for a slot of `class`.
+    #[inline(always)]
+    pub fn index(self, class: usize) -> usize {
+        if class < FIRST_WIDE {
+            self.index_in::<true>()
+        } else {
+            self.index_in::<false>()
         }
     }
 
@@ -210,10 +222,13 @@ impl Class {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Takes the oldest slot and adds one in its place; the ring is full.
+    /// Takes the oldest slot and adds one; the ring is not empty.
     #[inline(always)]
-    pub fn exchange(&mut self, entry: Entry) -> Entry {
-        let oldest = self.take();
+    pub fn exchange<const NARROW: bool>(&mut self, entry: Entry) -> Entry {
+        // A full ring of a narrow class uses all places: the oldest lies where the new one goes.
+        let position = if NARROW { self.tail } else { self.head };
+        let oldest = self.at(position);
+        self.head = self.head.wrapping_add(1);
         self.give(entry);
         oldest
     }
@@ -362,8 +377,8 @@ impl<P: Platform> Process<P> {
         unsafe {
             self.check_entry::<NARROW>(Heap::class(heap, class), class, entry);
             entry.set_used::<NARROW>();
-            let index = entry.index(if NARROW { 0 } else { FIRST_WIDE });
-            self.put_back(heap, class, entry.meta(), 1 << index, 1, away);
+            let bit = 1 << entry.index_in::<NARROW>();
+            self.put_back(heap, class, entry.meta(), bit, 1, away);
         }
     }
 }
@@ -387,4 +402,6 @@ pub fn prefetch(at: *mut u8) {
 
 const _: () = {
     assert!(RING.is_power_of_two(), "positions wrap around");
+    assert!(offset_of!(Meta, records) == NARROW_SLOTS && 2 * WIDE_SLOTS == NARROW_SLOTS);
+    assert!(size_of::<Meta>() == 2 * NARROW_SLOTS, "see `index_in`");
 };
