@@ -4,7 +4,7 @@
 //! What it reads is out of band: the window bit, the chunk's map, the group's meta.
 
 use crate::chunk::Chunk;
-use crate::config::{CHUNK, GRANULE, UNIT};
+use crate::config::{CHUNK, GRANULE};
 use crate::heap::Heap;
 use crate::meta::{Meta, CLASS_RUN};
 use crate::pages::Platform;
@@ -152,9 +152,9 @@ impl Untrusted {
     /// The slot of the live block that starts exactly here, given the group, this pointer's
     /// distance from its first slot, and what its class's slots are like.
     ///
-    /// i = rotr(distance, 4) * reciprocal >> 31: a misaligned or negative distance becomes so
-    /// large that i exceeds every number of slots. Records of slots that a group does not have
-    /// are zero, as are those that hold no block.
+    /// A misaligned distance leaves an offset that no record has, and one beyond the last slot,
+    /// where the group's bytes were rounded up, an offset beyond all. Records of slots that hold no
+    /// block have no offset.
     ///
     /// # Safety
     /// `meta` is readable and the state of a group with slots.
@@ -168,13 +168,10 @@ impl Untrusted {
         // SAFETY: by contract; `index` is below the number of records.
         unsafe {
             let class = (*meta).class as usize;
-            let units = (distance as u32).rotate_right(UNIT.ilog2());
-            let index = (units as u64 * geometry.reciprocal as u64) >> 31;
-            if index >= max_slots(class) as u64 {
-                return None;
-            }
-            let (index, stride) = (index as usize, geometry.stride as usize);
-            let offset = distance - index * stride;
+            let index = ((distance as u64 * geometry.reciprocal as u64) >> 32) as usize;
+            let index = index % max_slots(class);
+            let stride = geometry.stride as usize;
+            let offset = distance.wrapping_sub(index * stride);
             let end = if class < FIRST_WIDE {
                 let record = (*meta).records.narrow(index).load(Ordering::Relaxed);
                 if narrow_field(record) != narrow_expected(offset) {

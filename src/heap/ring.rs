@@ -20,9 +20,7 @@ use crate::pages::Platform;
 use crate::pointer::Slot;
 use crate::process::Process;
 use crate::size_class::stride;
-use crate::slot::{
-    narrow_end, narrow_freed, wide_end, wide_freed, FIRST_WIDE, NARROW_SLOTS, USED, WIDE_SLOTS,
-};
+use crate::slot::{narrow_freed, wide_end, wide_freed, FIRST_WIDE, NARROW_SLOTS, USED, WIDE_SLOTS};
 use crate::sync::{AtomicU16, AtomicU8, Ordering};
 use core::mem::offset_of;
 
@@ -149,7 +147,8 @@ impl Entry {
         // SAFETY: by contract.
         unsafe {
             if NARROW {
-                narrow_end(self.narrow().load(Ordering::Relaxed))
+                // The end is all of a freed slot's record.
+                self.narrow().load(Ordering::Relaxed) as usize + 1
             } else {
                 wide_end(self.wide().load(Ordering::Relaxed)).max(1)
             }

@@ -32,9 +32,9 @@ pub const UNITS: [u16; CLASSES] = {
 pub struct Geometry {
     /// Bytes of a slot.
     pub stride: u32,
-    /// ceil(2^31 / units): i = (d * reciprocal) >> 31 divides a distance d in units by the stride.
-    /// 2^31 because 2^32 / 1 would not fit. Exact while d < 2^17 (16 slots of 8192 units, or
-    /// fewer units): the error d * (units - 1) / (units * 2^31) stays below 1/units.
+    /// ceil(2^32 / stride): i = (d * reciprocal) >> 32 divides a distance d within a group, at
+    /// most 2^17 bytes, by the stride. The quotient's error stays below d / 2^32, at most 2^-15:
+    /// exact but for the last bytes of a slot, where no block starts.
     pub reciprocal: u32,
 }
 
@@ -48,7 +48,7 @@ static GEOMETRY: [Geometry; CLASSES] = {
         let units = UNITS[class] as u32;
         table[class] = Geometry {
             stride: units * UNIT as u32,
-            reciprocal: (1u32 << 31).div_ceil(units),
+            reciprocal: (1u64 << 32).div_ceil(units as u64 * UNIT as u64) as u32,
         };
         class += 1;
     }
@@ -116,6 +116,7 @@ fn class_of_big(units: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::GROUP_MAX;
 
     #[test]
     fn every_size_gets_the_smallest_class_that_holds_it() {
@@ -138,15 +139,14 @@ mod tests {
 
     #[test]
     fn reciprocals_divide_exactly() {
-        for (class, &units) in UNITS.iter().enumerate() {
-            let units = units as u64;
-            let slots = if units > 64 { 16 } else { 32 };
-            for d in 0..units * slots {
-                assert_eq!(
-                    (d * Geometry::of(class).reciprocal as u64) >> 31,
-                    d / units,
-                    "class {class}"
-                );
+        for class in 0..CLASSES {
+            let Geometry { stride, reciprocal } = Geometry::of(class);
+            let slots = (GROUP_MAX as u64 / stride as u64).clamp(1, 32);
+            for d in 0..slots * stride as u64 {
+                let exact = d / stride as u64;
+                if d % stride as u64 <= stride as u64 - UNIT as u64 {
+                    assert_eq!((d * reciprocal as u64) >> 32, exact, "class {class}");
+                }
             }
         }
     }

@@ -102,11 +102,11 @@ pub fn narrow_field(record: u8) -> usize {
     record as usize & 0xe0
 }
 
-/// The field of a narrow record whose block starts `offset` bytes into its slot, a multiple of 16;
-/// no record's field if none can.
+/// The field of a narrow record whose block starts `offset` bytes into its slot; no record's field
+/// if that is no multiple of 16 or too much.
 #[inline(always)]
 pub fn narrow_expected(offset: usize) -> usize {
-    2 * offset + 32
+    offset.wrapping_mul(2).wrapping_add(32)
 }
 
 /// The part of a narrow record that stays when its block is freed: the end.
