@@ -127,10 +127,9 @@ const SLOTS: &[Case] = &[
         (*other).give((*v.class).entries().next().expect("the ring has some"));
     }),
     ("the record of a slot in a mask is a mark", |v| unsafe {
-        let free = (*v.slot.meta).free_slots() | (*v.class).avail;
-        let record = (*v.slot.meta)
-            .records
-            .narrow(free.trailing_zeros() as usize);
+        let current = (*v.class).current;
+        let free = (*current).free_slots() | (*v.class).avail;
+        let record = (*current).records.narrow(free.trailing_zeros() as usize);
         record.store(31, Ordering::Relaxed);
     }),
     ("bytes in dirty free slots are counted", |v| unsafe {
