@@ -278,27 +278,31 @@ impl<P: Platform> Process<P> {
     unsafe fn release_beyond(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe {
-            if (*heap).retained > self.share(RETAINED_BYTES) + ((*heap).bytes >> RETAINED_SHIFT) {
-                for class in 0..CLASSES {
-                    self.release_empty(heap, class);
-                }
+            let most = self.share(RETAINED_BYTES) + ((*heap).bytes >> RETAINED_SHIFT);
+            if (*heap).retained > most {
+                self.release_empty(heap, u64::MAX);
             }
         }
     }
 
-    /// Releases the empty groups of a class.
+    /// Releases the empty groups of some classes. Takes the lock once.
     ///
     /// # Safety
     /// The caller may work on the heap.
     #[inline(never)]
-    pub(crate) unsafe fn release_empty(&self, heap: *mut Heap, class: usize) {
+    pub(crate) unsafe fn release_empty(&self, heap: *mut Heap, classes: u64) {
         // SAFETY: by contract. `release_group` changes counters of the class, never its queue.
         unsafe {
-            let state = Heap::class(heap, class);
-            if (*state).empty > 0 {
-                let retained = &mut (*heap).retained;
-                let mut locked = self.lock();
-                (*state).drop_empty(retained, |meta| locked.release_group(heap, meta));
+            if (*heap).retained == 0 {
+                return;
+            }
+            let mut locked = self.lock();
+            for class in 0..CLASSES {
+                if classes & 1 << class != 0 {
+                    let state = Heap::class(heap, class);
+                    let retained = &mut (*heap).retained;
+                    (*state).drop_empty(retained, |meta| locked.release_group(heap, meta));
+                }
             }
         }
     }

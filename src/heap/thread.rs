@@ -135,8 +135,8 @@ impl<P: Platform> Process<P> {
             for class in 0..CLASSES {
                 self.spill(heap, class);
                 self.retire(heap, class);
-                self.release_empty(heap, class);
             }
+            self.release_empty(heap, u64::MAX);
             if (*heap).idle > 0 {
                 self.purge_idle(heap);
             }
@@ -160,10 +160,7 @@ impl<P: Platform> Keeper for Process<P> {
                 touched |= 1 << (*meta).class;
                 self.got_back(heap, meta, bits);
             });
-            while touched != 0 {
-                self.release_empty(heap, touched.trailing_zeros() as usize);
-                touched &= touched - 1;
-            }
+            self.release_empty(heap, touched);
         }
     }
 }
