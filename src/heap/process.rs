@@ -24,14 +24,16 @@ const TABLES: usize = (1 << 16) / MORE_HEAPS;
 #[repr(C)]
 pub struct Process<P: Platform> {
     provider: UnsafeCell<Provider>,
-    /// Secrets, fixed once the first heap is attached.
-    secrets: UnsafeCell<Secrets>,
-    /// The system underneath.
+    /// The system underneath. Its lock is written with what it protects.
     pub platform: P,
-    /// Heaps by number, the first ones. Entries only ever appear.
-    first_heaps: [AtomicPtr<Heap>; FIRST_HEAPS],
     /// Heaps there are.
     heap_count: AtomicUsize,
+    /// Secrets, fixed once the first heap is attached. On lines of its own, as the next: every
+    /// free of another thread's block reads both, and must not find them with the lock's last
+    /// holder.
+    secrets: UnsafeCell<Secrets>,
+    /// Heaps by number, the first ones. Entries only ever appear.
+    first_heaps: [AtomicPtr<Heap>; FIRST_HEAPS],
     /// The first thread's heap.
     main: UnsafeCell<Heap>,
     /// The heap of a thread that has none: no slots, no groups. Never written.
@@ -45,6 +47,7 @@ pub struct Process<P: Platform> {
 }
 
 /// Unpredictable numbers.
+#[repr(align(64))]
 pub struct Secrets {
     /// Guard bytes, one for each class, then one for runs and large blocks.
     guards: [u8; CLASSES + 2],
