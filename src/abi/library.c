@@ -136,11 +136,12 @@ static void after_fork_child(void)
 /* Name and value of counter number index, see src/heap/count.rs; NULL behind the last. */
 HIDDEN const char *byssal_count(size_t index, unsigned long long *value);
 
+/* Of this thread's own time: while another runs, the lock is not at work. */
 HIDDEN unsigned long long byssal_nanoseconds(void)
 {
 	struct timespec now = {0};
 	int saved = errno;
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
 	errno = saved;
 	return (unsigned long long)now.tv_sec * 1000000000u + (unsigned long long)now.tv_nsec;
 }

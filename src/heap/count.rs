@@ -30,7 +30,8 @@ pub enum Event {
     /// Groups put on another heap's list, which writes its mailbox's line and two words of the
     /// group's.
     RemotePush,
-    /// Groups that an owner collected.
+    /// Times that an owner took its mailbox's list, and groups that it found there.
+    MailTaken,
     Collected,
     /// Calls of the system.
     Map,
@@ -47,7 +48,7 @@ mod counters {
     use core::sync::atomic::{AtomicU64, Ordering};
 
     /// Names in reports, in the order of `Event`.
-    const NAMES: [&CStr; 20] = [
+    const NAMES: [&CStr; 21] = [
         c"fetch_or",
         c"fetch_and",
         c"swap",
@@ -62,6 +63,7 @@ mod counters {
         c"clock_nanoseconds",
         c"remote_frees",
         c"remote_pushes",
+        c"mail_taken",
         c"collected",
         c"map",
         c"unmap",

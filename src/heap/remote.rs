@@ -175,6 +175,7 @@ impl<N: Node> Mailbox<N> {
     /// # Safety
     /// The caller may work on the heap, see `Life`.
     pub unsafe fn collect(&self, mut each: impl FnMut(*mut N, u32)) -> bool {
+        note(Event::MailTaken);
         // Acquire: the links written before each push.
         let mut node = self.head.swap(ptr::null_mut(), Ordering::Acquire);
         let found = !node.is_null();
