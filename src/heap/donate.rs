@@ -143,13 +143,16 @@ impl<P: Platform> Process<P> {
             let meta = self.donated.meta(index);
             Meta::init(meta, 0, class as u8, capacity, NOBODY, false);
             self.donated.count.store(index + 1, Ordering::Release);
+            // Release: who sees it finds the entry.
+            self.has_donated.store(1, Ordering::Release);
         }
     }
 
     /// A block of `n` bytes in a donated slot of `class`: one never used so far, or any when
     /// `reuse` says so (they are slower to free than a heap's own). Null when there is none.
     pub(crate) fn donated_alloc(&self, class: usize, n: usize, reuse: bool) -> *mut u8 {
-        if self.donated.len() == 0 {
+        // Acquire: see `donate`.
+        if self.has_donated.load(Ordering::Acquire) == 0 {
             return ptr::null_mut();
         }
         let _locked = self.lock();

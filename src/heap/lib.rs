@@ -114,8 +114,11 @@
 //! ## Constant cost of a small process
 //!
 //! The state of the process is a static of zeros, 4 MiB of address space (one bit for each 4 MiB
-//! of it) of which the first allocation touches three pages: the provider with the first classes
-//! of the first heap, the empty heap (read only, not dirtied), and the word of the chunk's window.
+//! of it) behind all other zeros of a program. The first allocation touches: what is counted under
+//! the lock, and right behind it the windows of low addresses, on the page where libc's variables
+//! end; the first heap's own page, with the classes of blocks to 400 bytes and more; a page of the
+//! empty heap (read only, not dirtied); and, unless the break lies at low addresses (static, not
+//! PIE), the page of the word of its window.
 //! The first chunk grows from the program break: two calls to move it and one to close a guard
 //! page, no mapping. It dirties one page for header, map and first metas together, and then the
 //! data, where the first groups of eight classes share a page. Programs that never free keep

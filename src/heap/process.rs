@@ -1,11 +1,12 @@
 //! Everything there is one of in a process.
 
-use crate::config::{ADDRESS_BITS, CHUNK_SHIFT, CLASSES, MAX_SHARES, PRESET};
+use crate::config::{ADDRESS_BITS, CHUNK_SHIFT, CLASSES, MAX_SHARES, PRESET, RUN_PAGE};
 use crate::heap::Heap;
 use crate::pages::Platform;
 use crate::provider::{Locked, Provider};
-use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU8, AtomicUsize, Ordering};
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use core::ptr;
 
 /// Windows of a chunk's size in the address space.
@@ -19,8 +20,8 @@ const TABLES: usize = (1 << 16) / MORE_HEAPS;
 
 /// The state of the allocator in one process: a static in the libraries, many in tests.
 ///
-/// What a small process writes stands together at the start: the provider, and of the first
-/// thread's heap the classes of small blocks.
+/// What a small process writes stands together: at the start the provider, and behind it the
+/// windows of low addresses, where the break of a program that is not moved (PIE) lies.
 #[repr(C)]
 pub struct Process<P: Platform> {
     provider: UnsafeCell<Provider>,
@@ -34,17 +35,24 @@ pub struct Process<P: Platform> {
     secrets: UnsafeCell<Secrets>,
     /// Heaps by number, the first ones. Entries only ever appear.
     first_heaps: [AtomicPtr<Heap>; FIRST_HEAPS],
-    /// The first thread's heap.
-    main: UnsafeCell<Heap>,
-    /// The heap of a thread that has none: no slots, no groups. Never written.
-    empty: Heap,
+    /// Whether `donated` holds anything: looked at oftener than the rest of it.
+    pub(crate) has_donated: AtomicU8,
     /// One bit a window: is there a chunk?
     windows: [AtomicU32; WINDOWS / 32],
+    /// Room for the first thread's heap from a page's start on, so that its counters and the
+    /// classes of small blocks lie in one page.
+    main: MainRoom,
+    /// The heap of a thread that has none: no slots, no groups. Never written.
+    empty: Heap,
     /// Tables of further heaps. Entries only ever appear.
     more_heaps: [AtomicPtr<AtomicPtr<Heap>>; TABLES],
     /// Memory from the dynamic linker.
     pub(crate) donated: crate::donate::Donated,
 }
+
+/// A heap and the way to a page's start. Zero, as a heap without groups is.
+#[repr(C, align(64))]
+struct MainRoom(UnsafeCell<MaybeUninit<[u8; size_of::<Heap>() + RUN_PAGE]>>);
 
 /// Unpredictable numbers.
 #[repr(align(64))]
@@ -67,7 +75,7 @@ impl<P: Platform> Process<P> {
     /// takes no room in the file.
     pub const fn new(platform: P) -> Self {
         Process {
-            main: UnsafeCell::new(Heap::EMPTY),
+            main: MainRoom(UnsafeCell::new(MaybeUninit::zeroed())),
             secrets: UnsafeCell::new(Secrets {
                 guards: [0; CLASSES + 2],
                 keys: [0; 2],
@@ -78,6 +86,7 @@ impl<P: Platform> Process<P> {
             platform,
             first_heaps: [const { AtomicPtr::new(ptr::null_mut()) }; FIRST_HEAPS],
             heap_count: AtomicUsize::new(0),
+            has_donated: AtomicU8::new(0),
             empty: Heap::EMPTY,
             windows: [const { AtomicU32::new(0) }; WINDOWS / 32],
             more_heaps: [const { AtomicPtr::new(ptr::null_mut()) }; TABLES],
@@ -129,7 +138,8 @@ impl<P: Platform> Process<P> {
 
     /// The heap of the first thread.
     pub fn main_heap(&self) -> *mut Heap {
-        self.main.get()
+        let room = self.main.0.get().cast::<u8>();
+        room.map_addr(|at| at.next_multiple_of(RUN_PAGE)).cast()
     }
 
     /// Whether `address` could be in a chunk.

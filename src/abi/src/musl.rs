@@ -30,7 +30,10 @@ core::arch::global_asm!(
 /// musl, as glue.c shows it.
 struct Musl;
 
-/// The one allocator of the process.
+/// The one allocator of the process. In a section of its own, which the tool renames so that it
+/// comes behind all other zero memory: else its 4 MiB part what musl and the program have there,
+/// and a small process touches a page at either end.
+#[link_section = ".bss.byssal_process"]
 static PROCESS: Process<Musl> = Process::new(Musl);
 
 /// Bytes of a page on architectures that have one size only, where it is a constant in musl, too

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use object::read::archive::ArchiveFile;
-use object::{Object, ObjectSection, ObjectSymbol, SectionFlags};
+use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, SectionKind};
 
 use crate::error::{At, Error, Kind, Result};
 use crate::musl::Compiler;
@@ -18,6 +18,10 @@ pub const PACKAGE: &str = "byssal-abi";
 pub const STATICLIB: &str = "libbyssal_abi.a";
 /// A symbol that only our own object defines: it finds that object in the static library.
 const OURS: &str = "__libc_malloc_impl";
+/// The section of the state of the process, 4 MiB of zeros, in the object from rustc (whose backend
+/// knows by the name that it takes no room in the file) and in ours: linkers place `.lbss` behind
+/// all of .bss, where it does not part what else is there.
+const STATE: [&str; 2] = [".bss.byssal_process", ".lbss"];
 
 /// Named sets of knobs, `src/heap/config.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -87,6 +91,7 @@ impl Recipe {
             objcopy.args(["-R", section]);
         }
         objcopy
+            .arg(format!("--rename-section={}={}", STATE[0], STATE[1]))
             .arg(format!("--keep-global-symbols={}", keep.display()))
             .arg(&raw)
             .arg(&reduced);
@@ -241,7 +246,7 @@ fn our_member(library: &Path) -> Result<Vec<u8>> {
 
 /// Gives the names that the object needs.
 /// Checks the contract: global names exactly `exports`, undefined ones within `imports`, nothing
-/// that needs the dynamic linker's help in libc.so.
+/// that needs the dynamic linker's help in libc.so, the state where it costs least.
 ///
 /// # Errors
 /// `Step`, with all that is wrong.
@@ -277,6 +282,10 @@ pub fn check(path: &Path, exports: &[String], imports: &[String]) -> Result<Vec<
             .filter(|n| !exports.contains(n))
             .map(|n| format!("defines {n} as global")),
     );
+    let state = file.section_by_name(STATE[1]).map(|s| s.kind());
+    if state != Some(SectionKind::UninitializedData) {
+        wrong.push(format!("has no section {} of zeros", STATE[1]));
+    }
     for section in file.sections() {
         let name = section.name().unwrap_or("");
         let constructor = [

@@ -21,8 +21,17 @@ fn compile(dir: &Path, text: &str) -> PathBuf {
     object
 }
 
-/// What the check says of a C file that may define `here` and need `there`.
+/// The state of the process, in a section that `#` ends before the compiler's own attributes.
+const STATE: &str =
+    r#"__attribute__((used, section(".lbss,\"aw\",@nobits #"))) static char state[64];"#;
+
+/// What the check says of a C file with the state, that may define `here` and need `there`.
 fn checked(text: &str) -> Result<Vec<String>, String> {
+    checked_alone(&format!("{STATE}\n{text}"))
+}
+
+/// The same of the file as it is.
+fn checked_alone(text: &str) -> Result<Vec<String>, String> {
     let dir = tempfile::tempdir().unwrap();
     let object = compile(dir.path(), text);
     let (exports, imports) = (
@@ -59,4 +68,11 @@ fn each_breach_is_named() {
         let error = checked(text).expect_err(text);
         assert!(error.contains(want), "{text}: {error}");
     }
+}
+
+#[test]
+fn the_state_must_have_left_bss() {
+    let error =
+        checked_alone("static char state[64]; void here(void) { state[0]++; }").unwrap_err();
+    assert!(error.contains("no section .lbss"), "{error}");
 }
