@@ -7,7 +7,7 @@ use crate::meta::{Meta, State, CLASS_RUN, NOBODY};
 use crate::pages::Platform;
 use crate::process::Process;
 use crate::provider::{Locked, Run};
-use crate::size_class::{class_of, stride, MAX_SMALL, UNITS};
+use crate::size_class::{class_of, stride, MAX_SMALL};
 use core::ptr;
 
 /// Largest alignment that a group of power-of-two stride has, see `group::alignment`.
@@ -169,8 +169,7 @@ fn run_pages(n: usize) -> usize {
 /// a run of pages is smaller.
 fn aligned_class(align: usize, n: usize) -> Option<usize> {
     let class = (class_of(n)..CLASSES).find(|&class| {
-        UNITS[class] as usize % (align / UNIT) == 0
-            && (align <= GRANULE || stride(class).is_power_of_two())
+        stride(class) % align == 0 && (align <= GRANULE || stride(class).is_power_of_two())
     })?;
     // From a few pages on, whole pages waste less than the next power of two.
     let pages = n.max(1).next_multiple_of(RUN_PAGE);

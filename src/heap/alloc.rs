@@ -266,14 +266,29 @@ impl<P: Platform> Process<P> {
             }
             return block;
         }
+        if class >= FIRST_WIDE {
+            // Finds the slot at hand.
+            return self.malloc_wide(n);
+        }
         // SAFETY: `filled` gives a class of the thread's own heap, with a slot at hand.
         unsafe {
+            let entry = self.take_any(state, class);
+            self.place_narrow(state, class, entry, n)
+        }
+    }
+
+    /// Takes a slot of any class, for callers that need not be fast.
+    ///
+    /// # Safety
+    /// As `take_slot`.
+    #[inline(never)]
+    unsafe fn take_any(&self, state: *mut Class, class: usize) -> Entry {
+        // SAFETY: by contract.
+        unsafe {
             if class < FIRST_WIDE {
-                let entry = self.take_slot::<true>(state, class);
-                self.place_narrow(state, class, entry, n)
+                self.take_slot::<true>(state, class)
             } else {
-                let entry = self.take_slot::<false>(state, class);
-                self.place_wide(state, class, entry, n)
+                self.take_slot::<false>(state, class)
             }
         }
     }
@@ -289,11 +304,7 @@ impl<P: Platform> Process<P> {
         let end = (stride(class) - n).min(max_end(class));
         // SAFETY: `filled` gives a class of the thread's own heap, with a slot at hand.
         unsafe {
-            let entry = if class < FIRST_WIDE {
-                self.take_slot::<true>(state, class)
-            } else {
-                self.take_slot::<false>(state, class)
-            };
+            let entry = self.take_any(state, class);
             let place = Place { offset: 0, end };
             self.occupy(
                 entry.meta(),

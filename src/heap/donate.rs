@@ -11,7 +11,7 @@ use crate::meta::{Meta, NOBODY};
 use crate::pages::Platform;
 use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
-use crate::size_class::{stride, Geometry, UNITS};
+use crate::size_class::{stride, Geometry};
 use crate::slot::{max_slots, narrow_offset, Place, FIRST_WIDE};
 use crate::sync::{AtomicUsize, Ordering};
 use core::cell::UnsafeCell;
@@ -121,7 +121,7 @@ impl<P: Platform> Process<P> {
         // strides serve aligned allocations.
         let class = (0..FIRST_WIDE)
             .rev()
-            .find(|&class| UNITS[class] % 2 == 1 && stride(class) * LEAST_SLOTS <= bytes);
+            .find(|&class| stride(class) / UNIT % 2 == 1 && stride(class) * LEAST_SLOTS <= bytes);
         let (Some(class), true) = (class, bytes >= LEAST) else {
             return;
         };

@@ -19,7 +19,7 @@ use crate::meta::Meta;
 use crate::pages::Platform;
 use crate::pointer::Slot;
 use crate::process::Process;
-use crate::size_class::stride;
+use crate::size_class::{stride, TABLE};
 use crate::slot::{narrow_freed, wide_end, wide_freed, FIRST_WIDE, NARROW_SLOTS, USED, WIDE_SLOTS};
 use crate::sync::{AtomicU16, AtomicU8, Ordering};
 use core::mem::offset_of;
@@ -30,11 +30,11 @@ const WIDE_BYTES: usize = 16 << 10;
 /// Slots that the ring of `class` holds at most.
 #[inline(always)]
 pub const fn capacity(class: usize) -> u32 {
-    CAPACITY[class] as u32
+    CAPACITY[class % TABLE] as u32
 }
 
-static CAPACITY: [u8; CLASSES] = {
-    let mut table = [RING as u8; CLASSES];
+static CAPACITY: [u8; TABLE] = {
+    let mut table = [RING as u8; TABLE];
     let mut class = FIRST_WIDE;
     while class < CLASSES {
         let count = WIDE_BYTES / stride(class);

@@ -11,7 +11,7 @@ use crate::config::{CLASSES, UNIT};
 const LINEAR: usize = 8;
 
 /// Strides in units of 16 bytes, ascending.
-pub const UNITS: [u16; CLASSES] = {
+const UNITS: [u16; CLASSES] = {
     let mut table = [0; CLASSES];
     let mut class = 0;
     while class < CLASSES {
@@ -38,11 +38,15 @@ pub struct Geometry {
     pub reciprocal: u32,
 }
 
-static GEOMETRY: [Geometry; CLASSES] = {
+/// Entries of tables by class: more than there are classes, so that a mask keeps an index inside
+/// at less cost than a comparison and a panic. No class leads to those beyond.
+pub(crate) const TABLE: usize = CLASSES.next_power_of_two();
+
+static GEOMETRY: [Geometry; TABLE] = {
     let mut table = [Geometry {
         stride: 0,
         reciprocal: 0,
-    }; CLASSES];
+    }; TABLE];
     let mut class = 0;
     while class < CLASSES {
         let units = UNITS[class] as u32;
@@ -59,7 +63,7 @@ impl Geometry {
     /// By table.
     #[inline(always)]
     pub fn of(class: usize) -> Geometry {
-        GEOMETRY[class]
+        GEOMETRY[class % TABLE]
     }
 }
 
@@ -69,7 +73,7 @@ pub const MAX_SMALL: usize = UNITS[CLASSES - 1] as usize * UNIT - 1;
 /// Bytes of a slot of `class`, its slack and guard included.
 #[inline(always)]
 pub const fn stride(class: usize) -> usize {
-    UNITS[class] as usize * UNIT
+    GEOMETRY[class % TABLE].stride as usize
 }
 
 /// Entries of `SMALL`: blocks below 1024 bytes.
@@ -97,20 +101,20 @@ pub fn class_of(n: usize) -> usize {
     if n / UNIT < SMALL_ENTRIES {
         SMALL[n / UNIT] as usize
     } else {
-        class_of_big(n / UNIT + 1)
+        class_of_big(n)
     }
 }
 
-/// The same for more than `SMALL_ENTRIES` units.
+/// The same for `SMALL_ENTRIES` units and more.
 #[inline(always)]
-fn class_of_big(units: usize) -> usize {
-    // The top stride of doubling j is 16 << j: j is the first with units <= 16 << j.
-    let doubling = (units - 1).ilog2() as usize - 3;
+fn class_of_big(n: usize) -> usize {
+    // The top stride of doubling j is 16 << j units: j is the first whose stride exceeds n.
+    let doubling = (n / UNIT).ilog2() as usize - 3;
     let first = LINEAR + 4 * doubling;
     first
-        + (units > UNITS[first] as usize) as usize
-        + (units > UNITS[first + 1] as usize) as usize
-        + (units > UNITS[first + 2] as usize) as usize
+        + (n >= stride(first)) as usize
+        + (n >= stride(first + 1)) as usize
+        + (n >= stride(first + 2)) as usize
 }
 
 #[cfg(test)]
