@@ -47,6 +47,10 @@ impl Preset {
     }
 }
 
+/// For libc's core alone: the compiler inlines what makes it smaller, or is marked so. Saves 1.2 KB
+/// of each static program for .7 % of the instructions in batches, none in pairs.
+const INLINE: &str = "-Cllvm-args=-inline-threshold=0";
+
 /// What the core is made from and for.
 #[derive(Clone, Debug)]
 pub struct Recipe {
@@ -124,6 +128,7 @@ impl Recipe {
         .args(["--target", target])
         .arg("--target-dir")
         .arg(&target_dir)
+        .args(["--", INLINE])
         .env("BYSSAL_THREAD_OFFSET", self.thread_offset.to_string());
         run::logged(&mut cmd, log)?;
         Ok(target_dir.join(target).join("archive").join(STATICLIB))
