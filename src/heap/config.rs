@@ -148,6 +148,20 @@ pub const SETTLE_FREES: u32 = 16;
 /// Freed slots that a class holds ready in order of their freeing, see `ring.rs`.
 pub const RING: usize = if cfg!(small_constants) { 4 } else { 16 };
 
+/// Groups of other heaps whose freed slots a thread collects before it tells their owners.
+pub const OUTGOING: usize = if cfg!(any(small_constants, loom)) {
+    2
+} else {
+    64
+};
+
+/// Bytes of slots that all threads together hold back like that; see `MAX_SHARES`.
+pub const OUTGOING_BYTES: usize = if cfg!(small_constants) {
+    1 << 10
+} else {
+    256 << 10
+};
+
 /// What differs between the presets.
 #[derive(Debug, Clone, Copy)]
 pub struct Preset {
@@ -227,4 +241,5 @@ const _: () = {
     assert!(FIRST_GROUP % GRANULE == 0 || FIRST_GROUP == GRANULE);
     assert!(RUN_PAGE % GRANULE == 0 && GRANULE % UNIT == 0);
     assert!(ADDRESS_BITS > CHUNK_SHIFT);
+    assert!(OUTGOING.is_power_of_two(), "a place is a few bits");
 };

@@ -11,7 +11,8 @@
 //!
 //! What a fork loses: in a heap that lives on in the child, the group of a remote free that was
 //! caught between setting its bit and listing the group (at most one for each thread that is not
-//! there any more), and the slot of a free caught before its bit; of each dead heap its struct and
+//! there any more), the slot of a free caught before its bit, and the slots that such a thread held
+//! back (`outgoing.rs`); of each dead heap its struct and
 //! its number; blocks that a thread had and nobody else knows of.
 
 use crate::chunk::{Chunk, GRANULES};
@@ -56,6 +57,11 @@ impl<P: Platform> Process<P> {
                     locked.provider.abandoned |= (*heap).mail.0.is_dead();
                 }
             }
+            drop(locked);
+            // Before their groups go: they stand in this heap's table no more.
+            if !self.is_empty_heap(own) {
+                self.tell_all(own);
+            }
         }
     }
 
@@ -94,8 +100,7 @@ impl<P: Platform> Process<P> {
     unsafe fn is_abandoned(&self, meta: *mut Meta) -> bool {
         // SAFETY: by contract; owners of groups in chunks are heaps.
         unsafe {
-            let owner = self.heap_by_id((*meta).owner.load(Ordering::Relaxed));
-            (*owner).mail.0.is_dead()
+            self.is_orphan(meta)
                 && (0..(*meta).capacity as usize).all(|index| !self.holds_block(meta, index))
         }
     }

@@ -2,16 +2,14 @@
 
 use crate::chunk::Chunk;
 use crate::config::{PRESET, RING};
-use crate::count::{note, Event};
 use crate::fault::{stop, Fault};
 use crate::heap::Heap;
 use crate::meta::{Meta, State, CLASS_RUN, NOBODY};
 use crate::pages::Platform;
-use crate::parking::give_back;
 use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
 use crate::ring::{capacity, Entry};
-use crate::size_class::{stride, Geometry};
+use crate::size_class::stride;
 use crate::slot::{FIRST_WIDE, NEW, ZERO};
 use crate::sync::Ordering;
 
@@ -63,23 +61,6 @@ impl<P: Platform> Process<P> {
         unsafe {
             match Untrusted::new(block).find_own(heap, meta) {
                 Some(slot) => self.free_own(heap, &slot),
-                None => self.free_slow(block),
-            }
-        }
-    }
-
-    /// free of a block in a group of another heap, if it is one.
-    ///
-    /// # Safety
-    /// As `free`, and `meta` is what the map gives, of a group with slots.
-    #[inline(never)]
-    unsafe fn free_other(&self, meta: *mut Meta, block: *mut u8) {
-        // SAFETY: by contract.
-        unsafe {
-            let pointer = Untrusted::new(block);
-            let geometry = Geometry::of((*meta).class as usize);
-            match pointer.find_in(meta, pointer.distance(meta), geometry) {
-                Some(slot) => self.free_slot(&slot),
                 None => self.free_slow(block),
             }
         }
@@ -138,7 +119,7 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// As `free`.
     #[inline(never)]
-    unsafe fn free_slow(&self, block: *mut u8) {
+    pub(crate) unsafe fn free_slow(&self, block: *mut u8) {
         if block.is_null() {
             return;
         }
@@ -168,38 +149,15 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The program does not use the block any more.
-    pub(crate) unsafe fn free_slot(&self, slot: &Slot) {
+    #[inline(always)]
+    unsafe fn free_slot(&self, slot: &Slot) {
         let heap = self.heap();
-        // SAFETY: the slot is live. Relaxed: the owner is fixed while the group lives.
+        // SAFETY: by contract. Relaxed: the owner is fixed while the group lives.
         unsafe {
-            let owner = (*slot.meta).owner.load(Ordering::Relaxed);
-            if owner == (*heap).id {
-                self.free_own(heap, slot);
+            if (*slot.meta).owner.load(Ordering::Relaxed) == (*heap).id {
+                self.free_patient(heap, slot.meta, slot.block());
             } else {
-                self.free_remote(owner, slot);
-            }
-        }
-    }
-
-    /// Frees a block of another heap: the end is checked here and now, as its line is likely in
-    /// this thread's cache, then one atomic operation gives the slot back.
-    ///
-    /// # Safety
-    /// As `free_slot`.
-    unsafe fn free_remote(&self, owner: u16, slot: &Slot) {
-        // SAFETY: the slot is live until it is given back; heaps live for ever.
-        unsafe {
-            let heap = self.heap_by_id(owner);
-            if (*heap).mail.0.is_dead() {
-                return self.free_abandoned(slot);
-            }
-            self.check_around(slot);
-            // Before the bit: afterwards the owner may write a new block's record.
-            note(Event::RemoteFree);
-            slot.clear_record();
-            self.clear_freed(slot);
-            if !give_back(self, heap, slot.meta, slot.bit()) {
-                stop(Fault::DoubleFree, slot.block().addr());
+                self.free_remote(slot);
             }
         }
     }

@@ -3,6 +3,7 @@
 use crate::config::{CLASSES, QUARANTINE, RING};
 use crate::group::bytes_of;
 use crate::meta::{Meta, Nest, State};
+use crate::outgoing::Outgoing;
 use crate::pages::Pace;
 use crate::parking::{Berth, Tenant};
 use crate::remote::Mailbox;
@@ -94,6 +95,8 @@ pub struct Heap {
     pub classes: [Class; CLASSES],
     /// Freed slots in line, hardened preset only.
     pub quarantine: [Entry; QUARANTINE],
+    /// Freed slots of other heaps, see there.
+    pub outgoing: Outgoing<Meta>,
 }
 
 /// Something on a cache line of its own.
@@ -133,6 +136,7 @@ impl Heap {
         nests: ptr::null_mut(),
         berth: Berth::new(),
         quarantine: [Entry::NONE; QUARANTINE],
+        outgoing: Outgoing::EMPTY,
         mail: Line(Mailbox::new()),
     };
 

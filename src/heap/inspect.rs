@@ -46,6 +46,7 @@ enum SlotState {
     Live,
     Freed,
     Remote,
+    Held,
     Avail,
     Quarantine,
     Unused,
@@ -58,6 +59,7 @@ impl SlotState {
             SlotState::Live => 'L',
             SlotState::Freed => 'f',
             SlotState::Remote => 'r',
+            SlotState::Held => 'h',
             SlotState::Avail => 'a',
             SlotState::Quarantine => 'q',
             SlotState::Unused => '.',
@@ -93,6 +95,7 @@ impl<P: Platform> Process<P> {
             unsafe {
                 if (*heap).mail.0.life() != Life::Dead as u32 {
                     self.check_heap(heap, &mut locked)?;
+                    self.check_outgoing(heap)?;
                 }
             }
         }
@@ -109,7 +112,7 @@ impl<P: Platform> Process<P> {
         Ok(summary)
     }
 
-    /// The state of slot `index`, from the four places that can tell; Err if not exactly one does.
+    /// The state of slot `index`, from the five places that can tell; Err if not exactly one does.
     ///
     /// # Safety
     /// `meta` is a group's; the process is at rest.
@@ -143,7 +146,14 @@ impl<P: Platform> Process<P> {
                 && (&(*heap).quarantine)[..QUARANTINE]
                     .iter()
                     .any(|&entry| here(entry));
-            let places = [live, freed, remote, avail, ready, quarantined];
+            // A fork lost what a thread held back that stayed behind.
+            let nowhere = !(live || freed || remote || avail || ready || quarantined);
+            let held = match self.holders(meta, bit, false) {
+                0 => nowhere && self.holders(meta, bit, true) > 0,
+                1 => true,
+                _ => return Err("one thread holds a slot back"),
+            };
+            let places = [live, freed, remote, held, avail, ready, quarantined];
             if places.iter().filter(|&&place| place).count() != 1 {
                 return Err("each slot is live or in exactly one mask");
             }
@@ -158,12 +168,51 @@ impl<P: Platform> Process<P> {
                 SlotState::Live,
                 SlotState::Freed,
                 SlotState::Remote,
+                SlotState::Held,
                 SlotState::Avail,
                 SlotState::Avail,
                 SlotState::Quarantine,
             ];
             let place = places.iter().position(|&place| place);
             Ok(states[place.unwrap_or(0)])
+        }
+    }
+
+    /// How many heaps' threads freed the slot and have not told yet: of living or of dead heaps.
+    ///
+    /// # Safety
+    /// The process is at rest.
+    unsafe fn holders(&self, meta: *mut Meta, bit: u32, dead: bool) -> usize {
+        // SAFETY: by contract; heaps live for ever.
+        let holds = |heap: *mut Heap| unsafe {
+            (*heap).mail.0.is_dead() == dead && (*heap).outgoing.held_of(meta) & bit != 0
+        };
+        let heaps = (1..=self.heap_total()).map(|id| self.heap_by_id(id as u16));
+        heaps.filter(|&heap| holds(heap)).count()
+    }
+
+    /// Verifies what a heap's thread freed and has not told yet.
+    ///
+    /// # Safety
+    /// The process is at rest.
+    unsafe fn check_outgoing(&self, heap: *mut Heap) -> Result<(), Broken> {
+        // SAFETY: by contract; groups with slots that are held are alive.
+        unsafe {
+            let (mut bytes, mut any) = (0, false);
+            for held in (*heap).outgoing.held() {
+                let owner = (*held.node).owner.load(Ordering::Relaxed);
+                ensure(owner != (*heap).id, "what is held is of other heaps")?;
+                ensure(
+                    !self.is_orphan(held.node),
+                    "what is held is not of dead heaps",
+                )?;
+                let class = (*held.node).class as usize;
+                bytes += held.bits.count_ones() as usize * stride(class);
+                any = true;
+            }
+            ensure((*heap).outgoing.counts(bytes), "bytes held are counted")?;
+            let parked = (*heap).mail.0.life() == Life::Parked as u32;
+            ensure(!(any && parked), "a parked heap holds nothing back")
         }
     }
 
@@ -282,8 +331,8 @@ impl<P: Platform> Process<P> {
     /// ```
     ///
     /// Numbers are bytes unless named otherwise. Letters of slots, from the first on: `L` live,
-    /// `a` ready to be handed out, `f` freed, `r` freed by another thread, `q` in quarantine,
-    /// `.` never used.
+    /// `a` ready to be handed out, `f` freed, `r` freed by another thread, `h` the same, but the
+    /// thread has not told yet, `q` in quarantine, `.` never used.
     pub fn dump(&self, out: &mut dyn Write) -> fmt::Result {
         let mut locked = self.lock();
         let heaps = locked.provider.heaps;

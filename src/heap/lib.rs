@@ -4,14 +4,15 @@
 //! # Layers, each using only those below it
 //!
 //! ```text
-//! alloc free resize aligned donate     malloc, free, realloc, aligned_alloc; donated memory
+//! alloc free remote_free resize        malloc, free, the same of others' blocks, realloc,
+//!   aligned donate                     aligned_alloc; donated memory
 //! thread fork inspect                  heaps of threads; what a fork leaves; check and dump
 //! refill ring guard                    slots at hand, where more come from, ends of slots
 //! group nest                           groups of slots in nests or runs
 //! large large_cache zero               blocks with mappings of their own, or with no bytes
 //! settle                               what lay unused for a while goes back
 //! provider                             runs of pages from chunks, under the one lock
-//! pointer heap parking remote          wild pointer to slot; a heap's state; frees from elsewhere
+//! pointer heap parking remote outgoing wild pointer to slot; a heap's state; frees from elsewhere
 //! chunk meta slot size_class           layouts: map, masks, records, strides
 //! lock pages sync count fault config   the system, atomics, the one stop, every knob
 //! ```
@@ -30,7 +31,8 @@
 //! free(p)    pointer.rs: window bit → chunk's map → meta → slot number → record: a live block's
 //!            start, or a fault → ring.rs: clear the record's offset, enter the ring
 //!            ring full → its oldest slot, verified, goes to its group's mask (refill.rs)
-//!            another heap's → remote.rs: verify the end, clear the record, set a bit
+//!            another heap's → remote_free.rs: verify the end, clear the record, keep the slot's
+//!            bit with those of its group (outgoing.rs); many go to the owner at once (remote.rs)
 //! ```
 //!
 //! # Design
@@ -38,9 +40,9 @@
 //! Memory is organised as in musl's mallocng: groups of up to 32 slots of one of 48 size classes,
 //! masks for their state, metadata out of band, whole pages given back. What differs:
 //!
-//! - **Heaps own groups.** A thread works on its own heap with plain loads and stores; a free by
-//!   another thread is one atomic operation on the group. Heaps outlive threads: parked when the
-//!   thread exits, adopted by the next one.
+//! - **Heaps own groups.** A thread works on its own heap with plain loads and stores; frees by
+//!   another thread are one atomic operation on the group for several slots. Heaps outlive
+//!   threads: parked when the thread exits, adopted by the next one.
 //! - **Nothing about a block lies beside it.** Its offset and end stand in a record of one or two
 //!   bytes in the group's cache line (`slot.rs`). What an overflow reaches is a guard byte. Free
 //!   judges every pointer by out-of-band state alone: the record, which it clears.
@@ -109,7 +111,11 @@
 //!
 //! What other threads freed counts as free once the owner has collected it: when its other sources
 //! are dry, and at every 32nd refill. An owner that sleeps, or lives from its rings alone, leaves
-//! it where it is: never more than the peak before.
+//! it where it is: never more than the peak before. Nor can it be collected before it is told: of
+//! the slots to 672 bytes that a thread freed of other heaps it holds back at most 256 KiB,
+//! divided by the number of heaps (at most by 16), and a slot, in at most 64 groups of at most
+//! 21 KiB. It tells at the next free beyond that, at every 32nd refill of its own, when it is out
+//! of memory, and when it exits. A thread that sleeps keeps no more than that back.
 //!
 //! ## Constant cost of a small process
 //!
@@ -130,6 +136,7 @@ pub mod count;
 #[cfg(not(loom))]
 pub mod fault;
 pub mod lock;
+pub mod outgoing;
 pub mod parking;
 pub mod remote;
 pub mod sync;
@@ -172,6 +179,8 @@ pub mod process;
 pub mod provider;
 #[cfg(not(loom))]
 mod refill;
+#[cfg(not(loom))]
+mod remote_free;
 #[cfg(not(loom))]
 mod resize;
 #[cfg(not(loom))]

@@ -1,5 +1,5 @@
 //! Models under loom of what threads do to each other without a lock, and of the lock itself. They
-//! run the shipped `remote`, `parking` and `lock`; of a group and a heap they keep what these see.
+//! run the shipped `outgoing`, `remote`, `parking` and `lock`; of a group and a heap they keep what these see.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p byssal-heap --release --target-dir target/loom`
 //!
@@ -7,6 +7,7 @@
 //! the shipped code makes them say.
 
 use crate::lock::{Futex, Lock};
+use crate::outgoing::Outgoing;
 use crate::parking::{self, Berth, Keeper, Parked, Tenant};
 use crate::remote::{Life, Mailbox, Node, RemoteMask};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, Plain};
@@ -147,15 +148,38 @@ impl World {
         // SAFETY: the block is this thread's.
         unsafe {
             self.groups[group].contents[slot].set(7);
-            self.give_back(group, slot)
+            self.give_back(self.group(group), 1 << slot)
         }
     }
 
     /// # Safety
     /// The group is not released.
-    unsafe fn give_back(&self, group: usize, slot: usize) -> bool {
+    unsafe fn give_back(&self, group: *mut Group, bits: u32) -> bool {
         // SAFETY: by contract.
-        unsafe { parking::give_back(self, self.heap(), self.group(group), 1 << slot) }
+        unsafe { parking::give_back(self, self.heap(), group, bits) }
+    }
+
+    /// A thread writes the blocks of `slots` in the first group a last time, frees them one by one,
+    /// and then tells of all at once, as `Process::free_remote` and `tell_all` do. False: a double
+    /// free.
+    fn free_together(&self, slots: &[usize], write: bool) -> bool {
+        let mut outgoing = Outgoing::EMPTY;
+        let group = self.group(0);
+        for &slot in slots {
+            if write {
+                // SAFETY: the block is this thread's.
+                unsafe { self.groups[0].contents[slot].set(7) };
+            }
+            assert!(outgoing.start(group).is_none());
+            assert!(outgoing.join(group, 1 << slot));
+            outgoing.count(16);
+        }
+        let mut single = true;
+        // SAFETY: what is held keeps the group.
+        outgoing.take_all(0, |held| unsafe {
+            single &= self.give_back(held.node, held.bits);
+        });
+        single
     }
 
     /// By whoever may work on the heap: reuses each slot that came back.
@@ -334,7 +358,7 @@ fn two_remote_frees_of_one_slot() {
     explore("two remote frees of one slot", None, || {
         let world = World::new();
         // SAFETY: the misuse under test; the group stays.
-        let freers = [0, 1].map(|_| spawn(&world, |w| unsafe { w.give_back(0, 0) }));
+        let freers = [0, 1].map(|_| spawn(&world, |w| unsafe { w.give_back(w.group(0), 1) }));
         let done = freers.map(|freer| freer.join().unwrap());
         assert_ne!(done[0], done[1]);
     });
@@ -346,9 +370,57 @@ fn two_remote_frees_of_one_slot_against_refill() {
     explore("two remote frees of one slot, refill", None, || {
         let world = World::new();
         // SAFETY: the misuse under test; the group stays.
-        let freers = [0, 1].map(|_| spawn(&world, |w| unsafe { w.give_back(0, 0) }));
+        let freers = [0, 1].map(|_| spawn(&world, |w| unsafe { w.give_back(w.group(0), 1) }));
         world.collect();
         let done = freers.map(|freer| freer.join().unwrap());
+        world.collect();
+        let told = done.iter().filter(|done| !**done).count() as u32;
+        // SAFETY: all threads have ended.
+        assert_eq!(told + unsafe { world.doubles.get() }, 1);
+    });
+}
+
+/// Slots that a thread held back come together, while the owner collects and releases the group as
+/// soon as it has all.
+#[test]
+fn frees_told_together_against_release() {
+    explore("frees told together, group release", None, || {
+        let world = World::new();
+        let freer = spawn(&world, |w| assert!(w.free_together(&[0, 1], true)));
+        world.collect();
+        let released = world.release_if_empty(0);
+        freer.join().unwrap();
+        if !released {
+            world.collect();
+            assert!(world.release_if_empty(0), "both slots came back");
+        }
+    });
+}
+
+/// The same, while another thread frees into the group and the owner exits.
+#[test]
+fn frees_told_together_against_thread_exit() {
+    explore("frees told together, thread exit", Some(4), || {
+        let world = World::new();
+        let together = spawn(&world, |w| assert!(w.free_together(&[0, 1], true)));
+        let alone = spawn(&world, |w| assert!(w.free(1, 0)));
+        world.park();
+        together.join().unwrap();
+        alone.join().unwrap();
+        assert_eq!((world.freed(0), world.freed(1)), (3, 1));
+    });
+}
+
+/// A slot that one thread holds back with another one is freed by a second thread, too: whoever
+/// tells later is told so, or the collection finds it.
+#[test]
+fn a_slot_held_by_two_threads() {
+    explore("a slot held by two threads, refill", None, || {
+        let world = World::new();
+        let both = spawn(&world, |w| w.free_together(&[0, 1], false));
+        let one = spawn(&world, |w| w.free_together(&[0], false));
+        world.collect();
+        let done = [both.join().unwrap(), one.join().unwrap()];
         world.collect();
         let told = done.iter().filter(|done| !**done).count() as u32;
         // SAFETY: all threads have ended.

@@ -194,8 +194,8 @@ pub trait Keeper {
     unsafe fn collect_idle(&self, heap: *mut Self::Heap);
 }
 
-/// Gives slot `bit` of `group` back to `heap`, which owns it and belongs to another thread or
-/// none. False: the slot was given back already.
+/// Gives slots `bits` of `group` back to `heap`, which owns it and belongs to another thread or
+/// none. False: one of them was given back already.
 ///
 /// # Safety
 /// As `Mailbox::send`; the heap is not dead.
@@ -204,10 +204,10 @@ pub unsafe fn give_back<K: Keeper>(
     keeper: &K,
     heap: *mut K::Heap,
     group: *mut <K::Heap as Tenant>::Group,
-    bit: u32,
+    bits: u32,
 ) -> bool {
     // SAFETY: by contract.
-    match unsafe { (*heap).mail().send(group, bit) } {
+    match unsafe { (*heap).mail().send(group, bits) } {
         Sent::Delivered => true,
         Sent::OwnerParked => {
             // SAFETY: as above.

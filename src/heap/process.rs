@@ -226,11 +226,17 @@ impl<P: Platform> Process<P> {
         self.heap_count.store(count, Ordering::Relaxed);
     }
 
+    /// Heaps there are.
+    pub(crate) fn heap_total(&self) -> usize {
+        // Relaxed: as above.
+        self.heap_count.load(Ordering::Relaxed)
+    }
+
     /// What one heap may keep for later of an allowance for all: many threads together are not to
     /// hold many times what one may, few are not to run short.
     pub(crate) fn share(&self, allowance: usize) -> usize {
         // Relaxed: as above.
-        allowance / self.heap_count.load(Ordering::Relaxed).clamp(1, MAX_SHARES)
+        allowance / self.heap_total().clamp(1, MAX_SHARES)
     }
 
     /// Bytes of a further table of heaps.

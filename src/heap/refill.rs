@@ -1,8 +1,7 @@
 //! What happens when a class has no slot at hand: more of them, from the nearest source.
 
 use crate::config::{
-    CLASSES, IDLE_BYTES, IDLE_STRIDE, PRESET, RETAINED_BYTES, RETAINED_SHIFT, RING, SETTLE_REFILLS,
-    UNIT,
+    CLASSES, IDLE_BYTES, IDLE_STRIDE, RETAINED_BYTES, RETAINED_SHIFT, RING, SETTLE_REFILLS, UNIT,
 };
 use crate::fault::{stop, Fault};
 use crate::group::bytes_of;
@@ -32,6 +31,7 @@ impl<P: Platform> Process<P> {
             // A class whose queue never ends must not keep other threads' frees waiting.
             (*heap).refills = (*heap).refills.wrapping_add(1);
             if (*heap).refills % COLLECT_EVERY == 0 {
+                self.tell_all(heap);
                 self.collect(heap);
                 if (*heap).refills % SETTLE_REFILLS == 0 {
                     self.lock().settle();
@@ -155,23 +155,7 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract.
         unsafe {
             let class = (*meta).class as usize;
-            // The freer cleared the record and nobody had the slot. Anything else is a double
-            // free that raced with the owner's: the slot is freed, in the ring, in line, or used anew.
-            let freed = (*meta).freed.load(Ordering::Relaxed);
-            let mut ready = (*Heap::class(heap, class)).entries();
-            let mut double = (freed | self.avail(meta)) & bits != 0
-                || ready.any(|entry| entry.is_of(meta, class, bits))
-                || PRESET.quarantine != 0
-                    && (*heap)
-                        .quarantine
-                        .iter()
-                        .any(|entry| entry.is_of(meta, class, bits));
-            let mut rest = bits;
-            while rest != 0 {
-                double |= self.holds_block(meta, rest.trailing_zeros() as usize);
-                rest &= rest - 1;
-            }
-            if double {
+            if self.raced(heap, meta, bits) {
                 stop(Fault::DoubleFree, meta.addr());
             }
             self.put_back(heap, class, meta, bits, bits.count_ones(), false);

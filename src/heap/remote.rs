@@ -1,8 +1,8 @@
-//! Frees by threads that do not own the group: a bit set in the group's remote mask, and a list of
-//! such groups for the owner.
+//! Frees by threads that do not own the group: bits set in the group's remote mask, and a list of
+//! such groups for the owner. `outgoing.rs` tells when.
 //!
 //! ```text
-//! freer:  mask.fetch_or(bit)   old == 0 → push the group on the owner's list
+//! freer:  mask.fetch_or(bits)  old == 0 → push the group on the owner's list
 //!                              list's heap parked → the freer collects, under the provider lock
 //! owner:  head.swap(null); for each group: read its link, then mask.swap(0)
 //! ```
@@ -13,7 +13,7 @@
 //! freed, so a freer may look at the owner's mailbox at any time.
 
 use crate::count::{note, Event};
-use crate::sync::{fence, AtomicPtr, AtomicU32, Ordering};
+use crate::sync::{fence, fence_behind_exchange, AtomicPtr, AtomicU32, Ordering};
 use core::ptr;
 
 /// Bits of the slots that other threads freed and the owner has not yet seen.
@@ -33,14 +33,14 @@ impl RemoteMask {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Sets `bit`; returns the mask before.
+    /// Sets `bits`; returns the mask before.
     ///
-    /// Release: the freer's last accesses to the block, and its cleared record, come before the
+    /// Release: the freer's last accesses to the blocks, and their cleared records, come before the
     /// owner's reuse. Acquire: if the mask was brought to 0 by a collection, that collection's
     /// read of our link comes before our write of it.
     #[inline(always)]
-    pub(crate) fn add(&self, bit: u32) -> u32 {
-        self.0.fetch_or(bit, Ordering::AcqRel)
+    pub(crate) fn add(&self, bits: u32) -> u32 {
+        self.0.fetch_or(bits, Ordering::AcqRel)
     }
 
     /// Takes all bits.
@@ -82,7 +82,7 @@ pub enum Sent {
     Delivered,
     /// The owner is parked: take the provider lock and collect.
     OwnerParked,
-    /// The bit was set already.
+    /// One of the bits was set already.
     Double,
 }
 
@@ -113,16 +113,16 @@ impl<N: Node> Mailbox<N> {
         }
     }
 
-    /// Gives slot `bit` of `node`, which the heap of this mailbox owns, back to it.
+    /// Gives slots `bits` of `node`, which the heap of this mailbox owns, back to it.
     ///
     /// # Safety
-    /// The caller owns the live block of that slot, which keeps `node` alive until the bit is set;
-    /// from then on the change from 0 does, as described above. The heap is not dead.
-    #[inline(always)]
-    pub unsafe fn send(&self, node: *mut N, bit: u32) -> Sent {
-        // SAFETY: the block keeps the node alive.
-        let old = unsafe { (*node).mask().add(bit) };
-        if old & bit != 0 {
+    /// The caller took those slots' blocks over from the program: that keeps `node` alive until
+    /// the bits are set; from then on the change from 0 does, as described above. The heap is not
+    /// dead.
+    pub unsafe fn send(&self, node: *mut N, bits: u32) -> Sent {
+        // SAFETY: the slots keep the node alive.
+        let old = unsafe { (*node).mask().add(bits) };
+        if old & bits != 0 {
             return Sent::Double;
         }
         if old != 0 {
@@ -133,7 +133,7 @@ impl<N: Node> Mailbox<N> {
         // The owner parks by: store Parked, fence, take the list. We: push, fence, load. In the
         // single order of the two fences one comes first: either the parking thread sees our
         // push, or we see Parked.
-        fence(Ordering::SeqCst);
+        fence_behind_exchange();
         if self.life.load(Ordering::Relaxed) == Life::Parked as u32 {
             Sent::OwnerParked
         } else {

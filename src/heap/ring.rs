@@ -189,7 +189,12 @@ impl Entry {
 
     /// Whether it is one of the slots `bits` of the group.
     pub fn is_of(self, meta: *mut Meta, class: usize, bits: u32) -> bool {
-        self != Entry::NONE && self.meta() == meta && bits & 1 << self.index(class) != 0
+        // Most entries of another group differ here already.
+        let cell = (meta.addr() & (CHUNK - 1)) as u32;
+        (self.record ^ cell) < size_of::<Meta>() as u32
+            && self != Entry::NONE
+            && self.meta() == meta
+            && bits & 1 << self.index(class) != 0
     }
 }
 

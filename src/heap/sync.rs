@@ -20,6 +20,17 @@ use core::cell::UnsafeCell;
 #[cfg(loom)]
 use loom::cell::UnsafeCell;
 
+/// A full fence right behind an atomic exchange that succeeded. On x86 the exchange is one: a
+/// locked instruction orders all loads and stores around it (Intel SDM 3A, 9.2.2). The models run
+/// with the fence.
+#[inline(always)]
+pub fn fence_behind_exchange() {
+    #[cfg(all(not(loom), any(target_arch = "x86_64", target_arch = "x86")))]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(not(loom), any(target_arch = "x86_64", target_arch = "x86"))))]
+    fence(Ordering::SeqCst);
+}
+
 /// A field without a synchronisation of its own, as a lock or a protocol says who may use it.
 /// Under loom two uses that nothing orders are found.
 #[repr(transparent)]

@@ -49,6 +49,7 @@ impl<P: Platform> Process<P> {
         self.set_heap(self.empty_heap());
         // SAFETY: the heap was this thread's, and nobody else knows of it until it is parked.
         unsafe {
+            self.tell_all(heap);
             self.empty_quarantine(heap);
             self.collect(heap);
             let bytes = (*heap).bytes + (*heap).nests_idle as usize * GRANULE;
@@ -105,7 +106,10 @@ impl<P: Platform> Process<P> {
         let heap = self.heap();
         if !self.is_empty_heap(heap) {
             // SAFETY: the thread's own heap.
-            unsafe { self.collect(heap) };
+            unsafe {
+                self.tell_all(heap);
+                self.collect(heap);
+            }
         }
         // SAFETY: the thread's own heap, or the empty one.
         unsafe { self.check_rings(heap) };
@@ -130,6 +134,7 @@ impl<P: Platform> Process<P> {
     pub(crate) unsafe fn settle_all(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe {
+            self.tell_all(heap);
             self.empty_quarantine(heap);
             self.collect(heap);
             for class in 0..CLASSES {

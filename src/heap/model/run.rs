@@ -388,6 +388,8 @@ impl<'a> Model<'a> {
         }
         self.go_on_as(0);
         self.free_many(1);
+        // It may have got a heap to hold other heaps' slots back in.
+        self.process.thread_exit();
         let end = self.process.verify();
         let nothing = (end.live_bytes, end.live, end.runs, end.large);
         assert_eq!(nothing, (0, 0, 0, 0), "all is freed");

@@ -2,6 +2,7 @@
 //! and refusals at one certain call.
 
 use super::*;
+use crate::config::PRESET;
 use crate::fault::Fault;
 use crate::free::Block;
 use crate::meta::NOBODY;
@@ -67,31 +68,66 @@ fn racing_frees_of_large_run_and_donated_blocks_are_found() {
     process.verify();
 }
 
+/// Two threads, neither of them the owner, found the block before either freed it.
 #[test]
 fn racing_remote_frees_are_found() {
     let process = Boxed::new(true);
     let keep: Vec<_> = (0..8).map(|_| process.malloc(40)).collect();
-    let slot = Untrusted::new(keep[3]).find(&*process).expect("live");
-    let heap = process.heap();
+    let find = |index: usize| Untrusted::new(keep[index]).find(&*process).expect("live");
+    let (slot, another) = (find(3), find(4));
+    let owner = process.heap();
     process.set_heap(process.empty_heap());
-    // SAFETY: live, then the misuse under test: both threads found the slot before either freed.
+    process.malloc(1);
+    let one = process.heap();
+    process.set_heap(process.empty_heap());
+    process.malloc(1);
+    let two = process.heap();
+    // What the second thread still knows, though the first cleared record and end.
+    // SAFETY: the misuse under test.
+    let replay = |slot: &crate::pointer::Slot| unsafe {
+        if !PRESET.zero_on_free {
+            return process.free_remote(slot);
+        }
+        // It would find a cleared end first.
+        (*two).outgoing.start(slot.meta);
+        (*two).outgoing.join(slot.meta, slot.bit());
+        (*two).outgoing.count(slot.stride);
+    };
+    // SAFETY: live, then the misuse under test.
     unsafe {
-        process.free_slot(&slot);
-        // In the hardened preset the second finds a cleared end before it comes to the masks.
-        assert!(faults("", || process.free_slot(&slot)));
-    }
-    process.set_heap(heap);
-    // SAFETY: our heap; the slot is freed once.
-    unsafe {
-        process.collect(heap);
+        // Sets what they may hold.
+        process.tell_all(one);
+        process.tell_all(two);
+        process.set_heap(one);
+        process.free_remote(&slot);
+        process.free_remote(&another);
+        if !PRESET.zero_on_free {
+            // The same thread, its own bit still in hand.
+            assert!(faults("double", || process.free_remote(&slot)));
+        }
+        process.set_heap(two);
+        replay(&slot);
+        process.tell_all(one);
+        // Still with the owner's mail: the second to tell finds it.
+        assert!(faults("double", || process.tell_all(two)));
+        process.set_heap(owner);
+        process.collect(owner);
         assert!(faults("double", || process.put_back(
-            heap,
+            owner,
             slot.class,
             slot.meta,
             slot.bit(),
             1,
             false
         )));
+        // Collected before the second tells: the owner finds it.
+        process.set_heap(two);
+        replay(&another);
+        process.tell_all(two);
+        process.set_heap(owner);
+        assert!(faults("double", || {
+            process.collect(owner);
+        }));
     }
 }
 

@@ -325,7 +325,9 @@ fn threads(t: &mut Trial) {
         }
         if i % 2 == 0 {
             t.process.thread_exit();
+            // It may get another heap, to hold the slot back in.
             t.free(i);
+            t.process.thread_exit();
         }
     }
     for _ in 0..4 {
