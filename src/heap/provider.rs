@@ -591,15 +591,16 @@ impl<P: Platform> Locked<'_, P> {
     }
 
     /// A chunk from a reservation. The first one reserves a quarter only, for processes under a
-    /// tight limit of address space.
+    /// tight limit of address space; later ones take what there is.
     fn map_chunk(&mut self, data: usize, need: usize) -> Option<*mut Chunk> {
         let platform = &self.process.platform;
         let page_size = platform.page_size();
         let small = (CHUNK / 4).max((need + page_size).next_multiple_of(page_size));
+        let half = small.max(CHUNK / 2);
         let spans: &[usize] = if self.provider.chunks.is_null() {
             &[small]
         } else {
-            &[CHUNK, small]
+            &[CHUNK, half, small]
         };
         for &span in spans {
             if !self.may_owe(1) {
