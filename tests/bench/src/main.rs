@@ -94,13 +94,14 @@ enum Which {
 }
 
 /// Allocators of a quick run: the fastest plain ones, a hardened one, and what is replaced.
-const QUICK: [&str; 8] = [
+const QUICK: [&str; 9] = [
     "byssal",
     "glibc",
     "mimalloc2-secure",
     "mimalloc3",
     "jemalloc",
     "snmalloc",
+    "snmalloc-checks",
     "musl-byssal",
     "musl-mallocng",
 ];
