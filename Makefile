@@ -45,6 +45,12 @@ bench:
 	@$(CARGO) build --quiet --locked -p byssal-bench
 	@target/debug/byssal-bench run --size $(or $(BENCH),full)
 
+# What threads do to lines that they share, counted, and what many cores would make of it:
+# docs/scaling.md.
+counts:
+	@$(CARGO) build --quiet --locked -p byssal-bench
+	@target/debug/byssal-bench counts
+
 # Memory held for known live bytes, beside other allocators: tables, docs/footprint.md, picture.
 footprint: all
 	@$(BYSSAL) build $(filter-out --preset 'hardened' 'default',$(FLAGS)) --preset hardened \
@@ -91,5 +97,5 @@ tool:
 	echo "error: $(CARGO) is not installed; run: sudo apt-get install cargo (or see rustup.rs)" >&2; exit 3; }
 	@$(CARGO) build $(if $(wildcard $(BYSSAL)),--quiet) --locked -p byssal
 
-.PHONY: all check verify fetch patch archive prove libc-test fuzz coverage bench footprint install misuse \
+.PHONY: all check verify fetch patch archive prove libc-test fuzz coverage bench counts footprint install misuse \
 	stress tsan shortage clean tool

@@ -8,6 +8,7 @@
 //! extras             small processes, instructions, memory given back
 //! results            what was found; statistics: medians and means
 //! table, report, plots, compare      how it is shown
+//! counts, model      what threads share, counted, and what many cores would make of it
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -27,8 +28,10 @@ use results::{Allocator, Machine, Mode, Results};
 #[allow(dead_code)] // the interface of real programs has parts that none of them needs yet
 mod catalogue;
 mod compare;
+mod counts;
 mod extras;
 mod measure;
+mod model;
 mod plots;
 mod programs;
 mod real;
@@ -56,6 +59,8 @@ enum Action {
     Report { results: PathBuf },
     /// Lists the programs
     List,
+    /// Counts atomic operations, locks and writes to shared lines; writes docs/scaling.md
+    Counts,
 }
 
 #[derive(clap::Args)]
@@ -291,6 +296,21 @@ fn list() -> Result<()> {
     Ok(())
 }
 
+fn count() -> Result<()> {
+    let project = Project::find(None, None)?;
+    let peers = byssal_peers::prepare(&project, &["byssal", "glibc", "musl-mallocng"])?;
+    let named = |name| {
+        let found = peers.iter().find(|p| p.name == name);
+        found.ok_or_else(|| Error::new(Kind::Step, format!("{name} was not prepared")))
+    };
+    let runner = runner(&project, Duration::from_secs(60))?;
+    let patterns = counts::all(&project, named("byssal")?, named("glibc")?, &runner)?;
+    let text = model::tables(&patterns);
+    counts::put(&project.root.join("docs/scaling.md"), &text)?;
+    say(&text);
+    Ok(())
+}
+
 fn act(cli: Cli) -> Result<()> {
     match cli.command {
         Action::Run(options) => measure_all(&options),
@@ -304,6 +324,7 @@ fn act(cli: Cli) -> Result<()> {
             show(&Results::read(&results)?, &dest)
         }
         Action::List => list(),
+        Action::Counts => count(),
     }
 }
 
