@@ -39,14 +39,6 @@ static int protection(int access)
 	return access == BYSSAL_ACCESS_READ_WRITE ? PROT_READ | PROT_WRITE : PROT_NONE;
 }
 
-/* Runs a call that reports through errno and -1; gives the error number, keeps errno. */
-static int error_of(int result, int saved)
-{
-	int error = result ? errno : 0;
-	errno = saved;
-	return error;
-}
-
 void *__byssal_map(void *hint, size_t len, int access)
 {
 	int saved = errno;
@@ -58,34 +50,32 @@ void *__byssal_map(void *hint, size_t len, int access)
 int __byssal_unmap(void *addr, size_t len)
 {
 	int saved = errno;
-	return error_of(__munmap(addr, len), saved);
+	int result = __munmap(addr, len);
+	errno = saved;
+	return result;
 }
+
+/* The rest by system calls: libc's functions would only set errno. (Its munmap waits for others.) */
 
 int __byssal_protect(void *addr, size_t len, int access)
 {
-	int saved = errno;
-	return error_of(__mprotect(addr, len, protection(access)), saved);
+	return __syscall(SYS_mprotect, addr, len, protection(access));
 }
 
 int __byssal_purge(void *addr, size_t len)
 {
-	int saved = errno;
-	return error_of(__madvise(addr, len, MADV_DONTNEED), saved);
+	return __syscall(SYS_madvise, addr, len, MADV_DONTNEED);
 }
 
 void __byssal_huge(void *addr, size_t len)
 {
-	int saved = errno;
-	__madvise(addr, len, MADV_HUGEPAGE);
-	errno = saved;
+	__syscall(SYS_madvise, addr, len, MADV_HUGEPAGE);
 }
 
 void *__byssal_remap(void *addr, size_t old_len, size_t new_len, int may_move)
 {
-	int saved = errno;
-	void *p = __mremap(addr, old_len, new_len, may_move ? MREMAP_MAYMOVE : 0);
-	errno = saved;
-	return p == MAP_FAILED ? 0 : p;
+	unsigned long p = __syscall(SYS_mremap, addr, old_len, new_len, may_move ? MREMAP_MAYMOVE : 0);
+	return p > -4096ul ? 0 : (void *)p;
 }
 
 size_t __byssal_break(size_t want)

@@ -53,7 +53,7 @@ void __byssal_donate(char *start, char *end);
 /* Private anonymous memory of len bytes; NULL on failure. hint is a wish, not an order. */
 void *__byssal_map(void *hint, size_t len, int access);
 
-/* 0 on success, the (positive) error number otherwise, for all of these. */
+/* 0 on success, another number otherwise, for all of these; errno stays. */
 int __byssal_unmap(void *addr, size_t len);
 int __byssal_protect(void *addr, size_t len, int access);
 /* Contents may go: the next read of these pages gives zeros. */
