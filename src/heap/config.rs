@@ -141,7 +141,7 @@ pub const HUGE_LEAST: usize = if usize::BITS == 64 {
 /// Milliseconds after which what lay unused all the while goes back, see `settle.rs`.
 pub const SETTLE_PAUSE: u32 = 250;
 /// Refills of a heap, and frees of large blocks, between two looks at the clock.
-pub const SETTLE_REFILLS: u32 = if cfg!(small_constants) { 4 } else { 128 };
+pub const SETTLE_REFILLS: u32 = if cfg!(small_constants) { 32 } else { 256 };
 /// See `SETTLE_REFILLS`.
 pub const SETTLE_FREES: u32 = 16;
 

@@ -67,6 +67,8 @@ pub struct Large {
     pub(crate) gone: usize,
     /// Bytes that were unmapped and soon wanted again: what the cache should have kept.
     pub(crate) missed: usize,
+    /// Frees since a block was made.
+    pub(crate) row: u32,
     /// Mappings that the system refused to take back.
     pub(crate) stuck: *mut Record,
     /// Frees so far.
@@ -88,6 +90,7 @@ impl Large {
             least_cached: 0,
             gone: 0,
             missed: 0,
+            row: 0,
             stuck: ptr::null_mut(),
             frees: 0,
         }
@@ -187,7 +190,9 @@ impl Large {
 
     /// Bytes that the cache may hold now.
     pub(crate) fn cache_bound(&self) -> usize {
-        (LARGE_CACHE_BYTES + self.live_bytes / LARGE_CACHE_SHARE).max(self.missed)
+        // A program that frees and frees goes down from its peak.
+        let missed = self.missed >> self.row.saturating_sub(2).min(usize::BITS - 1);
+        missed.max(LARGE_CACHE_BYTES + self.live_bytes / LARGE_CACHE_SHARE)
     }
 }
 
@@ -368,6 +373,7 @@ impl<P: Platform> Locked<'_, P> {
             (*record).n = n;
             self.process.write_large_guard(record);
             self.provider.large.insert(record);
+            self.provider.large.row = 0;
             self.grow_buckets();
             Some((*record).base)
         }

@@ -159,6 +159,7 @@ impl<P: Platform> Locked<'_, P> {
             let large = &mut self.provider.large;
             large.frees = large.frees.wrapping_add(1);
             (*record).stamp = large.frees;
+            large.row = large.row.saturating_add(1);
             (*record).fresh = false;
             if PRESET.seal_freed_large {
                 let platform = &self.process.platform;

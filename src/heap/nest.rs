@@ -212,7 +212,7 @@ impl<P: Platform> Locked<'_, P> {
     /// # Safety
     /// The caller may work on the heap.
     #[cold]
-    unsafe fn limit_nests(&mut self, heap: *mut Heap) {
+    pub(crate) unsafe fn limit_nests(&mut self, heap: *mut Heap) {
         let platform = &self.process.platform;
         let page = (platform.page_size() / GRANULE).max(1);
         // SAFETY: by contract; free granules hold nothing.

@@ -34,7 +34,7 @@ impl<P: Platform> Process<P> {
                 self.tell_all(heap);
                 self.collect(heap);
                 if (*heap).refills % SETTLE_REFILLS == 0 {
-                    self.lock().settle();
+                    self.settle_heap(heap);
                 }
             }
             loop {
@@ -312,7 +312,7 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// The caller may work on the heap.
     #[cold]
-    unsafe fn limit_idle(&self, heap: *mut Heap) {
+    pub(crate) unsafe fn limit_idle(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe {
             if !(*heap).idle_pace.is_due(&self.platform) {

@@ -7,8 +7,33 @@
 //! pays nothing.
 
 use crate::config::{DIRTY_PAGES, PRESET, SETTLE_PAUSE};
+use crate::heap::Heap;
 use crate::pages::Platform;
+use crate::process::Process;
 use crate::provider::Locked;
+
+impl<P: Platform> Process<P> {
+    /// Gives back what came too early for a purge and waited for a free, and what lay unused.
+    ///
+    /// # Safety
+    /// The caller may work on the heap.
+    #[cold]
+    #[inline(never)]
+    pub(crate) unsafe fn settle_heap(&self, heap: *mut Heap) {
+        // SAFETY: by contract.
+        unsafe {
+            if (*heap).idle > (*heap).idle_limit {
+                self.limit_idle(heap);
+            }
+            let mut locked = self.lock();
+            if (*heap).nests_idle > (*heap).nests_limit {
+                locked.limit_nests(heap);
+            }
+            locked.purge_if_due();
+            locked.settle();
+        }
+    }
+}
 
 impl<P: Platform> Locked<'_, P> {
     /// Gives back what lay unused since the last look, if that was long enough ago.
