@@ -215,10 +215,16 @@ impl World {
         }
     }
 
-    /// As `Process::thread_exit`.
+    /// As `Process::thread_exit`, the heap at rest.
     fn park(&self) {
         // SAFETY: the caller is the owner.
         assert!(unsafe { parking::park(self, self.heap(), 0) });
+    }
+
+    /// The same, the heap as it is.
+    fn park_warm(&self) {
+        // SAFETY: as above.
+        assert!(unsafe { parking::park(self, self.heap(), 1) });
     }
 
     /// As `Process::attach`.
@@ -343,7 +349,7 @@ fn exit_adoption_and_free() {
         let world = World::new();
         let freer = spawn(&world, |w| assert!(w.free(0, 1)));
         let adopter = spawn(&world, World::adopt);
-        world.park();
+        world.park_warm();
         freer.join().unwrap();
         if adopter.join().unwrap() {
             world.collect();
