@@ -31,7 +31,7 @@ static struct {
 	Use use[OWNERS][CLASSES];
 	struct { size_t live, footprint, bound; } sample[SAMPLES];
 } *shared;
-static atomic_size_t live_bytes, own_pages, last_pages;
+static atomic_size_t live_bytes, own_pages, most_pages, frees_in_row;
 static atomic_uint owners;
 static __thread unsigned me;
 static size_t start_bytes, samples, max_live, max_footprint, thin_live, thin_footprint;
@@ -149,7 +149,8 @@ static size_t most_bytes(void)
 	/* Nests that had no place, records, pages and mappings that wait. */
 	size_t used = slots + nested / 4 + owners * 17 * 32 * KB;
 	used += used / 64;
-	size_t large = own_pages + larger(own_pages / 12 + 640 * KB, own_pages / 8 + last_pages);
+	size_t again = most_pages >> smaller(larger(frees_in_row, 2) - 2, 63);
+	size_t large = own_pages + larger(own_pages / 12 + 640 * KB, again);
 	return used + used / 16 + used / 4 + 5 * MB + large + owners * 32 * KB + 256 * KB;
 }
 
@@ -164,6 +165,10 @@ static void took(Block *block, size_t n, size_t align)
 	block->pages = block->class == CLASSES ? (n + 4096) & ~(size_t)4095 : 0;
 	live_bytes += n;
 	own_pages += block->pages;
+	if (block->pages) {
+		most_pages = larger(most_pages, own_pages);
+		frees_in_row = 0;
+	}
 	if (block->class < CLASSES) {
 		Use *use = &shared->use[me][block->class];
 		long live = ++use->live;
@@ -175,7 +180,8 @@ static void gave(Block *block)
 {
 	live_bytes -= block->n;
 	own_pages -= block->pages;
-	if (block->pages) last_pages = block->pages;
+	/* A page-aligned block that is shorter has no mapping of its own. */
+	if (block->n > 128 * KB) frees_in_row++;
 	if (block->class < CLASSES) shared->use[block->owner][block->class].live--;
 }
 
