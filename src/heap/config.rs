@@ -97,11 +97,10 @@ pub const IDLE_BYTES: usize = if cfg!(small_constants) {
 /// See `IDLE_BYTES`.
 pub const IDLE_STRIDE: usize = 336;
 
-/// Milliseconds for each purge of one kind beyond `PURGE_BURST`: a program that frees and allocates
-/// the same memory again and again pays for its pages once in this time only.
+/// Milliseconds between purges of one kind, unless half of what was in use at the last one is gone:
+/// a program that frees and allocates the same memory again and again pays for its pages once in
+/// this time only.
 pub const PURGE_PAUSE: u32 = 50;
-/// Purges of one kind that need not wait: so many are made up for by time that goes by.
-pub const PURGE_BURST: u32 = 16;
 /// Frees above a limit that do not look at the clock after one that came too early.
 pub const PURGE_SKIP: u32 = 15;
 

@@ -100,9 +100,10 @@
 //! heaps whose threads ended 512 KiB together, as they were left (256 KiB each at most, until the
 //! next threads adopt them or memory is out); for large blocks a cache of 640 KiB and a twelfth of
 //! the live bytes, or what was unmapped and soon wanted again: never more than was live then, and
-//! half as much with each large block freed after the second in a row. These go back at the next free above the limit (a few frees later at most). A
-//! program that purges 16 times and more in a row may do so once in 50 ms only, for each kind:
-//! what it frees in between waits for its next frees;
+//! half as much with each large block freed after the second in a row. These go back at the next
+//! free above the limit (a few frees later at most). A program may purge each kind once in 50 ms
+//! only, or when half of what was in use at the last purge is gone: what it frees in between waits
+//! for its next frees;
 //! of the process's pages no more than 4 MiB and a quarter of those in use.
 //!
 //! These are limits at any moment. Of the process's pages and of large mappings, those that lie

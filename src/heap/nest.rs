@@ -217,7 +217,7 @@ impl<P: Platform> Locked<'_, P> {
         let page = (platform.page_size() / GRANULE).max(1);
         // SAFETY: by contract; free granules hold nothing.
         unsafe {
-            if !(*heap).nests_pace.is_due(platform) {
+            if !(*heap).nests_pace.is_due(platform, (*heap).bytes) {
                 return;
             }
             let (mut used, mut idle) = (0, 0);

@@ -2,7 +2,7 @@
 //!
 //! One implementation for musl, one for the libraries (both in `src/abi`), one for tests.
 
-use crate::config::{PURGE_BURST, PURGE_PAUSE, PURGE_SKIP};
+use crate::config::{PURGE_PAUSE, PURGE_SKIP};
 use core::ptr::NonNull;
 
 /// What may be done with a page.
@@ -110,42 +110,46 @@ pub unsafe trait Platform {
     fn out_of_memory(&self);
 }
 
-/// How often memory of one kind is given back: a few times at will, then by the clock.
-#[derive(Clone, Copy)]
+/// When purges of one kind were made: as seldom as `PURGE_PAUSE` says while a program frees and
+/// allocates the same memory again and again, at once while it has ever less in use.
 pub struct Pace {
-    /// Times that are not yet paid for by time that went by, up to `PURGE_BURST`.
-    spent: u32,
-    /// When time was counted last.
+    /// Milliseconds at the last one that time had come for.
     last: u32,
-    /// Questions until the clock is looked at again.
+    /// What was in use at the last one, or, if that was more than before, between the two.
+    used: usize,
+    /// See `PURGE_SKIP`.
     skip: u32,
 }
 
 impl Pace {
     /// Never so far.
     pub const NEW: Pace = Pace {
-        spent: 0,
         last: 0,
+        used: 0,
         skip: 0,
     };
 
-    /// Whether it may be now; if so, it is.
-    pub fn is_due<P: Platform>(&mut self, platform: &P) -> bool {
-        if self.spent == PURGE_BURST {
+    /// Whether it may be now, when so much is in use; if so, it is.
+    pub fn is_due<P: Platform>(&mut self, platform: &P, used: usize) -> bool {
+        if used >= self.used / 2 {
             if self.skip > 0 {
                 self.skip -= 1;
                 return false;
             }
             let now = platform.clock();
-            let earned = now.wrapping_sub(self.last) / PURGE_PAUSE;
-            if earned == 0 {
+            if now.wrapping_sub(self.last) < PURGE_PAUSE {
                 self.skip = PURGE_SKIP;
                 return false;
             }
+            let first = self.last == 0;
             self.last = now;
-            self.spent -= earned.min(PURGE_BURST);
+            if !first && used > self.used {
+                // Slowly, as what was less a moment ago may be so again.
+                self.used += (used - self.used) / 8;
+                return true;
+            }
         }
-        self.spent += 1;
+        self.used = used;
         true
     }
 }

@@ -279,7 +279,10 @@ impl<P: Platform> Locked<'_, P> {
         let dirty = provider.dirty_pages - provider.kept_pages.min(provider.dirty_pages);
         let far_too_many = may_wait + DIRTY_MOST + provider.used_pages / 4;
         if dirty > may_wait
-            && (dirty > far_too_many || provider.pace.is_due(&self.process.platform))
+            && (dirty > far_too_many
+                || provider
+                    .pace
+                    .is_due(&self.process.platform, provider.used_pages))
         {
             self.purge();
         }

@@ -315,7 +315,8 @@ impl<P: Platform> Process<P> {
     pub(crate) unsafe fn limit_idle(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe {
-            if !(*heap).idle_pace.is_due(&self.platform) {
+            let used = (*heap).bytes - (*heap).idle.min((*heap).bytes);
+            if !(*heap).idle_pace.is_due(&self.platform, used) {
                 return;
             }
             let classes = (*heap).classes.iter().enumerate();
