@@ -111,8 +111,10 @@ impl<F: Futex> Lock<F> {
     /// Releases the lock, if it is held: it is not when the process had one thread only.
     #[inline]
     pub fn unlock(&self, thread: usize) {
-        // Relaxed: as above.
-        if self.forking.load(Ordering::Relaxed) == thread {
+        // Relaxed, both: as above; and whoever holds the lock took it itself. A process with one thread
+        // is spared the exchange.
+        let forking = self.forking.load(Ordering::Relaxed) == thread;
+        if forking || self.word.load(Ordering::Relaxed) == FREE {
             return;
         }
         // Release: what we wrote, for the next holder.
