@@ -117,17 +117,21 @@ impl Counts {
     }
 }
 
-/// Builds the library that counts.
+/// Builds the library, one that counts or the one that ships.
 ///
 /// # Errors
 /// `Step` when cargo fails.
-pub fn library(project: &Project) -> Result<PathBuf> {
-    let target = project.root.join("target/count");
+pub fn library(project: &Project, counting: bool) -> Result<PathBuf> {
+    let (name, features) = match counting {
+        true => ("count", "library,count"),
+        false => ("plain", "library"),
+    };
+    let target = project.root.join("target").join(name);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut cmd = Command::new(cargo);
     cmd.args(["rustc", "--locked", "-p", "byssal-abi"])
         .args(["--profile", "archive", "--no-default-features"])
-        .args(["--features", "library,count", "--crate-type", "cdylib"])
+        .args(["--features", features, "--crate-type", "cdylib"])
         .arg("--target-dir")
         .arg(&target)
         .current_dir(&project.root);
@@ -173,10 +177,13 @@ fn job(row: &Row, program: &Path, threads: u32) -> Job {
 }
 
 /// CPU time of an operation in nanoseconds, all of the program: the shortest of some runs.
-fn time(runner: &Runner, peer: &Peer, job: &Job) -> Result<f64> {
+fn time(runner: &Runner, host: &Peer, library: &Path, job: &Job) -> Result<f64> {
+    let mut job = job.clone();
+    let library = library.to_string_lossy().into();
+    job.env.push(("LD_PRELOAD".into(), library));
     let mut least = f64::INFINITY;
     for _ in 0..RUNS {
-        let sample = runner.run(job, peer)?.sample;
+        let sample = runner.run(&job, host)?.sample;
         least = least.min(sample.cpu() * 1e9 / sample.operations.unwrap_or(f64::NAN));
     }
     Ok(least)
@@ -186,8 +193,8 @@ fn time(runner: &Runner, peer: &Peer, job: &Job) -> Result<f64> {
 ///
 /// # Errors
 /// When something cannot be built, or a program fails.
-pub fn all(project: &Project, ours: &Peer, host: &Peer, runner: &Runner) -> Result<Vec<Pattern>> {
-    let library = library(project)?;
+pub fn all(project: &Project, host: &Peer, runner: &Runner) -> Result<Vec<Pattern>> {
+    let (counting, plain) = (library(project, true)?, library(project, false)?);
     let mut patterns = Vec::new();
     for row in &ROWS {
         let dest = project.out.join("bench/bin/host").join(row.1);
@@ -201,11 +208,11 @@ pub fn all(project: &Project, ours: &Peer, host: &Peer, runner: &Runner) -> Resu
         )?;
         let mut pattern = Pattern {
             name: row.0,
-            nanoseconds: time(runner, ours, &job(row, &dest, row.3))?,
+            nanoseconds: time(runner, host, &plain, &job(row, &dest, row.3))?,
             costs: BTreeMap::new(),
         };
         for threads in THREADS.into_iter().filter(|t| *t >= row.3) {
-            let (counts, operations) = count(runner, host, &library, &job(row, &dest, threads))?;
+            let (counts, operations) = count(runner, host, &counting, &job(row, &dest, threads))?;
             pattern.costs.insert(threads, counts.costs(operations));
         }
         say(&format!("  {}", row.0));
@@ -252,7 +259,7 @@ mod tests {
     #[test]
     fn a_known_program_has_known_counts() {
         let project = Project::find(None, None).unwrap();
-        let library = library(&project).unwrap();
+        let library = library(&project, true).unwrap();
         let (few, many) = (
             known(&project, &library, "own", 1000),
             known(&project, &library, "own", 1_000_000),
