@@ -65,9 +65,20 @@ pub fn all(
             notes.push(note);
         }
     }
-    for peer in peers {
+    let begin = Instant::now();
+    for (done, peer) in peers.iter().enumerate() {
+        let took = begin.elapsed().as_secs_f64();
+        let left = match done {
+            0 => String::new(),
+            _ => format!(
+                "; about {:.0} s left",
+                took / done as f64 * (peers.len() - done) as f64
+            ),
+        };
         say(&format!(
-            "  {}: small process, instructions, memory given back",
+            "  [{}/{}] {}: small process, instructions, memory given back{left}",
+            done + 1,
+            peers.len(),
             peer.name
         ));
         small(project, peer, runner, &mut extra.small, notes)?;
