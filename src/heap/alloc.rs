@@ -250,8 +250,8 @@ impl<P: Platform> Process<P> {
         }
         let class = class_of(n);
         // SAFETY: the thread's own heap, or the empty one.
-        let untouched = unsafe { (*self.heap()).slots[class] == 0 };
-        if untouched {
+        let untouched = || unsafe { (*self.heap()).slots[class] == 0 };
+        if self.has_donated() && untouched() {
             // A first block needs no group if the dynamic linker left a slot for it.
             let block = self.donated_alloc(class, n, false);
             if !block.is_null() {

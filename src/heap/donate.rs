@@ -148,11 +148,16 @@ impl<P: Platform> Process<P> {
         }
     }
 
+    /// Whether there are donated slots.
+    pub(crate) fn has_donated(&self) -> bool {
+        // Acquire: see `donate`.
+        self.has_donated.load(Ordering::Acquire) != 0
+    }
+
     /// A block of `n` bytes in a donated slot of `class`: one never used so far, or any when
     /// `reuse` says so (they are slower to free than a heap's own). Null when there is none.
     pub(crate) fn donated_alloc(&self, class: usize, n: usize, reuse: bool) -> *mut u8 {
-        // Acquire: see `donate`.
-        if self.has_donated.load(Ordering::Acquire) == 0 {
+        if !self.has_donated() {
             return ptr::null_mut();
         }
         let _locked = self.lock();

@@ -158,6 +158,10 @@ impl<P: Platform> Process<P> {
     /// The caller may work on the heap, and does not hold the provider lock.
     #[inline(never)]
     pub(crate) unsafe fn tell_all(&self, heap: *mut Heap) {
+        if self.heap_total() < 2 {
+            // Nobody to tell: a process with one thread should not touch this page.
+            return;
+        }
         // SAFETY: by contract; what is held is ours to tell.
         unsafe {
             let most = self.share(OUTGOING_BYTES);
