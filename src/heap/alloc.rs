@@ -17,6 +17,11 @@ use core::ptr;
 /// Largest block of a narrow class, in bytes.
 const MAX_NARROW: usize = stride(FIRST_WIDE - 1) - 1;
 
+/// Slots taken from masks until those that malloc leaves in the ring are verified there: no freed
+/// slot waits for that longer than 16 further mallocs. (What keeps `out` from rising meanwhile are
+/// slots that leave a full ring, with it in the end.)
+const CHECK_EVERY: u32 = 8;
+
 /// What a wide class's `cycle` goes on by: 2^16 over the golden ratio, odd, so that the lower 16
 /// bits spread evenly (Knuth, The Art of Computer Programming 3, 6.4).
 const STEP: u16 = 0x9e37;
@@ -184,7 +189,11 @@ impl<P: Platform> Process<P> {
         unsafe {
             let index = self.pick((*state).avail);
             (*state).avail &= !(1 << index);
-            (*state).out += 1;
+            let out = (*state).out + 1;
+            (*state).out = out;
+            if !PRESET.check_at_free && out % CHECK_EVERY == 0 {
+                self.check_ring(state, class);
+            }
             let stride = (*state).stride as usize;
             let start = (*state).base.add(index * stride);
             let entry = Entry::of::<NARROW>((*state).current, index, start);

@@ -309,6 +309,25 @@ impl<P: Platform> Process<P> {
         }
     }
 
+    /// Verifies the ends of all slots in a ring.
+    ///
+    /// # Safety
+    /// The caller may work on the heap of `state`, or it is the empty one.
+    #[cold]
+    #[inline(never)]
+    pub(crate) unsafe fn check_ring(&self, state: *mut Class, class: usize) {
+        // SAFETY: by contract.
+        unsafe {
+            for entry in (*state).entries() {
+                if class < FIRST_WIDE {
+                    self.check_entry::<true>(state, class, entry);
+                } else {
+                    self.check_entry::<false>(state, class, entry);
+                }
+            }
+        }
+    }
+
     /// Makes an entry of a slot that its owner frees; verifies its end at once if the preset says
     /// so. The slot's record tells of no block from here on.
     ///

@@ -9,7 +9,6 @@ use crate::parking::{self, Keeper, Parked};
 use crate::process::Process;
 use crate::provider::Locked;
 use crate::remote::Life;
-use crate::slot::FIRST_WIDE;
 use core::ptr;
 
 impl<P: Platform> Process<P> {
@@ -87,14 +86,7 @@ impl<P: Platform> Process<P> {
         for class in 0..CLASSES {
             // SAFETY: by contract; slots in a ring keep their groups alive.
             unsafe {
-                let state = Heap::class(heap, class);
-                for entry in (*state).entries() {
-                    if class < FIRST_WIDE {
-                        self.check_entry::<true>(state, class, entry);
-                    } else {
-                        self.check_entry::<false>(state, class, entry);
-                    }
-                }
+                self.check_ring(Heap::class(heap, class), class);
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::config::PRESET;
-use crate::size_class::MAX_SMALL;
+use crate::heap::Heap;
+use crate::size_class::{class_of, MAX_SMALL};
 
 #[test]
 fn misuse_is_found_at_the_free() {
@@ -229,6 +230,43 @@ fn hardened_finds_writes_before_a_block_at_its_own_free() {
             }
         }
         assert!(found >= 30, "{n}: {found} of {}", blocks.len());
+    }
+}
+
+/// And by mallocs alone.
+#[test]
+fn an_overflow_is_found_by_mallocs_also_while_masks_have_slots() {
+    if PRESET.check_at_free {
+        return;
+    }
+    for n in [24, 700, 3000] {
+        for out in 0..8 {
+            let process = Boxed::new(true);
+            // Many free slots in masks, and a ring of which malloc takes none.
+            let blocks: Vec<_> = (0..200).map(|_| process.malloc(n)).collect();
+            for &block in &blocks[..150] {
+                // SAFETY: live.
+                unsafe { process.free(block) };
+            }
+            // SAFETY: this thread's heap.
+            let state = || unsafe { &*Heap::class(process.heap(), class_of(n)) };
+            while state().has_ready() {
+                process.malloc(n);
+            }
+            for _ in 0..out {
+                process.malloc(n);
+            }
+            // SAFETY: live, with an end of at least a byte.
+            unsafe { blocks[199].add(n).write(0) };
+            // SAFETY: live.
+            unsafe { process.free(blocks[199]) };
+            let found = (0..16).any(|_| {
+                faults("overflow", || {
+                    process.malloc(n);
+                })
+            });
+            assert!(found, "{n} {out}");
+        }
     }
 }
 
