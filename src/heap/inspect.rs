@@ -1,6 +1,5 @@
-//! Looking at a whole heap: `check` verifies every invariant, `dump` prints every slot.
-//!
-//! Both need a process at rest: no other thread inside the allocator.
+//! Looking at a whole heap: `check` verifies every invariant. It needs a process at rest: no other
+//! thread inside the allocator.
 
 use crate::chunk::{count_set, Chunk, GRANULES, PAGES};
 use crate::config::{CLASSES, GRANULE, IDLE_STRIDE, PRESET, QUARANTINE, UNIT};
@@ -15,7 +14,6 @@ use crate::ring::{capacity, Entry};
 use crate::size_class::stride;
 use crate::slot::ZERO;
 use crate::sync::Ordering;
-use core::fmt::{self, Write};
 
 /// What a walk found.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +40,7 @@ pub struct Summary {
 
 /// The state of one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SlotState {
+pub(crate) enum SlotState {
     Live,
     Freed,
     Remote,
@@ -54,7 +52,7 @@ enum SlotState {
 
 impl SlotState {
     /// Its letter in a dump.
-    fn letter(self) -> char {
+    pub(crate) fn letter(self) -> char {
         match self {
             SlotState::Live => 'L',
             SlotState::Freed => 'f',
@@ -68,7 +66,7 @@ impl SlotState {
 }
 
 /// The broken invariant.
-type Broken = &'static str;
+pub(crate) type Broken = &'static str;
 
 /// Err unless `holds`.
 fn ensure(holds: bool, broken: Broken) -> Result<(), Broken> {
@@ -116,7 +114,11 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// `meta` is a group's; the process is at rest.
-    unsafe fn slot_state(&self, meta: *mut Meta, index: usize) -> Result<SlotState, Broken> {
+    pub(crate) unsafe fn slot_state(
+        &self,
+        meta: *mut Meta,
+        index: usize,
+    ) -> Result<SlotState, Broken> {
         // SAFETY: by contract; owners live for ever.
         unsafe {
             let owner = (*meta).owner.load(Ordering::Relaxed);
@@ -317,131 +319,6 @@ impl<P: Platform> Process<P> {
         }
         Ok(())
     }
-
-    /// Prints every heap, class, group, slot, run and large block, one line each:
-    ///
-    /// ```text
-    /// byssal-dump 1 preset=default heaps=1
-    /// heap id=1 life=active idle=0
-    /// class heap=1 class=3 stride=64 slots=8 groups=1 queued=0 empty=0
-    /// group heap=1 class=3 base=0x7f0000075000 bytes=512 state=current slots=La....ff
-    /// run base=0x7f0000080000 pages=1 bytes=4096
-    /// large base=0x7f0000100000 mapped=204800 bytes=200000
-    /// total groups=1 live=2 runs=1 large=1 live_bytes=204160 used=32768 dirty=0 cached=0
-    /// ```
-    ///
-    /// Numbers are bytes unless named otherwise. Letters of slots, from the first on: `L` live,
-    /// `a` ready to be handed out, `f` freed, `r` freed by another thread, `h` the same, but the
-    /// thread has not told yet, `q` in quarantine, `.` never used.
-    pub fn dump(&self, out: &mut dyn Write) -> fmt::Result {
-        let mut locked = self.lock();
-        let heaps = locked.provider.heaps;
-        writeln!(out, "byssal-dump 1 preset={} heaps={heaps}", PRESET.name)?;
-        for id in 1..=heaps {
-            let mut groups = [0; CLASSES];
-            // SAFETY: groups given by the walk are alive.
-            let _ = locked.each_group(|meta| unsafe {
-                let own = (*meta).owner.load(Ordering::Relaxed) as usize == id;
-                groups[(*meta).class as usize] += own as u32;
-                Ok(())
-            });
-            // SAFETY: heaps live for ever.
-            unsafe { dump_heap(out, self.heap_by_id(id as u16), &groups)? };
-        }
-        let mut result = Ok(());
-        // SAFETY: groups and runs given by the walk are alive.
-        let _ = locked.each_group(|meta| unsafe {
-            result = result.and_then(|()| self.dump_group(out, meta));
-            Ok(())
-        });
-        result?;
-        let mut result = Ok(());
-        locked.each_run_block(|base, pages, n| {
-            result =
-                result.and_then(|()| writeln!(out, "run base={base:p} pages={pages} bytes={n}"));
-        });
-        result?;
-        let mut result = Ok(());
-        locked.each_large(|base, len, n| {
-            result =
-                result.and_then(|()| writeln!(out, "large base={base:p} mapped={len} bytes={n}"));
-        });
-        result?;
-        drop(locked);
-        match self.check() {
-            Ok(s) => {
-                writeln!(
-                out,
-                "total groups={} live={} runs={} large={} live_bytes={} used={} dirty={} cached={}",
-                s.groups, s.live, s.runs, s.large, s.live_bytes, s.used_bytes, s.dirty_bytes,
-                s.cached_bytes
-            )
-            }
-            Err(broken) => writeln!(out, "broken {broken}"),
-        }
-    }
-
-    /// Prints a group.
-    ///
-    /// # Safety
-    /// The group is alive, the process at rest.
-    unsafe fn dump_group(&self, out: &mut dyn Write, meta: *mut Meta) -> fmt::Result {
-        // SAFETY: by contract.
-        unsafe {
-            let state = match (*meta).state {
-                s if s == State::Current as u8 => "current",
-                s if s == State::Queued as u8 => "queued",
-                _ => "detached",
-            };
-            write!(
-                out,
-                "group heap={} class={} base={:p} bytes={} state={state} slots=",
-                (*meta).owner.load(Ordering::Relaxed),
-                (*meta).class,
-                self.first_slot(meta),
-                bytes_of(meta),
-            )?;
-            for index in 0..(*meta).capacity as usize {
-                let letter = self.slot_state(meta, index).map_or('?', SlotState::letter);
-                out.write_char(letter)?;
-            }
-            out.write_char('\n')
-        }
-    }
-}
-
-/// Prints a heap and its classes, of which it has so many groups.
-///
-/// # Safety
-/// The heap lives, the process is at rest.
-unsafe fn dump_heap(out: &mut dyn Write, heap: *mut Heap, groups: &[u32; CLASSES]) -> fmt::Result {
-    // SAFETY: by contract.
-    unsafe {
-        let life = ["unused", "active", "parked", "dead"][(*heap).mail.0.life() as usize & 3];
-        writeln!(
-            out,
-            "heap id={} life={life} idle={}",
-            (*heap).id,
-            (*heap).idle
-        )?;
-        for (class, &groups) in groups.iter().enumerate() {
-            let state = &(&(*heap).classes)[class];
-            if groups == 0 {
-                continue;
-            }
-            writeln!(
-                out,
-                "class heap={} class={class} stride={} slots={} groups={} queued={} empty={}",
-                (*heap).id,
-                stride(class),
-                (&(*heap).slots)[class],
-                groups,
-                state.queued,
-                state.empty,
-            )?;
-        }
-    }
-    Ok(())
 }
 
 impl<P: Platform> Locked<'_, P> {
@@ -468,7 +345,7 @@ impl<P: Platform> Locked<'_, P> {
     }
 
     /// Calls `each` for every group with slots.
-    fn each_group(
+    pub(crate) fn each_group(
         &mut self,
         mut each: impl FnMut(*mut Meta) -> Result<(), Broken>,
     ) -> Result<(), Broken> {
@@ -486,7 +363,7 @@ impl<P: Platform> Locked<'_, P> {
     }
 
     /// Calls `each(base, pages, bytes)` for every block in a run.
-    fn each_run_block(&mut self, mut each: impl FnMut(*mut u8, usize, usize)) {
+    pub(crate) fn each_run_block(&mut self, mut each: impl FnMut(*mut u8, usize, usize)) {
         let _ = self.each_meta(|meta| {
             // SAFETY: metas that a map leads to are alive.
             unsafe {

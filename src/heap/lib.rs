@@ -6,12 +6,12 @@
 //! ```text
 //! alloc free remote_free resize        malloc, free, the same of others' blocks, realloc,
 //!   aligned donate                     aligned_alloc; donated memory
-//! thread fork inspect                  heaps of threads; what a fork leaves; check and dump
+//! thread fork inspect dump             heaps of threads; what a fork leaves; check and dump
 //! refill ring guard                    slots at hand, where more come from, ends of slots
 //! group nest                           groups of slots in nests or runs
 //! large large_cache zero               blocks with mappings of their own, or with no bytes
 //! settle                               what lay unused for a while goes back
-//! provider                             runs of pages from chunks, under the one lock
+//! provider grow                        runs of pages from chunks, under the one lock; chunks
 //! pointer heap parking remote outgoing wild pointer to slot; a heap's state; frees from elsewhere
 //! chunk meta slot size_class           layouts: map, masks, records, strides
 //! lock pages sync count fault config   the system, atomics, the one stop, every knob
@@ -151,11 +151,15 @@ mod chunk;
 #[cfg(not(loom))]
 mod donate;
 #[cfg(not(loom))]
+mod dump;
+#[cfg(not(loom))]
 mod fork;
 #[cfg(not(loom))]
 mod free;
 #[cfg(not(loom))]
 mod group;
+#[cfg(not(loom))]
+mod grow;
 #[cfg(not(loom))]
 mod guard;
 #[cfg(not(loom))]
