@@ -8,7 +8,7 @@
 
 use crate::aligned::MAX_RUN_ALIGN;
 use crate::config::{
-    CHUNK, CLASSES, HUGE_LEAST, HUGE_PAGE, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES,
+    CHUNK, CLASSES, HUGE_LEAST, HUGE_MOST, HUGE_PAGE, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES,
     LARGE_CACHE_SHARE, PRESET,
 };
 use crate::fault::{stop, Fault};
@@ -186,6 +186,13 @@ impl Large {
         if missed > 0 {
             self.missed = (self.missed + missed).min(self.live_bytes + bytes);
         }
+    }
+
+    /// Whether a mapping of `len` bytes should ask for huge pages: where memory of such blocks is
+    /// given back too early again and again, which says that it is used. Blocks that come and stay,
+    /// touched here and there, would become resident 2 MiB at a time.
+    pub(crate) fn wants_huge(&self, len: usize) -> bool {
+        (HUGE_LEAST..=HUGE_MOST).contains(&len) && self.missed > 0
     }
 
     /// Bytes that the cache may hold now.
@@ -386,7 +393,7 @@ impl<P: Platform> Locked<'_, P> {
         let record = self.any_cell()?.cast::<Record>();
         let mut mapped = None;
         if let Some(total) = len.checked_add(margin) {
-            if len >= HUGE_LEAST {
+            if self.provider.large.wants_huge(len) {
                 mapped = self.map_aligned(total, align.max(HUGE_PAGE), 0, Access::ReadWrite);
             }
             if mapped.is_none() {
@@ -402,7 +409,7 @@ impl<P: Platform> Locked<'_, P> {
             };
             // Without its guard page a block is still a good block.
             let _ = margin == 0 || platform.protect(at.add(len), margin, Access::None);
-            if len >= HUGE_LEAST {
+            if self.provider.large.wants_huge(len) {
                 platform.prefer_huge(at, len);
             }
             record.write(Record {

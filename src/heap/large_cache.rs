@@ -1,8 +1,6 @@
 //! Freed mappings of large blocks: kept for a while, cut to size, given back.
 
-use crate::config::{
-    HUGE_LEAST, HUGE_PAGE, LARGE_CACHE_AGE, LARGE_CACHE_ENTRIES, PRESET, SETTLE_FREES,
-};
+use crate::config::{HUGE_PAGE, LARGE_CACHE_AGE, LARGE_CACHE_ENTRIES, PRESET, SETTLE_FREES};
 use crate::large::Record;
 use crate::pages::{Access, Platform};
 use crate::provider::Locked;
@@ -75,7 +73,8 @@ impl<P: Platform> Locked<'_, P> {
         }
         let record = large.uncache(index);
         // Whole huge pages get an aligned place (Linux 6.7), and so move as they are.
-        let whole = if len >= HUGE_LEAST {
+        let huge = self.provider.large.wants_huge(len);
+        let whole = if huge {
             len.next_multiple_of(HUGE_PAGE)
         } else {
             len
@@ -88,7 +87,7 @@ impl<P: Platform> Locked<'_, P> {
                 self.unmap_large(record);
                 return None;
             };
-            if len >= HUGE_LEAST {
+            if huge {
                 platform.prefer_huge(at, whole);
             }
             self.provider.large.miss(len - longest);

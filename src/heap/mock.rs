@@ -79,6 +79,8 @@ pub struct Mock {
     pub fail_once: AtomicBool,
     /// Calls so far.
     pub calls: AtomicUsize,
+    /// Mappings for which huge pages were asked.
+    pub huge: AtomicUsize,
     /// What is to be refused beside that.
     pub plan: Mutex<Plan>,
     /// Calls so far, and those that the plan refused, by kind.
@@ -105,6 +107,7 @@ impl Mock {
             calls_left: AtomicUsize::new(usize::MAX),
             fail_once: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
+            huge: AtomicUsize::new(0),
             plan: Mutex::new(Plan::NONE),
             asked: [const { AtomicUsize::new(0) }; CALLS],
             refused: [const { AtomicUsize::new(0) }; CALLS],
@@ -298,6 +301,7 @@ unsafe impl Platform for Mock {
             self.holds(at.as_ptr() as usize, len),
             "advice about foreign memory"
         );
+        self.huge.fetch_add(1, Ordering::Relaxed);
     }
     unsafe fn remap(
         &self,

@@ -262,11 +262,11 @@ static inline size_t over(size_t a, size_t b)
 	return a > b ? a - b : 0;
 }
 
-/* After a few purges in a row pages go back every few milliseconds only (PURGE_PAUSE), by a free that
- * looks at the clock: what was freed just now may still wait. */
+/* Pages go back every 50 ms only (PURGE_PAUSE), by a free that looks at the clock: what was freed
+ * just now may still wait. */
 static MAYBE_UNUSED void let_pages_go(void)
 {
-	usleep(20000);
+	usleep(100000);
 	for (int i = 0; i < 64; i++) {
 		void *run = aligned_alloc(4096, 16384), *block = malloc(3000);
 		CHECK(run && block);
