@@ -41,14 +41,37 @@ impl<P: Platform> Process<P> {
         // SAFETY: the thread's own heap; the empty one has no slots and is only read.
         unsafe {
             let state = Heap::class(self.heap(), class);
-            let entry = if (*state).has_ready() {
-                self.take_ready::<true>(state, class)
-            } else if (*state).avail != 0 {
-                self.take_avail::<true>(state, class)
-            } else {
-                return self.malloc_slow(n);
-            };
+            if !(*state).has_ready() {
+                return self.malloc_avail::<true>(state, class, n);
+            }
+            let entry = self.take_ready::<true>(state, class);
             self.place_narrow(state, class, entry, n)
+        }
+    }
+
+    /// malloc of a class whose ring is low. Apart, as what it calls at times would have malloc save
+    /// registers every time.
+    ///
+    /// # Safety
+    /// The caller may work on the heap of `state`; n suits the class, NARROW tells its kind.
+    #[inline(never)]
+    unsafe fn malloc_avail<const NARROW: bool>(
+        &self,
+        state: *mut Class,
+        class: usize,
+        n: usize,
+    ) -> *mut u8 {
+        // SAFETY: by contract.
+        unsafe {
+            if (*state).avail == 0 {
+                return self.malloc_slow(n);
+            }
+            let entry = self.take_avail::<NARROW>(state, class);
+            if NARROW {
+                self.place_narrow(state, class, entry, n)
+            } else {
+                self.place_wide(state, class, entry, n)
+            }
         }
     }
 
@@ -60,13 +83,10 @@ impl<P: Platform> Process<P> {
             // SAFETY: as in `malloc`.
             unsafe {
                 let state = Heap::class(self.heap(), class);
-                let entry = if (*state).has_ready() {
-                    self.take_ready::<false>(state, class)
-                } else if (*state).avail != 0 {
-                    self.take_avail::<false>(state, class)
-                } else {
-                    return self.malloc_slow(n);
-                };
+                if !(*state).has_ready() {
+                    return self.malloc_avail::<false>(state, class, n);
+                }
+                let entry = self.take_ready::<false>(state, class);
                 return self.place_wide(state, class, entry, n);
             }
         }
