@@ -55,7 +55,6 @@ pub struct Meta {
     pub state: u8,
     /// Slots. Fixed while the group lives.
     pub capacity: u8,
-    spare: u8,
     /// One record a slot, see `slot.rs`. Written by the thread that allocates or frees the slot.
     pub records: Records,
 }

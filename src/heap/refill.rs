@@ -315,7 +315,7 @@ impl<P: Platform> Process<P> {
     pub(crate) unsafe fn limit_idle(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe {
-            let used = (*heap).bytes - (*heap).idle.min((*heap).bytes);
+            let used = (*heap).bytes.saturating_sub((*heap).idle);
             if !(*heap).idle_pace.is_due(&self.platform, used) {
                 return;
             }

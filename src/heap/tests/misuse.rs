@@ -85,19 +85,24 @@ fn misuse_is_found_at_the_free() {
     }
 }
 
+/// Whether an overflow of a lone block of `n` bytes is found by its free or by `end`.
+pub(super) fn overflow_is_found_by(n: usize, end: impl FnOnce(&Boxed)) -> bool {
+    let process = Boxed::new(true);
+    let p = process.malloc(n);
+    // SAFETY: the misuse under test.
+    unsafe {
+        p.add(n).write(p.add(n).read() ^ 0x55);
+        faults("overflow", || {
+            process.free(p);
+            end(&process);
+        })
+    }
+}
+
 #[test]
 fn an_overflow_is_found_at_exit_at_the_latest() {
     for n in [10, 100, 1000, 5000, 100_000] {
-        let process = Boxed::new(true);
-        let p = process.malloc(n);
-        // SAFETY: the misuse under test.
-        unsafe {
-            p.add(n).write(p.add(n).read() ^ 0x55);
-            assert!(faults("overflow", || {
-                process.free(p);
-                process.process_exit();
-            }));
-        }
+        assert!(overflow_is_found_by(n, |process| process.process_exit()));
     }
 }
 
