@@ -248,6 +248,8 @@ impl<'a> Model<'a> {
             process.set_heap(process.empty_heap());
             // SAFETY: live; as another thread would.
             unsafe { process.free(block.live.at) };
+            // It may have got a heap to hold the slot back in, which nobody else could use.
+            process.thread_exit();
             process.set_heap(heap);
         });
     }

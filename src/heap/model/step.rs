@@ -30,7 +30,7 @@ ops! {
     TooMuch 1,
     /// Frees a block, whichever thread's it is.
     Free 16,
-    /// Frees a block as a thread without a heap.
+    /// Frees a block as a thread without a heap, which ends then.
     FreeElsewhere 5,
     /// free_sized or free_aligned_sized with the right size.
     FreeSized 2,
