@@ -101,7 +101,8 @@
 //! next threads adopt them or memory is out); for large blocks a cache of 640 KiB and a twelfth of
 //! the live bytes, or what was unmapped and soon wanted again: never more than was live then, and
 //! half as much with each large block freed after the second in a row. These go back at the next
-//! free above the limit (a few frees later at most). A program may purge each kind once in 50 ms
+//! free above the limit (a few frees later at most, of pages in free slots a sixteenth beyond the
+//! share of 512 KiB). A program may purge each kind once in 50 ms
 //! only, or when half of what was in use at the last purge is gone: what it frees in between waits
 //! for its next frees;
 //! of the process's pages no more than 4 MiB and a quarter of those in use.

@@ -129,6 +129,13 @@ impl Pace {
         skip: 0,
     };
 
+    /// Lets the next question look at the clock, whatever the last answer was.
+    #[inline(always)]
+    pub fn ask(&mut self) -> &mut Self {
+        self.skip = 0;
+        self
+    }
+
     /// Whether it may be now, when so much is in use; if so, it is.
     pub fn is_due<P: Platform>(&mut self, platform: &P, used: usize) -> bool {
         if used >= self.used / 2 {

@@ -14,6 +14,9 @@ use crate::size_class::stride;
 use crate::sync::Ordering;
 use core::ptr::NonNull;
 
+/// A purge of free slots that came too early is tried again with this part of a heap's share more.
+const IDLE_STEPS: usize = 16;
+
 /// Every so many refills look for what other threads freed before anything else.
 const COLLECT_EVERY: u32 = 32;
 
@@ -315,13 +318,20 @@ impl<P: Platform> Process<P> {
     pub(crate) unsafe fn limit_idle(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe {
+            let least = self.share(IDLE_BYTES);
+            if (*heap).idle <= least {
+                (*heap).idle_limit = least;
+                return;
+            }
             let used = (*heap).bytes.saturating_sub((*heap).idle);
-            if !(*heap).idle_pace.is_due(&self.platform, used) {
+            if !(*heap).idle_pace.ask().is_due(&self.platform, used) {
+                // The next free would ask again: not before there is some more.
+                (*heap).idle_limit = (*heap).idle + least / IDLE_STEPS;
                 return;
             }
             let classes = (*heap).classes.iter().enumerate();
             let used: usize = classes.map(|(i, c)| c.out as usize * stride(i)).sum();
-            (*heap).idle_limit = self.share(IDLE_BYTES).max(used / 4);
+            (*heap).idle_limit = least.max(used / 4);
             if (*heap).idle > (*heap).idle_limit {
                 self.purge_idle(heap);
             }

@@ -22,9 +22,7 @@ impl<P: Platform> Process<P> {
     pub(crate) unsafe fn settle_heap(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe {
-            if (*heap).idle > (*heap).idle_limit {
-                self.limit_idle(heap);
-            }
+            self.limit_idle(heap);
             let mut locked = self.lock();
             if (*heap).nests_idle > (*heap).nests_limit {
                 locked.limit_nests(heap);
