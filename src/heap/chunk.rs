@@ -224,22 +224,31 @@ impl Chunk {
     }
 }
 
-/// Sets or clears `count` bits of a bitmap from `first` on.
-pub fn set(map: &mut Pages, first: usize, count: usize, value: bool) {
-    for page in first..first + count {
-        if value {
-            map[page / 64] |= 1 << (page % 64);
-        } else {
-            map[page / 64] &= !(1 << (page % 64));
+/// Sets or clears `count` bits of a bitmap from `first` on. Returns how many changed.
+#[inline(never)]
+pub fn set(map: &mut Pages, first: usize, count: usize, value: bool) -> usize {
+    let (mut bit, end) = (first, first + count);
+    let mut changed = 0;
+    while bit < end {
+        let bits = (64 - bit % 64).min(end - bit);
+        let mask = u64::MAX >> (64 - bits) << (bit % 64);
+        let word = &mut map[bit / 64];
+        let mut changes = if value { !*word } else { *word } & mask;
+        *word ^= changes;
+        // One by one: few targets count bits in less code.
+        while changes != 0 {
+            changes &= changes - 1;
+            changed += 1;
         }
+        bit += bits;
     }
+    changed
 }
 
 /// Number of set bits among `count` from `first` on.
 pub fn count_set(map: &Pages, first: usize, count: usize) -> usize {
-    (first..first + count)
-        .filter(|page| map[page / 64] & 1 << (page % 64) != 0)
-        .count()
+    let mut copy = *map;
+    set(&mut copy, first, count, false)
 }
 
 /// First page at or after `from` whose bit is `value`; `PAGES` if there is none.
@@ -307,6 +316,17 @@ mod tests {
         assert_eq!(find_clear(&map, 3, 4), Ok(20));
         assert_eq!(find_clear(&map, 7, 1), Err(6));
         assert_eq!(count_set(&map, 0, 24), 24 - 9);
+    }
+
+    #[test]
+    fn changed_bits_are_counted_across_words() {
+        let mut map: Pages = [0; WORDS];
+        let (half, many) = (PAGES / 2, (PAGES / 2).min(66));
+        assert_eq!(set(&mut map, half - 1, many, true), many);
+        assert_eq!(set(&mut map, half - 4, 5, true), 3);
+        assert_eq!(set(&mut map, half, 5, false), 5);
+        assert_eq!(count_set(&map, 0, PAGES), many - 2);
+        assert_eq!(count_set(&map, half - 4, 12), 4 + 3);
     }
 
     #[test]

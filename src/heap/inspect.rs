@@ -1,7 +1,7 @@
 //! Looking at a whole heap: `check` verifies every invariant. It needs a process at rest: no other
 //! thread inside the allocator.
 
-use crate::chunk::{count_set, Chunk, GRANULES, PAGES};
+use crate::chunk::{count_set, find_clear, Chunk, GRANULES, PAGES};
 use crate::config::{CLASSES, GRANULE, IDLE_STRIDE, PRESET, QUARANTINE, UNIT};
 use crate::group::bytes_of;
 use crate::heap::Heap;
@@ -409,6 +409,7 @@ impl<P: Platform> Locked<'_, P> {
                     "a chunk's pages are counted",
                 )?;
                 check_nests(chunk)?;
+                self.check_roomy(header)?;
                 chunk = header.next;
             }
         }
@@ -420,6 +421,21 @@ impl<P: Platform> Locked<'_, P> {
         summary.used_bytes = used * crate::config::RUN_PAGE;
         summary.dirty_bytes = dirty * crate::config::RUN_PAGE;
         Ok(())
+    }
+}
+
+impl<P: Platform> Locked<'_, P> {
+    /// Verifies that no search passes a chunk with room, and that the first chunks with room for so
+    /// many pages come in the order of their numbers.
+    fn check_roomy(&self, header: &Chunk) -> Result<(), Broken> {
+        // SAFETY: the entries are null or chunks in the list; the lock is held.
+        let sequences = (self.provider.roomy).map(|chunk| unsafe { chunk.as_ref() });
+        let sequences = sequences.map(|chunk| chunk.map_or(usize::MAX, |chunk| chunk.sequence));
+        ensure(sequences.is_sorted(), "chunks with room come in order")?;
+        // Longer runs would be such, too.
+        let passed = (1..sequences.len()).find(|&pages| sequences[pages] > header.sequence);
+        let room = passed.map(|pages| find_clear(&header.used, pages, 1));
+        ensure(!matches!(room, Some(Ok(_))), "a chunk with room is found")
     }
 }
 

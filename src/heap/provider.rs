@@ -1,6 +1,6 @@
 //! Runs of pages, under the one lock: chunks from the system, runs from chunks, dirty pages back.
 
-use crate::chunk::{self, count_set, each_run, find_clear, Chunk, PAGES};
+use crate::chunk::{self, each_run, find_clear, Chunk, PAGES};
 use crate::config::{CHUNK, DIRTY_MOST, DIRTY_PAGES, DIRTY_SHIFT, GRANULE, NEST, RUN_PAGE};
 use crate::heap::Heap;
 use crate::large::Large;
@@ -29,7 +29,8 @@ pub struct Provider {
     /// Chunks in the order of their making.
     pub chunks: *mut Chunk,
     pub(crate) last: *mut Chunk,
-    /// By a number of pages: no chunk before this one has a free run of as many.
+    /// By a number of pages: no chunk before this one has a free run of as many. None comes before
+    /// that of a lesser number.
     pub(crate) roomy: [*mut Chunk; ROOMY],
     pub(crate) sequence: usize,
     /// Chunks without any use but their header, beyond the break's.
@@ -158,7 +159,11 @@ impl<P: Platform> Locked<'_, P> {
                     }
                 }
                 if chunk == self.provider.roomy[size] && ((*chunk).longest as usize) < size {
-                    self.provider.roomy[size] = (*chunk).next;
+                    for roomy in &mut self.provider.roomy[size..] {
+                        if *roomy == chunk {
+                            *roomy = (*chunk).next;
+                        }
+                    }
                 }
                 chunk = (*chunk).next;
             }
@@ -186,9 +191,8 @@ impl<P: Platform> Locked<'_, P> {
             return None;
         }
         self.provider.idle_chunks -= Self::is_idle(header) as usize;
-        let dirty = count_set(&header.dirty, page, pages);
         chunk::set(&mut header.used, page, pages, true);
-        chunk::set(&mut header.dirty, page, pages, false);
+        let dirty = chunk::set(&mut header.dirty, page, pages, false);
         header.used_pages += pages as u32;
         self.provider.used_pages += pages;
         self.forget_dirty(dirty);
@@ -261,11 +265,13 @@ impl<P: Platform> Locked<'_, P> {
         header.longest = PAGES as u32;
         self.provider.used_pages -= run.pages;
         self.provider.dirty_pages += run.pages;
-        for roomy in &mut self.provider.roomy {
+        for roomy in self.provider.roomy.iter_mut().rev() {
             // SAFETY: roomy is null or in the list.
-            if roomy.is_null() || unsafe { (**roomy).sequence } > header.sequence {
-                *roomy = run.chunk;
+            if !roomy.is_null() && unsafe { (**roomy).sequence } <= header.sequence {
+                // Nor are those of shorter runs later ones.
+                break;
             }
+            *roomy = run.chunk;
         }
         self.purge_if_due();
     }
