@@ -62,20 +62,21 @@ impl<P: Platform> Process<P> {
         unsafe {
             let heap = self.heap();
             let class = (*meta).class as usize;
-            let another = (*heap).outgoing.holds(meta) && class < FIRST_WIDE;
-            if another && !PRESET.check_at_free {
+            if class < FIRST_WIDE && !PRESET.check_at_free {
                 let pointer = Untrusted::new(block);
                 let slot = pointer.find_in(meta, pointer.distance(meta), Geometry::of(class));
                 if let Some(slot) = slot {
-                    if self.guards_stand(class, slot.end_at(), slot.end) {
+                    let holds = (*heap).outgoing.holds(meta)
+                        || !self.is_empty_heap(heap) && !self.is_orphan(meta);
+                    if holds && self.guards_stand(class, slot.end_at(), slot.end) {
                         // Before the bit goes out: afterwards the owner may write a new record.
                         note(Event::RemoteFree);
                         slot.clear_record();
-                        return self.join_outgoing(heap, &slot);
+                        return self.hold_back(heap, &slot);
                     }
                 }
             }
-            // Nothing of the group is held back yet, or a rare case.
+            // A wide class, no heap to hold it back in, or a rare case.
             self.free_slow(block);
         }
     }
@@ -110,27 +111,41 @@ impl<P: Platform> Process<P> {
             if !narrow || owner || self.is_empty_heap(heap) {
                 return self.tell(slot.meta, slot.bit());
             }
-            if let Some(held) = (*heap).outgoing.start(slot.meta) {
-                self.tell(held.node, held.bits);
-            }
-            self.join_outgoing(heap, slot);
+            self.hold_back(heap, slot);
         }
     }
 
-    /// Holds a slot back until its group or everything is told.
+    /// Holds a slot back until its group or everything is told. Another group may make room.
     ///
     /// # Safety
-    /// The slot holds no block any more, and this call gives it back; it is the thread's heap, in
-    /// which the group has an entry.
+    /// The slot holds no block any more, and this call gives it back; it is the thread's heap, not
+    /// the empty one.
     #[inline(always)]
-    unsafe fn join_outgoing(&self, heap: *mut Heap, slot: &Slot) {
+    unsafe fn hold_back(&self, heap: *mut Heap, slot: &Slot) {
         // SAFETY: by contract.
         unsafe {
+            if !(*heap).outgoing.holds(slot.meta) {
+                self.make_room(heap, slot.meta);
+            }
             if !(*heap).outgoing.join(slot.meta, slot.bit()) {
                 stop(Fault::DoubleFree, slot.block().addr());
             }
             if (*heap).outgoing.count(slot.stride) {
                 self.tell_all(heap);
+            }
+        }
+    }
+
+    /// Makes an entry for a group that has none, perhaps in place of another's.
+    ///
+    /// # Safety
+    /// It is the thread's heap, not the empty one, and the caller adds a slot at once.
+    #[inline(never)]
+    unsafe fn make_room(&self, heap: *mut Heap, meta: *mut Meta) {
+        // SAFETY: by contract; what is held is ours to tell.
+        unsafe {
+            if let Some(held) = (*heap).outgoing.start(meta) {
+                self.tell(held.node, held.bits);
             }
         }
     }
@@ -197,7 +212,7 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The group lives.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) unsafe fn is_orphan(&self, meta: *mut Meta) -> bool {
         // SAFETY: by contract; heaps live for ever. Relaxed: fixed while the group lives.
         unsafe {
