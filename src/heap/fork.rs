@@ -114,13 +114,18 @@ impl<P: Platform> Locked<'_, P> {
             return false;
         }
         let mut chunk = self.provider.chunks;
-        while !chunk.is_null() {
-            // SAFETY: chunks in the list exist. This one stays as long as it is pinned, the next
-            // one longer.
-            unsafe {
-                let next = (*chunk).next;
+        // SAFETY: chunks in the list exist, and those that are pinned stay. The next one is before
+        // this one may go, as with it others go that the system refused to take before.
+        unsafe {
+            if !chunk.is_null() {
                 self.pin(chunk);
+            }
+            while !chunk.is_null() {
                 self.release_abandoned_in(chunk);
+                let next = (*chunk).next;
+                if !next.is_null() {
+                    self.pin(next);
+                }
                 self.unpin(chunk);
                 chunk = next;
             }
