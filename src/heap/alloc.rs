@@ -6,7 +6,7 @@ use crate::heap::{Class, Heap};
 use crate::meta::Meta;
 use crate::pages::Platform;
 use crate::process::{next_random, Process};
-use crate::ring::Entry;
+use crate::ring::Vacancy;
 use crate::size_class::{class_of, stride, MAX_SMALL};
 use crate::slot::{
     max_end, narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE, USED, ZERO,
@@ -16,11 +16,6 @@ use core::ptr;
 
 /// Largest block of a narrow class, in bytes.
 const MAX_NARROW: usize = stride(FIRST_WIDE - 1) - 1;
-
-/// Slots taken from masks until those that malloc leaves in the ring are verified there: no freed
-/// slot waits for that longer than 16 further mallocs. (What keeps `out` from rising meanwhile are
-/// slots that leave a full ring, with it in the end.)
-const CHECK_EVERY: u32 = 8;
 
 /// What a wide class's `cycle` goes on by: 2^16 over the golden ratio, odd, so that the lower 16
 /// bits spread evenly (Knuth, The Art of Computer Programming 3, 6.4).
@@ -44,8 +39,8 @@ impl<P: Platform> Process<P> {
             if !(*state).has_ready() {
                 return self.malloc_avail::<true>(state, class, n);
             }
-            let entry = self.take_ready::<true>(state, class);
-            self.place_narrow(state, class, entry, n)
+            let slot = self.take_ready::<true>(state, class);
+            self.place_narrow(state, class, slot, n)
         }
     }
 
@@ -66,11 +61,32 @@ impl<P: Platform> Process<P> {
             if (*state).avail == 0 {
                 return self.malloc_slow(n);
             }
-            let entry = self.take_avail::<NARROW>(state, class);
+            if !PRESET.check_at_free && !(*state).is_verified() {
+                return self.malloc_verifying(state, class, n);
+            }
+            let slot = self.take_avail::<NARROW>(state, class);
             if NARROW {
-                self.place_narrow(state, class, entry, n)
+                self.place_narrow(state, class, slot, n)
             } else {
-                self.place_wide(state, class, entry, n)
+                self.place_wide(state, class, slot, n)
+            }
+        }
+    }
+
+    /// The same once those in the ring are verified: no freed slot waits for that longer than 16
+    /// further mallocs. Apart, as above.
+    ///
+    /// # Safety
+    /// As `malloc_avail`.
+    #[inline(never)]
+    unsafe fn malloc_verifying(&self, state: *mut Class, class: usize, n: usize) -> *mut u8 {
+        // SAFETY: by contract.
+        unsafe {
+            self.check_ring(state, class);
+            if class < FIRST_WIDE {
+                self.malloc_avail::<true>(state, class, n)
+            } else {
+                self.malloc_avail::<false>(state, class, n)
             }
         }
     }
@@ -86,8 +102,8 @@ impl<P: Platform> Process<P> {
                 if !(*state).has_ready() {
                     return self.malloc_avail::<false>(state, class, n);
                 }
-                let entry = self.take_ready::<false>(state, class);
-                return self.place_wide(state, class, entry, n);
+                let slot = self.take_ready::<false>(state, class);
+                return self.place_wide(state, class, slot, n);
             }
         }
         self.malloc_slow(n)
@@ -102,18 +118,19 @@ impl<P: Platform> Process<P> {
         &self,
         state: *mut Class,
         class: usize,
-        entry: Entry,
+        slot: Vacancy,
         n: usize,
     ) -> *mut u8 {
         // SAFETY: by contract. Relaxed: other threads learn of the block by the program's own
         // synchronisation.
         unsafe {
             let slack = (*state).stride as usize - n;
+            let guard = (*state).guard;
             let offset = narrow_offset(slack, (*state).cycle as u32);
             let record = narrow_record(slack, offset);
-            entry.narrow().store(record, Ordering::Relaxed);
-            let block = entry.start().add(offset);
-            self.write_first_guard(class, (*state).guard, block.add(n));
+            slot.narrow().store(record, Ordering::Relaxed);
+            let block = slot.start.add(offset);
+            self.write_first_guard(class, guard, block.add(n));
             self.write_front(class, block, offset);
             block
         }
@@ -128,19 +145,19 @@ impl<P: Platform> Process<P> {
         &self,
         state: *mut Class,
         class: usize,
-        entry: Entry,
+        slot: Vacancy,
         n: usize,
     ) -> *mut u8 {
         // SAFETY: by contract. Relaxed: as above.
         unsafe {
             let stride = (*state).stride as usize;
             (*state).cycle = (*state).cycle.wrapping_add(STEP);
+            let guard = (*state).guard;
             let place = wide_place(stride, n, (*state).cycle);
-            entry
-                .wide()
-                .store(wide_record(stride, place), Ordering::Relaxed);
-            let block = entry.start().add(place.offset);
-            self.write_first_guard(class, (*state).guard, block.add(n));
+            let record = wide_record(stride, place);
+            slot.wide().store(record, Ordering::Relaxed);
+            let block = slot.start.add(place.offset);
+            self.write_first_guard(class, guard, block.add(n));
             self.write_front(class, block, place.offset);
             block
         }
@@ -152,12 +169,13 @@ impl<P: Platform> Process<P> {
     /// The caller may work on the heap of `state`, which has a slot at hand; NARROW tells the kind
     /// of the class, here and below.
     #[inline(always)]
-    unsafe fn take_slot<const NARROW: bool>(&self, state: *mut Class, class: usize) -> Entry {
+    unsafe fn take_slot<const NARROW: bool>(&self, state: *mut Class, class: usize) -> Vacancy {
         // SAFETY: by contract.
         unsafe {
             if (*state).has_ready() {
                 self.take_ready::<NARROW>(state, class)
             } else {
+                self.check_ring(state, class);
                 self.take_avail::<NARROW>(state, class)
             }
         }
@@ -169,31 +187,31 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// The caller may work on the heap of `state`, whose ring is not empty.
     #[inline(always)]
-    unsafe fn take_ready<const NARROW: bool>(&self, state: *mut Class, class: usize) -> Entry {
+    unsafe fn take_ready<const NARROW: bool>(&self, state: *mut Class, class: usize) -> Vacancy {
         // SAFETY: by contract: the slot is free and ours. Plain reads, unlike in `guards_stand`, so
         // that each is compared in memory: what a racing overflow leaves is read once and trusted
         // for nothing.
         unsafe {
-            let entry = (*state).take();
+            let slot = (*state).take();
             if !NARROW {
-                (*state).zero = false;
+                (*self.heap()).zero = false;
             }
             let (stride, guard) = ((*state).stride as usize, (*state).guard);
-            let limit = entry.start().add(stride);
+            let limit = slot.start.add(stride);
             let last = limit.sub(1);
             let last_guard = self.guard_of(class, guard, last.addr());
             if PRESET.check_at_free {
-                self.check_clear(entry.start(), stride);
+                self.check_clear(slot.start, stride);
                 last.write(last_guard);
-                return entry;
+                return slot;
             }
-            let first = limit.sub(entry.end::<NARROW>());
+            let first = limit.sub(slot.end::<NARROW>());
             if first.read() != self.guard_of(class, guard, first.addr())
                 || last.read() != last_guard
             {
                 stop(Fault::Overflow, first.addr());
             }
-            entry
+            slot
         }
     }
 
@@ -204,24 +222,20 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// The caller may work on the heap of `state`, whose `avail` is not zero.
     #[inline(always)]
-    unsafe fn take_avail<const NARROW: bool>(&self, state: *mut Class, class: usize) -> Entry {
+    unsafe fn take_avail<const NARROW: bool>(&self, state: *mut Class, class: usize) -> Vacancy {
         // SAFETY: by contract: the group is alive, the slot free and ours.
         unsafe {
             let index = self.pick((*state).avail);
             (*state).avail &= !(1 << index);
-            let out = (*state).out + 1;
-            (*state).out = out;
-            if !PRESET.check_at_free && out % CHECK_EVERY == 0 {
-                self.check_ring(state, class);
-            }
+            (*state).out += 1;
             let stride = (*state).stride as usize;
             let start = (*state).base.add(index * stride);
-            let entry = Entry::of::<NARROW>((*state).current, index, start);
+            let slot = Vacancy::of::<NARROW>((*state).current, index, start);
             let last = start.add(stride - 1);
             let guard = self.guard_of(class, (*state).guard, last.addr());
-            let mark = entry.mark::<NARROW>();
+            let mark = slot.mark::<NARROW>();
             if !NARROW {
-                (*state).zero = mark == ZERO;
+                (*self.heap()).zero = mark == ZERO;
             }
             if PRESET.check_at_free || mark != USED {
                 self.check_clear(start, stride);
@@ -232,7 +246,7 @@ impl<P: Platform> Process<P> {
             if stride >= IDLE_STRIDE && mark == USED {
                 (*self.heap()).idle -= stride;
             }
-            entry
+            slot
         }
     }
 
@@ -301,8 +315,8 @@ impl<P: Platform> Process<P> {
         }
         // SAFETY: `filled` gives a class of the thread's own heap, with a slot at hand.
         unsafe {
-            let entry = self.take_any(state, class);
-            self.place_narrow(state, class, entry, n)
+            let slot = self.take_any(state, class);
+            self.place_narrow(state, class, slot, n)
         }
     }
 
@@ -311,7 +325,7 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// As `take_slot`.
     #[inline(never)]
-    unsafe fn take_any(&self, state: *mut Class, class: usize) -> Entry {
+    unsafe fn take_any(&self, state: *mut Class, class: usize) -> Vacancy {
         // SAFETY: by contract.
         unsafe {
             if class < FIRST_WIDE {
@@ -333,15 +347,9 @@ impl<P: Platform> Process<P> {
         let end = (stride(class) - n).min(max_end(class));
         // SAFETY: `filled` gives a class of the thread's own heap, with a slot at hand.
         unsafe {
-            let entry = self.take_any(state, class);
+            let slot = self.take_any(state, class);
             let place = Place { offset: 0, end };
-            self.occupy(
-                entry.meta(),
-                class,
-                entry.index(class),
-                entry.start(),
-                place,
-            )
+            self.occupy(slot.meta(), class, slot.index(class), slot.start, place)
         }
     }
 
@@ -436,6 +444,6 @@ impl<P: Platform> Process<P> {
             return self.large_is_zero(block);
         };
         // SAFETY: the thread's own heap, or the empty one.
-        slot.class >= FIRST_WIDE && unsafe { (*Heap::class(self.heap(), slot.class)).zero }
+        slot.class >= FIRST_WIDE && unsafe { (*self.heap()).zero }
     }
 }

@@ -8,7 +8,7 @@ use crate::meta::{Meta, State, CLASS_RUN, NOBODY};
 use crate::pages::Platform;
 use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
-use crate::ring::{capacity, Entry};
+use crate::ring::{capacity, prefetch, Entry, Vacancy};
 use crate::size_class::stride;
 use crate::slot::{FIRST_WIDE, NEW, ZERO};
 use crate::sync::Ordering;
@@ -34,12 +34,12 @@ impl<P: Platform> Process<P> {
                         return self.free_patient(heap, meta, block);
                     }
                     if let Some(slot) = pointer.find_own(heap, meta) {
-                        let entry = self.retire_slot(&slot);
                         let state = Heap::class(heap, class);
                         if (*state).ready() >= (*state).high as u32 {
-                            return self.give_full::<true>(heap, class, entry);
+                            let (index, start) = (slot.index, slot.start);
+                            return self.free_at_limit::<true>(heap, meta, index, start, slot.end);
                         }
-                        return (*state).give(entry);
+                        return (*state).give(self.retire_slot(&slot));
                     }
                 } else if (*meta).class < CLASS_RUN {
                     return self.free_other(meta, block);
@@ -74,38 +74,127 @@ impl<P: Platform> Process<P> {
     unsafe fn free_own(&self, heap: *mut Heap, slot: &Slot) {
         // SAFETY: by contract.
         unsafe {
-            let entry = self.retire_slot(slot);
-            let entry = self.line_up(heap, slot.class, entry);
-            let Some((class, entry)) = entry else { return };
-            let state = Heap::class(heap, class);
-            if (*state).ready() >= (*state).high as u32 {
-                return if class < FIRST_WIDE {
-                    self.give_full::<true>(heap, class, entry)
-                } else {
-                    self.give_full::<false>(heap, class, entry)
-                };
+            if PRESET.quarantine != 0 {
+                let entry = self.retire_slot(slot);
+                if let Some((class, entry)) = self.line_up(heap, slot.class, entry) {
+                    self.give_entry(heap, class, entry);
+                }
+                return;
             }
-            (*state).give(entry);
+            let state = Heap::class(heap, slot.class);
+            if (*state).ready() < (*state).high as u32 {
+                return (*state).give(self.retire_slot(slot));
+            }
+            let Slot {
+                meta,
+                index,
+                start,
+                end,
+                ..
+            } = *slot;
+            if slot.class < FIRST_WIDE {
+                self.free_at_limit::<true>(heap, meta, index, start, end)
+            } else {
+                self.free_at_limit::<false>(heap, meta, index, start, end)
+            }
         }
     }
 
-    /// Puts a slot into a ring at its limit: if the ring is full, its oldest slot goes to a mask; if
-    /// this was the last live block of a class that holds much, all of it goes.
+    /// Frees a slot whose class's ring is at its limit: with a full ring into its group's mask, its
+    /// end verified here and now. Calls nothing it returns from, which would have it save registers.
     ///
     /// # Safety
-    /// The caller may work on the heap that owns the slot, which holds no block; NARROW tells the
-    /// kind of the class.
+    /// The caller may work on the heap that owns the slot, whose block dies: slot `index` of a group,
+    /// which starts at `start` and has an end of `end` bytes; NARROW tells the kind of the class.
     #[inline(never)]
-    unsafe fn give_full<const NARROW: bool>(&self, heap: *mut Heap, class: usize, entry: Entry) {
+    unsafe fn free_at_limit<const NARROW: bool>(
+        &self,
+        heap: *mut Heap,
+        meta: *mut Meta,
+        index: usize,
+        start: *mut u8,
+        end: usize,
+    ) {
+        // SAFETY: by contract.
+        unsafe {
+            let class = (*meta).class as usize;
+            let state = Heap::class(heap, class);
+            let capacity = if NARROW { RING as u32 } else { capacity(class) };
+            if (*state).ready() != capacity || !(*state).is_verified() {
+                return self.free_at_limit_rest(heap, meta, index, start, end);
+            }
+            self.check_end_of(state, class, start, end);
+            Vacancy::of::<NARROW>(meta, index, start).set_used::<NARROW>();
+            self.put_back(heap, class, meta, 1 << index, 1, true);
+        }
+    }
+
+    /// The same while the ring is not full, or holds slots that are not verified: the slot enters it,
+    /// and the oldest leaves a full one, so that none waits longer than 16 further frees. Once in so
+    /// many the whole ring is verified instead: in a row of frees `free_at_limit` can go on then. At
+    /// once it would cost programs too much that free and allocate about as often.
+    ///
+    /// # Safety
+    /// As `free_at_limit`.
+    #[inline(never)]
+    unsafe fn free_at_limit_rest(
+        &self,
+        heap: *mut Heap,
+        meta: *mut Meta,
+        index: usize,
+        start: *mut u8,
+        end: usize,
+    ) {
+        // SAFETY: by contract.
+        unsafe {
+            let class = (*meta).class as usize;
+            let state = Heap::class(heap, class);
+            let full = (*state).ready() == capacity(class);
+            if full && (*state).out % RING as u32 == 0 {
+                self.check_ring(state, class);
+                return if class < FIRST_WIDE {
+                    self.free_at_limit::<true>(heap, meta, index, start, end)
+                } else {
+                    self.free_at_limit::<false>(heap, meta, index, start, end)
+                };
+            }
+            prefetch(start.add((*state).stride as usize - 1));
+            let slot = if class < FIRST_WIDE {
+                let slot = Vacancy::of::<true>(meta, index, start);
+                slot.set_freed::<true>(end);
+                slot
+            } else {
+                let slot = Vacancy::of::<false>(meta, index, start);
+                slot.set_freed::<false>(end);
+                slot
+            };
+            self.give_entry(heap, class, slot.entry());
+        }
+    }
+
+    /// Puts a slot into its class's ring; if that is full, its oldest goes to a mask; if this was the
+    /// last live block of a class that holds much, all of it goes.
+    ///
+    /// # Safety
+    /// The caller may work on the heap that owns the slot, which holds no block.
+    #[inline(never)]
+    unsafe fn give_entry(&self, heap: *mut Heap, class: usize, entry: Entry) {
         // SAFETY: by contract.
         unsafe {
             let state = Heap::class(heap, class);
-            let capacity = if NARROW { RING as u32 } else { capacity(class) };
-            if (*state).ready() == capacity {
-                let oldest = (*state).exchange::<NARROW>(entry);
-                return self.spill_entry::<NARROW>(heap, class, oldest, true);
+            if (*state).ready() == capacity(class) {
+                let oldest = (*state).take();
+                (*state).give(entry);
+                return if class < FIRST_WIDE {
+                    self.spill_slot::<true>(heap, class, oldest, true)
+                } else {
+                    self.spill_slot::<false>(heap, class, oldest, true)
+                };
             }
             (*state).give(entry);
+            if (*state).ready() < (*state).high as u32 {
+                return;
+            }
             if (*state).ready() == (*state).out && (*state).much {
                 return self.put_away(heap, class);
             }

@@ -148,7 +148,7 @@ impl<P: Platform> Process<P> {
             let random = next_random(&mut (*heap).seed) >> 32;
             let place = ((random * QUARANTINE as u64) >> 32) as usize;
             let due = core::mem::replace(&mut (*heap).quarantine[place], entry);
-            (due != Entry::NONE).then(|| ((*due.meta()).class as usize, due))
+            (due != Entry::NONE).then(|| ((*due.slot().meta()).class as usize, due))
         }
     }
 
@@ -165,9 +165,10 @@ impl<P: Platform> Process<P> {
             for place in 0..QUARANTINE {
                 let due = core::mem::replace(&mut (*heap).quarantine[place], Entry::NONE);
                 if due != Entry::NONE {
-                    let class = (*due.meta()).class as usize;
-                    let bit = 1 << due.index(class);
-                    self.put_back(heap, class, due.meta(), bit, 1, false);
+                    let slot = due.slot();
+                    let class = (*slot.meta()).class as usize;
+                    let bit = 1 << slot.index(class);
+                    self.put_back(heap, class, slot.meta(), bit, 1, false);
                 }
             }
         }

@@ -31,8 +31,8 @@ pub struct Class {
     pub much: bool,
     /// What moves blocks within their slots, see `slot.rs`.
     pub cycle: u16,
-    /// Whether the slot that malloc took last was never used, and zero. Wide classes only.
-    pub zero: bool,
+    /// What `tail` was, without its upper half, when all in the ring were verified.
+    pub verified: u16,
     /// Bytes of a slot; 0 before the first group.
     pub stride: u32,
     /// See `size_class::Geometry`.
@@ -77,6 +77,8 @@ pub struct Heap {
     pub retained: usize,
     /// When they were given back last.
     pub idle_pace: Pace,
+    /// Whether the slot of a wide class that malloc took last was never used, and zero.
+    pub zero: bool,
     /// State of the generator of choices.
     pub seed: u64,
     /// Dirty granules of nests that no group uses.
@@ -129,6 +131,7 @@ impl Heap {
         bytes: 0,
         retained: 0,
         idle_pace: Pace::NEW,
+        zero: false,
         seed: 0,
         nests_idle: 0,
         nests_limit: 0,
@@ -161,7 +164,7 @@ impl Class {
         guard: 0,
         much: false,
         cycle: 0,
-        zero: false,
+        verified: 0,
         stride: 0,
         reciprocal: 0,
         avail: 0,

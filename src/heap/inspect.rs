@@ -283,7 +283,7 @@ impl<P: Platform> Process<P> {
                 )?;
                 ensure(state.ready() <= capacity(class), "a ring holds what it may")?;
                 for entry in state.entries() {
-                    let meta = entry.meta();
+                    let meta = entry.slot().meta();
                     ensure((*meta).class as usize == class, "a ring is of one class")?;
                     let owner = (*meta).owner.load(Ordering::Relaxed);
                     ensure(owner == (*heap).id, "slots in a ring are the heap's own")?;

@@ -30,7 +30,8 @@
 //!            (group.rs → nest.rs or provider.rs → the system)
 //! free(p)    pointer.rs: window bit → chunk's map → meta → slot number → record: a live block's
 //!            start, or a fault → ring.rs: clear the record's offset, enter the ring
-//!            ring full → its oldest slot, verified, goes to its group's mask (refill.rs)
+//!            ring full → the slot, verified at once, goes to its group's mask (refill.rs), or, until
+//!            the ring is verified in whole, its oldest
 //!            another heap's → remote_free.rs: verify the end, clear the record, keep the slot's
 //!            bit with those of its group (outgoing.rs); many go to the owner at once (remote.rs)
 //! ```

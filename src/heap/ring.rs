@@ -2,8 +2,8 @@
 //! gives to.
 //!
 //! The ring stands before the groups' masks. A freed slot enters at the tail and is handed out
-//! again from the head, after all that were freed before it; when the ring is full its oldest slot
-//! goes to its group's mask, when it runs low malloc takes from a mask. So a program that replaces
+//! again from the head, after all that were freed before it; when the ring is full a slot goes to
+//! its group's mask, when it runs low malloc takes from a mask. So a program that replaces
 //! blocks all over a large heap hardly ever touches the masks: without the ring two of three
 //! mallocs would have to find another group, as most groups have one or two free slots only.
 //!
@@ -48,7 +48,150 @@ static CAPACITY: [u8; TABLE] = {
     table
 };
 
-/// A free slot at hand: its first byte, and where its record lies in its chunk.
+/// A slot that malloc takes: its first byte and its record.
+#[derive(Clone, Copy)]
+pub struct Vacancy {
+    /// The slot's first byte.
+    pub start: *mut u8,
+    /// Its record, of one byte or two.
+    pub record: *mut u8,
+}
+
+impl Vacancy {
+    /// Slot `index` of a group, which starts at `start`.
+    #[inline(always)]
+    pub fn of<const NARROW: bool>(meta: *mut Meta, index: usize, start: *mut u8) -> Self {
+        let offset = offset_of!(Meta, records) + (index << !NARROW as u32);
+        Vacancy {
+            start,
+            record: meta.cast::<u8>().wrapping_add(offset),
+        }
+    }
+
+    /// The record, if the slot's class is narrow.
+    ///
+    /// # Safety
+    /// The slot's group lives, as it does while the slot is in a ring or with the caller.
+    #[inline(always)]
+    pub unsafe fn narrow<'a>(self) -> &'a AtomicU8 {
+        // SAFETY: by contract; it is where `Records::narrow` has it.
+        unsafe { &*self.record.cast() }
+    }
+
+    /// The record, if the slot's class is wide.
+    ///
+    /// # Safety
+    /// As `narrow`.
+    #[inline(always)]
+    pub unsafe fn wide<'a>(self) -> &'a AtomicU16 {
+        // SAFETY: as above; wide records lie at even offsets.
+        unsafe { &*self.record.cast() }
+    }
+
+    /// Bytes of the end that the slot's last block had, by the record of a slot in a ring. Relaxed:
+    /// only the owner writes records of slots that hold no block.
+    ///
+    /// # Safety
+    /// As `narrow`.
+    #[inline(always)]
+    pub unsafe fn end<const NARROW: bool>(self) -> usize {
+        // SAFETY: by contract.
+        unsafe {
+            if NARROW {
+                // The end is all of a freed slot's record.
+                self.narrow().load(Ordering::Relaxed) as usize + 1
+            } else {
+                wide_end(self.wide().load(Ordering::Relaxed)).max(1)
+            }
+        }
+    }
+
+    /// The mark of a slot in a mask.
+    ///
+    /// # Safety
+    /// As `narrow`.
+    #[inline(always)]
+    pub unsafe fn mark<const NARROW: bool>(self) -> u8 {
+        // SAFETY: by contract. Relaxed: see `end`.
+        unsafe {
+            if NARROW {
+                self.narrow().load(Ordering::Relaxed)
+            } else {
+                self.wide().load(Ordering::Relaxed) as u8
+            }
+        }
+    }
+
+    /// Notes the end of a slot whose block dies.
+    ///
+    /// # Safety
+    /// As `narrow`.
+    #[inline(always)]
+    pub unsafe fn set_freed<const NARROW: bool>(self, end: usize) {
+        // SAFETY: by contract. Relaxed: only the thread that frees the live block writes its record.
+        unsafe {
+            if NARROW {
+                self.narrow()
+                    .store(narrow_freed(end as u8 - 1), Ordering::Relaxed);
+            } else {
+                self.wide().store(wide_freed(end as u16), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Notes that a guard stands in the slot's last byte, as it goes to a mask.
+    ///
+    /// # Safety
+    /// As `narrow`.
+    #[inline(always)]
+    pub unsafe fn set_used<const NARROW: bool>(self) {
+        // SAFETY: by contract. Relaxed: see `end`.
+        unsafe {
+            if NARROW {
+                self.narrow().store(USED, Ordering::Relaxed);
+            } else {
+                self.wide().store(USED.into(), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The group.
+    #[inline(always)]
+    pub fn meta(self) -> *mut Meta {
+        self.record
+            .map_addr(|at| at & !(size_of::<Meta>() - 1))
+            .cast()
+    }
+
+    /// The slot's number.
+    #[inline(always)]
+    pub fn index_in<const NARROW: bool>(self) -> usize {
+        // Records fill the second half of the cell.
+        if NARROW {
+            self.record.addr() % NARROW_SLOTS
+        } else {
+            self.record.addr() / 2 % WIDE_SLOTS
+        }
+    }
+
+    /// The same for a slot of `class`.
+    #[inline(always)]
+    pub fn index(self, class: usize) -> usize {
+        if class < FIRST_WIDE {
+            self.index_in::<true>()
+        } else {
+            self.index_in::<false>()
+        }
+    }
+
+    /// As it stands in a ring.
+    #[inline(always)]
+    pub fn entry(self) -> Entry {
+        Entry::new(self.start, self.record)
+    }
+}
+
+/// A free slot in a ring: its first byte, and where its record lies in its chunk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     start: *mut u8,
@@ -71,119 +214,13 @@ impl Entry {
         }
     }
 
-    /// Slot `index` of a group, which starts at `start`.
+    /// The slot. Of an entry that is not `NONE`.
     #[inline(always)]
-    pub fn of<const NARROW: bool>(meta: *mut Meta, index: usize, start: *mut u8) -> Self {
-        let record = offset_of!(Meta, records) + (index << !NARROW as u32);
-        Entry::new(start, meta.cast::<u8>().wrapping_add(record))
-    }
-
-    /// First byte of the slot.
-    #[inline(always)]
-    pub fn start(self) -> *mut u8 {
-        self.start
-    }
-
-    /// The group.
-    #[inline(always)]
-    pub fn meta(self) -> *mut Meta {
-        let cell = self.record as usize & !(size_of::<Meta>() - 1);
-        Chunk::around(self.start)
-            .cast::<u8>()
-            .wrapping_add(cell)
-            .cast()
-    }
-
-    /// The slot's number.
-    #[inline(always)]
-    pub fn index_in<const NARROW: bool>(self) -> usize {
-        // Records fill the second half of the cell.
-        if NARROW {
-            self.record as usize % NARROW_SLOTS
-        } else {
-            self.record as usize / 2 % WIDE_SLOTS
-        }
-    }
-
-    /// The same for a slot of `class`.
-    #[inline(always)]
-    pub fn index(self, class: usize) -> usize {
-        if class < FIRST_WIDE {
-            self.index_in::<true>()
-        } else {
-            self.index_in::<false>()
-        }
-    }
-
-    /// The slot's record, if its class is narrow.
-    ///
-    /// # Safety
-    /// The slot's group lives, as it does while the slot is in a ring.
-    #[inline(always)]
-    pub unsafe fn narrow<'a>(self) -> &'a AtomicU8 {
+    pub fn slot(self) -> Vacancy {
         let chunk = Chunk::around(self.start).cast::<u8>();
-        // SAFETY: by contract; `record` is where `Meta::records.narrow` has it.
-        unsafe { &*chunk.add(self.record as usize).cast() }
-    }
-
-    /// The slot's record, if its class is wide.
-    ///
-    /// # Safety
-    /// As `narrow`.
-    #[inline(always)]
-    pub unsafe fn wide<'a>(self) -> &'a AtomicU16 {
-        let chunk = Chunk::around(self.start).cast::<u8>();
-        // SAFETY: as above; wide records lie at even offsets.
-        unsafe { &*chunk.add(self.record as usize).cast() }
-    }
-
-    /// Bytes of the end that the slot's last block had. Relaxed: only the owner writes records of
-    /// slots that hold no block.
-    ///
-    /// # Safety
-    /// As `narrow`.
-    #[inline(always)]
-    pub unsafe fn end<const NARROW: bool>(self) -> usize {
-        // SAFETY: by contract.
-        unsafe {
-            if NARROW {
-                // The end is all of a freed slot's record.
-                self.narrow().load(Ordering::Relaxed) as usize + 1
-            } else {
-                wide_end(self.wide().load(Ordering::Relaxed)).max(1)
-            }
-        }
-    }
-
-    /// The mark of a slot that is in no ring.
-    ///
-    /// # Safety
-    /// As `narrow`; the slot's group is the current one of its class.
-    #[inline(always)]
-    pub unsafe fn mark<const NARROW: bool>(self) -> u8 {
-        // SAFETY: by contract. Relaxed: see `end`.
-        unsafe {
-            if NARROW {
-                self.narrow().load(Ordering::Relaxed)
-            } else {
-                self.wide().load(Ordering::Relaxed) as u8
-            }
-        }
-    }
-
-    /// Notes that a guard stands in the slot's last byte, as it leaves its ring for a mask.
-    ///
-    /// # Safety
-    /// As `narrow`.
-    #[inline(always)]
-    unsafe fn set_used<const NARROW: bool>(self) {
-        // SAFETY: by contract. Relaxed: see `end`.
-        unsafe {
-            if NARROW {
-                self.narrow().store(USED, Ordering::Relaxed);
-            } else {
-                self.wide().store(USED.into(), Ordering::Relaxed);
-            }
+        Vacancy {
+            start: self.start,
+            record: chunk.wrapping_add(self.record as usize),
         }
     }
 
@@ -193,8 +230,8 @@ impl Entry {
         let cell = (meta.addr() & (CHUNK - 1)) as u32;
         (self.record ^ cell) < size_of::<Meta>() as u32
             && self != Entry::NONE
-            && self.meta() == meta
-            && bits & 1 << self.index(class) != 0
+            && self.slot().meta() == meta
+            && bits & 1 << self.slot().index(class) != 0
     }
 }
 
@@ -217,6 +254,14 @@ impl Class {
         self.has_ready() || self.avail != 0
     }
 
+    /// Whether no slot entered the ring since all in it were verified. (After 65,536 slots that came
+    /// and went in between, one time in 4096 some are taken for verified; they are verified when they
+    /// leave the ring.)
+    #[inline(always)]
+    pub fn is_verified(&self) -> bool {
+        self.tail as u16 == self.verified
+    }
+
     /// Adds a slot; the ring is not full.
     #[inline(always)]
     pub fn give(&mut self, entry: Entry) {
@@ -226,23 +271,12 @@ impl Class {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Takes the oldest slot and adds one; the ring is not empty.
-    #[inline(always)]
-    pub fn exchange<const NARROW: bool>(&mut self, entry: Entry) -> Entry {
-        // A full ring of a narrow class uses all places: the oldest lies where the new one goes.
-        let position = if NARROW { self.tail } else { self.head };
-        let oldest = self.at(position);
-        self.head = self.head.wrapping_add(1);
-        self.give(entry);
-        oldest
-    }
-
     /// Takes the oldest slot; the ring is not empty.
     #[inline(always)]
-    pub fn take(&mut self) -> Entry {
+    pub fn take(&mut self) -> Vacancy {
         let entry = self.at(self.head);
         self.head = self.head.wrapping_add(1);
-        entry
+        entry.slot()
     }
 
     /// What lies at a position.
@@ -282,25 +316,42 @@ impl Class {
 }
 
 impl<P: Platform> Process<P> {
-    /// Verifies the end of a slot that leaves its ring, if that is still to be done.
+    /// Verifies the end of a slot in a ring, if that is still to be done.
     ///
     /// # Safety
-    /// The caller may work on the heap of `state`, whose ring had the slot.
+    /// The caller may work on the heap of `state`, whose ring has the slot, or just had.
     #[inline(always)]
-    pub(crate) unsafe fn check_entry<const NARROW: bool>(
+    unsafe fn check_freed<const NARROW: bool>(
         &self,
         state: *mut Class,
         class: usize,
-        entry: Entry,
+        slot: Vacancy,
     ) {
         if PRESET.check_at_free {
             return;
         }
         // SAFETY: a slot in a ring keeps its group alive.
         unsafe {
-            let len = entry.end::<NARROW>();
-            let end = entry.start().add((*state).stride as usize - len);
-            let last = end.add(len - 1);
+            self.check_end_of(state, class, slot.start, slot.end::<NARROW>());
+        }
+    }
+
+    /// Verifies the end, of `len` bytes, of a slot of `class` that starts at `start`.
+    ///
+    /// # Safety
+    /// The slot's memory is mapped; `state` is the class of the heap that owns it.
+    #[inline(always)]
+    pub(crate) unsafe fn check_end_of(
+        &self,
+        state: *mut Class,
+        class: usize,
+        start: *mut u8,
+        len: usize,
+    ) {
+        // SAFETY: by contract.
+        unsafe {
+            let limit = start.add((*state).stride as usize);
+            let (end, last) = (limit.sub(len), limit.sub(1));
             // Volatile: see `guards_stand`.
             let guard = |at: *mut u8| self.guard_of(class, (*state).guard, at.addr());
             if end.read_volatile() != guard(end) || last.read_volatile() != guard(last) {
@@ -316,14 +367,23 @@ impl<P: Platform> Process<P> {
     #[cold]
     #[inline(never)]
     pub(crate) unsafe fn check_ring(&self, state: *mut Class, class: usize) {
+        if PRESET.check_at_free {
+            return;
+        }
         // SAFETY: by contract.
         unsafe {
-            for entry in (*state).entries() {
+            let (tail, verified) = ((*state).tail, (*state).verified);
+            let entered = (tail as u16).wrapping_sub(verified);
+            (*state).verified = tail as u16;
+            let mut position = tail.wrapping_sub((*state).ready().min(entered.into()));
+            while position != tail {
+                let slot = (*state).at(position).slot();
                 if class < FIRST_WIDE {
-                    self.check_entry::<true>(state, class, entry);
+                    self.check_freed::<true>(state, class, slot);
                 } else {
-                    self.check_entry::<false>(state, class, entry);
+                    self.check_freed::<false>(state, class, slot);
                 }
+                position = position.wrapping_add(1);
             }
         }
     }
@@ -338,28 +398,25 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract. Relaxed: only the thread that frees the live block writes its
         // record.
         unsafe {
+            let vacancy = if slot.class < FIRST_WIDE {
+                Vacancy::of::<true>(slot.meta, slot.index, slot.start)
+            } else {
+                Vacancy::of::<false>(slot.meta, slot.index, slot.start)
+            };
             if PRESET.check_at_free {
                 self.check_around(slot);
                 slot.clear_record();
                 self.clear_freed(slot);
-                return if slot.class < FIRST_WIDE {
-                    Entry::of::<true>(slot.meta, slot.index, slot.start)
-                } else {
-                    Entry::of::<false>(slot.meta, slot.index, slot.start)
-                };
+                return vacancy.entry();
             }
             // Its first guard mostly lies in the same line.
             prefetch(slot.start.add(slot.stride - 1));
-            let records = &(*slot.meta).records;
             if slot.class < FIRST_WIDE {
-                let record = records.narrow(slot.index);
-                record.store(narrow_freed(slot.end as u8 - 1), Ordering::Relaxed);
-                Entry::new(slot.start, record)
+                vacancy.set_freed::<true>(slot.end);
             } else {
-                let record = records.wide(slot.index);
-                record.store(wide_freed(slot.end as u16), Ordering::Relaxed);
-                Entry::new(slot.start, record)
+                vacancy.set_freed::<false>(slot.end);
             }
+            vacancy.entry()
         }
     }
 
@@ -373,11 +430,11 @@ impl<P: Platform> Process<P> {
         unsafe {
             let state = Heap::class(heap, class);
             while (*state).ready() > 0 {
-                let entry = (*state).take();
+                let slot = (*state).take();
                 if class < FIRST_WIDE {
-                    self.spill_entry::<true>(heap, class, entry, false);
+                    self.spill_slot::<true>(heap, class, slot, false);
                 } else {
-                    self.spill_entry::<false>(heap, class, entry, false);
+                    self.spill_slot::<false>(heap, class, slot, false);
                 }
             }
         }
@@ -389,19 +446,19 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// The caller may work on the heap; `away`: see `put_back`.
     #[inline(always)]
-    pub(crate) unsafe fn spill_entry<const NARROW: bool>(
+    pub(crate) unsafe fn spill_slot<const NARROW: bool>(
         &self,
         heap: *mut Heap,
         class: usize,
-        entry: Entry,
+        slot: Vacancy,
         away: bool,
     ) {
         // SAFETY: by contract; slots in a ring keep their groups alive.
         unsafe {
-            self.check_entry::<NARROW>(Heap::class(heap, class), class, entry);
-            entry.set_used::<NARROW>();
-            let bit = 1 << entry.index_in::<NARROW>();
-            self.put_back(heap, class, entry.meta(), bit, 1, away);
+            self.check_freed::<NARROW>(Heap::class(heap, class), class, slot);
+            slot.set_used::<NARROW>();
+            let bit = 1 << slot.index_in::<NARROW>();
+            self.put_back(heap, class, slot.meta(), bit, 1, away);
         }
     }
 }

@@ -112,13 +112,11 @@ fn racing_remote_frees_are_found() {
         assert!(faults("double", || process.tell_all(two)));
         process.set_heap(owner);
         process.collect(owner);
-        assert!(faults("double", || process.put_back(
+        // Nor may it come back once more, now that it stands in a mask.
+        assert!(faults("double", || process.got_back(
             owner,
-            slot.class,
             slot.meta,
-            slot.bit(),
-            1,
-            false
+            slot.bit()
         )));
         // Collected before the second tells: the owner finds it.
         process.set_heap(two);
