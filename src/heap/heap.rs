@@ -71,6 +71,8 @@ pub struct Heap {
     pub idle: usize,
     /// How many there may be, see `limit_idle`.
     pub idle_limit: usize,
+    /// The fewest that a refill found since `limit_idle` looked last.
+    pub idle_least: usize,
     /// Bytes of its groups.
     pub bytes: usize,
     /// Bytes of those in queues that are empty.
@@ -128,6 +130,7 @@ impl Heap {
         refills: 0,
         idle: 0,
         idle_limit: 0,
+        idle_least: 0,
         bytes: 0,
         retained: 0,
         idle_pace: Pace::NEW,

@@ -105,7 +105,8 @@
 //! free above the limit (a few frees later at most, of pages in free slots a sixteenth beyond the
 //! share of 512 KiB). A program may purge each kind once in 50 ms
 //! only, or when half of what was in use at the last purge is gone: what it frees in between waits
-//! for its next frees;
+//! for its next frees, and pages in free slots wait as long as refills in between find less than
+//! that free;
 //! of the process's pages no more than 4 MiB and a quarter of those in use.
 //!
 //! These are limits at any moment. Of the process's pages and of large mappings, those that lie

@@ -129,6 +129,12 @@ impl Pace {
         skip: 0,
     };
 
+    /// Whether half of what was in use at the last one is gone: then it may be at once.
+    #[inline(always)]
+    pub fn halved(&self, used: usize) -> bool {
+        used < self.used / 2
+    }
+
     /// Lets the next question look at the clock, whatever the last answer was.
     #[inline(always)]
     pub fn ask(&mut self) -> &mut Self {
@@ -138,7 +144,7 @@ impl Pace {
 
     /// Whether it may be now, when so much is in use; if so, it is.
     pub fn is_due<P: Platform>(&mut self, platform: &P, used: usize) -> bool {
-        if used >= self.used / 2 {
+        if !self.halved(used) {
             if self.skip > 0 {
                 self.skip -= 1;
                 return false;

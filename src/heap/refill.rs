@@ -33,6 +33,7 @@ impl<P: Platform> Process<P> {
             let state = Heap::class(heap, class);
             // A class whose queue never ends must not keep other threads' frees waiting.
             (*heap).refills = (*heap).refills.wrapping_add(1);
+            (*heap).idle_least = (*heap).idle_least.min((*heap).idle);
             if (*heap).refills % COLLECT_EVERY == 0 {
                 self.tell_all(heap);
                 self.collect(heap);
@@ -322,14 +323,19 @@ impl<P: Platform> Process<P> {
                 return;
             }
             let used = (*heap).bytes.saturating_sub((*heap).idle);
+            let halved = (*heap).idle_pace.halved(used);
+            // The next free would ask again: not before there is some more.
+            (*heap).idle_limit = (*heap).idle + least / IDLE_STEPS;
             if !(*heap).idle_pace.ask().is_due(&self.platform, used) {
-                // The next free would ask again: not before there is some more.
-                (*heap).idle_limit = (*heap).idle + least / IDLE_STEPS;
                 return;
             }
             let classes = (*heap).classes.iter().enumerate();
             let used: usize = classes.map(|(i, c)| c.out as usize * stride(i)).sum();
-            (*heap).idle_limit = least.max(used / 4);
+            let most = least.max(used / 4);
+            let fewest = core::mem::replace(&mut (*heap).idle_least, (*heap).idle);
+            if (*heap).idle <= most || halved || fewest > most {
+                (*heap).idle_limit = most;
+            }
             if (*heap).idle > (*heap).idle_limit {
                 self.purge_idle(heap);
             }

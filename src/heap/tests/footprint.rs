@@ -68,3 +68,41 @@ fn far_too_many_pages_go_back_without_a_pause() {
     let dirty = process.verify().dirty_bytes;
     assert!(dirty <= 6 << 20, "{dirty} dirty bytes stay");
 }
+
+#[test]
+fn free_slots_keep_their_pages_while_they_are_used_again_and_again() {
+    let process = Boxed::new(false);
+    process.platform.frozen.store(true, Ordering::Relaxed);
+    // Two of three stay, so that groups do.
+    let mut blocks: Vec<_> = (0..1800).map(|_| process.malloc(4000)).collect();
+    let free_some = |blocks: &[*mut u8]| {
+        for block in blocks.iter().step_by(3) {
+            // SAFETY: live.
+            unsafe { process.free(*block) };
+        }
+        process.platform.pass(100);
+    };
+    let purged = || process.platform.asked[Call::Purge as usize].load(Ordering::Relaxed);
+    let mut before = 0;
+    for round in 0..20 {
+        if round == 2 {
+            before = purged();
+        }
+        free_some(&blocks);
+        for block in blocks.iter_mut().step_by(3) {
+            *block = process.malloc(4000);
+        }
+        process.platform.pass(100);
+    }
+    assert_eq!(purged(), before, "in use every time");
+    free_some(&blocks);
+    for _ in 0..3 {
+        // Work that has nothing to do with them.
+        for _ in 0..20_000 {
+            process.malloc(64);
+        }
+        process.platform.pass(100);
+    }
+    assert!(purged() > before, "they lay free all the while");
+    process.verify();
+}
