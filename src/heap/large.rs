@@ -22,7 +22,7 @@ use core::ptr::{self, NonNull};
 const FIRST_BUCKETS: usize = 32;
 
 /// calloc clears used mappings below this length, and takes new pages for longer ones.
-const PURGE_LEAST: usize = 512 << 10;
+const PURGE_LEAST: usize = 256 << 10;
 
 /// Class that picks the guard byte of large blocks.
 const GUARD: usize = CLASSES;
@@ -42,6 +42,8 @@ pub struct Record {
     pub(crate) stamp: u32,
     /// Whether all bytes are zero, the guard aside.
     pub(crate) fresh: bool,
+    /// Whether calloc asked for the block and took new pages: the next one would do so, too.
+    pub(crate) cleared: bool,
 }
 
 /// Records of live blocks by address, and freed mappings. Provider lock.
@@ -286,7 +288,8 @@ impl<P: Platform> Process<P> {
         let Some(record) = locked.provider.large.find(block.addr()) else {
             return false;
         };
-        if !record.fresh && record.len >= PURGE_LEAST {
+        record.cleared = record.len >= PURGE_LEAST;
+        if !record.fresh && record.cleared {
             // SAFETY: the block holds nothing yet but its guard.
             unsafe {
                 let base = NonNull::new_unchecked(record.base);
@@ -378,6 +381,7 @@ impl<P: Platform> Locked<'_, P> {
         // SAFETY: the record's mapping is ours and holds n bytes and the guard.
         unsafe {
             (*record).n = n;
+            (*record).cleared = false;
             self.process.write_large_guard(record);
             self.provider.large.insert(record);
             self.provider.large.row = 0;
@@ -419,6 +423,7 @@ impl<P: Platform> Locked<'_, P> {
                 n: 0,
                 stamp: 0,
                 fresh: true,
+                cleared: false,
             });
         }
         Some(record)

@@ -140,6 +140,7 @@ impl<P: Platform> Locked<'_, P> {
                 n: 0,
                 stamp: (*record).stamp,
                 fresh: (*record).fresh,
+                cleared: (*record).cleared,
             });
             (*record).len = len;
             self.put_in_cache(rest);
@@ -200,6 +201,8 @@ impl<P: Platform> Locked<'_, P> {
                         (*record).base = (*other).base;
                     }
                     (*record).len += (*other).len;
+                    (*record).fresh &= (*other).fresh;
+                    (*record).cleared &= (*other).cleared;
                     self.return_cell(other.cast());
                 }
             }
@@ -215,6 +218,11 @@ impl<P: Platform> Locked<'_, P> {
         unsafe {
             if (*record).len > self.provider.large.cache_bound() {
                 return self.unmap_large(record);
+            }
+            if (*record).cleared && !(*record).fresh {
+                // Now instead of when it is used again: tables are often sparse, and in turn.
+                let base = NonNull::new_unchecked((*record).base);
+                (*record).fresh = self.process.platform.purge(base, (*record).len);
             }
             if self.provider.large.cached == LARGE_CACHE_ENTRIES {
                 let oldest = self.provider.large.uncache(0);

@@ -210,6 +210,44 @@ fn calloc_of_a_used_mapping_gets_zeros() {
 }
 
 #[test]
+fn a_freed_table_of_callocs_waits_without_pages() {
+    if PRESET.seal_freed_large {
+        println!("skipped: the preset empties all freed mappings");
+        return;
+    }
+    let process = frozen();
+    let n = 600_000;
+    let pages = n / 4096;
+    let resident = |block: *mut u8| {
+        let mut seen = vec![0u8; pages];
+        // SAFETY: asks about a mapping, live or cached, of as many pages.
+        let told = unsafe { libc::mincore(block.cast(), pages * 4096, seen.as_mut_ptr()) };
+        assert_eq!(told, 0);
+        seen.iter().filter(|&&page| page & 1 != 0).count()
+    };
+    let table = process.malloc(n);
+    assert!(process.is_zero(table));
+    // SAFETY: live and n bytes long; then it is gone.
+    unsafe {
+        table.write_bytes(1, n);
+        assert_eq!(resident(table), pages);
+        process.free(table);
+    }
+    assert_eq!(resident(table), 0, "the next calloc would take new pages");
+    let purges = asked(&process, Call::Purge);
+    let again = process.malloc(n);
+    assert_eq!(again, table);
+    assert!(process.is_zero(again));
+    assert_eq!(asked(&process, Call::Purge), purges, "it is zero already");
+    // SAFETY: live.
+    unsafe { process.free(again) };
+    // What was malloc's keeps its pages.
+    pair(&process, n);
+    assert_eq!(resident(table), pages);
+    process.verify();
+}
+
+#[test]
 fn blocks_of_huge_pages_lie_on_their_multiples() {
     if PRESET.seal_freed_large {
         println!("skipped: the preset keeps freed mappings, and misses none");
