@@ -10,7 +10,7 @@
 //! for all three.
 
 use crate::config::{CHUNK, GRANULE, RUN_PAGE};
-use crate::meta::{Meta, CLASS_NONE, NOBODY};
+use crate::meta::{Meta, Nest, CLASS_NONE, NOBODY};
 use crate::sync::{AtomicU16, Ordering};
 use core::ptr;
 
@@ -168,6 +168,18 @@ impl Chunk {
         }
     }
 
+    /// The nest in the window around `granule`, where one is.
+    ///
+    /// # Safety
+    /// As `nest`.
+    pub unsafe fn nest_at(chunk: *mut Chunk, granule: usize) -> *mut Nest {
+        // SAFETY: by contract. Relaxed: who asks owns the nest, or holds the lock.
+        unsafe {
+            let cell = Chunk::nest(chunk, granule).load(Ordering::Relaxed);
+            chunk.cast::<Meta>().add(cell as usize).cast()
+        }
+    }
+
     /// Cell of the nest in the window around `granule`.
     ///
     /// # Safety
@@ -177,7 +189,7 @@ impl Chunk {
         unsafe { &(*chunk).nests[granule / 64] }
     }
 
-    /// A cell for a meta or a nest, its contents undefined. Provider lock.
+    /// A cell for a meta or a nest, zero but for `next`. Provider lock.
     ///
     /// # Safety
     /// `chunk` is a chunk, and the caller holds the provider lock.
@@ -200,6 +212,25 @@ impl Chunk {
             (*chunk).cells += 1;
             Some(cell)
         }
+    }
+
+    /// Calls `each` for every free cell that was used before, until it errs.
+    ///
+    /// # Safety
+    /// As `take_cell`.
+    pub unsafe fn each_free_cell<E>(
+        chunk: *mut Chunk,
+        mut each: impl FnMut(*mut Meta) -> Result<(), E>,
+    ) -> Result<(), E> {
+        // SAFETY: by contract; free cells are in one list.
+        unsafe {
+            let mut cell = (*chunk).free_cells;
+            while !cell.is_null() {
+                each(cell)?;
+                cell = (*cell).next;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the chunk has cells left for a nest and a group: records of large blocks take

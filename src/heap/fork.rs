@@ -1,12 +1,22 @@
 //! fork in a process with threads: the provider lock is held over it, and in the child the other
 //! threads' heaps are dead.
 //!
-//! A dead heap's rings, queues and masks of freed slots may be torn: its thread may have been in
-//! mid-update. They are never looked at again. What can be trusted is what only changes under the
-//! lock (chunks, nests, which groups there are) and each slot's record, one byte or two, which
-//! tells whether the slot holds a block that somebody may free. So in the child every free into a
-//! dead heap takes the lock, and a group goes back as soon as none of its records tells of a
-//! block. Groups without a block from the start go back with the first of these, or when the child
+//! A dead heap's rings, queues and masks, of freed slots and of granules, may be torn: its thread
+//! may have been in mid-update. They are never looked at again. What can be trusted is what only
+//! changes under the lock (chunks, which runs and nests there are, groups in runs), and of what
+//! that thread wrote alone:
+//!
+//! - each slot's record, one byte or two, which tells whether the slot holds a block that somebody
+//!   may free;
+//! - the map, and the reserves of nests (`nest.rs`). The child sees of each thread what it did up
+//!   to some instruction, and nothing behind that: the system write-protects the pages, and a thread
+//!   that does not know of it yet writes to pages that the child has, until it does. So a cell that
+//!   a map entry leads to describes a group, perhaps one that is only partly entered, without a
+//!   block; and a cell of a nest is in the map, in the reserve, or (one of them) in both.
+//!
+//! So in the child every free into a dead heap takes the lock, and a group goes back as soon as none
+//! of its records tells of a block, a nest as soon as its part of the map is empty. Groups without
+//! a block from the start go back with the first of these, or when the child
 //! would otherwise need another chunk: not at the fork, as that would cost a child that only execs.
 //!
 //! What a fork loses: in a heap that lives on in the child, the group of a remote free that was
@@ -16,10 +26,9 @@
 //! its number; blocks that a thread had and nobody else knows of.
 
 use crate::chunk::{Chunk, GRANULES};
-use crate::config::{GRANULE, PRESET};
+use crate::config::{GRANULE, NEST, NEST_GROUP_MAX, PRESET};
 use crate::fault::{stop, Fault};
 use crate::group::bytes_of;
-use crate::heap::Heap;
 use crate::meta::{Meta, State, CLASS_RUN};
 use crate::pages::Platform;
 use crate::parking::leave_behind;
@@ -130,19 +139,10 @@ impl<P: Platform> Locked<'_, P> {
                 chunk = next;
             }
         }
-        for id in 1..=self.provider.heaps {
-            let heap = self.process.heap_by_id(id as u16);
-            // SAFETY: heaps live for ever; nests change under the lock only.
-            unsafe {
-                if (*heap).mail.0.is_dead() {
-                    self.drop_empty_nests(heap);
-                }
-            }
-        }
         true
     }
 
-    /// The same for the groups of one chunk.
+    /// The same for one chunk.
     ///
     /// # Safety
     /// The chunk is in the list and pinned.
@@ -163,6 +163,10 @@ impl<P: Platform> Locked<'_, P> {
                 }
             }
         }
+        for first in (0..GRANULES).step_by(NEST / GRANULE) {
+            // SAFETY: as above.
+            unsafe { self.release_vacant(chunk, first) };
+        }
     }
 
     /// Releases a group without a block, whose heap is dead.
@@ -170,21 +174,50 @@ impl<P: Platform> Locked<'_, P> {
     /// # Safety
     /// No slot holds a block.
     unsafe fn release_abandoned(&mut self, meta: *mut Meta) {
-        // SAFETY: by contract; nests and maps change under the lock only.
+        // SAFETY: by contract.
         unsafe {
-            let heap: *mut Heap = self
-                .process
-                .heap_by_id((*meta).owner.load(Ordering::Relaxed));
             let bytes = bytes_of(meta);
-            let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
             if PRESET.zero_on_free {
                 // A block that was just being made or freed may have left guards.
                 Meta::base_of(meta).write_bytes(0, bytes);
             }
+            if bytes > NEST_GROUP_MAX {
+                return self.return_group_run(meta, bytes);
+            }
+            let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
+            let nest = Chunk::nest_at(chunk, first);
             (*meta).state = State::Free as u8;
             Chunk::enter(chunk, first, bytes / GRANULE, 0);
-            self.return_bytes(heap, chunk, first, bytes);
-            self.return_cell(meta);
+            // The thread that is not here may have come to that.
+            let mut spare = (*nest).cells;
+            while !spare.is_null() && spare != meta {
+                spare = (*spare).next;
+            }
+            if spare.is_null() {
+                (*nest).push(meta);
+            }
+            self.release_vacant(chunk, first);
+        }
+    }
+
+    /// Releases the nest around a granule if a dead heap has one there, without a group.
+    ///
+    /// # Safety
+    /// The chunk is in the list and pinned, or the nest's.
+    unsafe fn release_vacant(&mut self, chunk: *mut Chunk, granule: usize) {
+        // SAFETY: by contract; owners of nests are heaps, and heaps live for ever.
+        unsafe {
+            if Chunk::nest(chunk, granule).load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            let nest = Chunk::nest_at(chunk, granule);
+            let base = (*nest).base as usize;
+            let leads_nowhere = |granule| Chunk::entry(chunk, granule).load(Ordering::Relaxed) == 0;
+            if (*self.process.heap_by_id((*nest).owner)).mail.0.is_dead()
+                && (base..base + NEST / GRANULE).all(leads_nowhere)
+            {
+                self.return_nest(nest);
+            }
         }
     }
 }

@@ -5,15 +5,16 @@ use crate::config::{
     CLASSES, FIRST_GROUP, GRANULE, GROUP_MAX, IDLE_STRIDE, NEST_GROUP_MAX, RUN_PAGE,
 };
 use crate::heap::Heap;
-use crate::meta::{Meta, State};
-use crate::nest;
+use crate::meta::{ones, Meta, State};
+use crate::nest::Part;
 use crate::pages::Platform;
 use crate::process::Process;
 use crate::provider::{Locked, Run};
-use crate::remote::Life;
 use crate::size_class::stride;
 use crate::slot::max_slots;
+use crate::sync::Ordering;
 use core::ptr;
+use core::sync::atomic::compiler_fence;
 
 /// Size of a group: slots, and bytes from the chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,10 +94,9 @@ impl<P: Platform> Process<P> {
         unsafe {
             let slots = (*heap).slots[class] as usize;
             (*heap).classes[class].set_up(class, self.class_guard(class));
-            let mut locked = self.lock();
             for wanted in [next_slots(class, slots), 1] {
                 let shape = shape(class, wanted);
-                let made = locked.make_group(heap, class, shape);
+                let made = self.make_group(heap, class, shape);
                 if !made.is_null() {
                     (*heap).slots[class] += (*made).capacity as u32;
                     (*heap).classes[class].count(class, (*heap).slots[class]);
@@ -107,95 +107,129 @@ impl<P: Platform> Process<P> {
             ptr::null_mut()
         }
     }
-}
 
-impl<P: Platform> Locked<'_, P> {
     /// A group of `shape`, or null.
     ///
     /// # Safety
     /// The caller may work on the heap.
-    unsafe fn make_group(&mut self, heap: *mut Heap, class: usize, shape: Shape) -> *mut Meta {
-        // SAFETY: by contract; runs, parts and cells are ours until entered.
+    unsafe fn make_group(&self, heap: *mut Heap, class: usize, shape: Shape) -> *mut Meta {
+        // SAFETY: by contract; parts are ours until entered.
         unsafe {
             let granules = shape.bytes / GRANULE;
-            let (chunk, first, fresh) = if shape.bytes <= NEST_GROUP_MAX {
+            // Held until the map leads to a run: a fork finds every run there.
+            let mut locked = None;
+            let part = if shape.bytes <= NEST_GROUP_MAX {
                 let align = alignment(class);
-                let mut part = nest::take(heap, granules, align);
-                if part.is_none() && self.add_nest(heap) {
-                    part = nest::take(heap, granules, align);
+                let mut part = self.take_part(heap, granules, align);
+                if part.is_none() && self.lock().add_nest(heap) {
+                    part = self.take_part(heap, granules, align);
                 }
-                let Some(part) = part else {
-                    return ptr::null_mut();
-                };
-                (part.chunk, part.granule, part.fresh)
+                part
             } else {
-                let Some(run) = self.take_run(shape.bytes / RUN_PAGE, 1) else {
-                    return ptr::null_mut();
-                };
-                (run.chunk, run.granule(), run.fresh)
+                let pages = shape.bytes / RUN_PAGE;
+                locked.insert(self.lock()).take_group_run(pages)
             };
-            let Some(cell) = Chunk::take_cell(chunk) else {
-                self.return_bytes(heap, chunk, first, shape.bytes);
+            let Some(part) = part else {
                 return ptr::null_mut();
             };
-            Meta::init(cell, first, class as u8, shape.capacity, (*heap).id, fresh);
-            Chunk::enter(chunk, first, granules, Chunk::cell_index(cell));
+            let (cell, first) = (part.cell, part.granule);
+            Meta::init(
+                cell,
+                first,
+                class as u8,
+                shape.capacity,
+                (*heap).id,
+                part.fresh,
+            );
+            compiler_fence(Ordering::SeqCst);
+            Chunk::enter(
+                Chunk::around(cell),
+                first,
+                granules,
+                Chunk::cell_index(cell),
+            );
+            if !part.nest.is_null() {
+                (*part.nest).pop();
+            }
             cell
         }
     }
 
-    /// Gives the bytes of a group back.
-    ///
-    /// # Safety
-    /// The caller may work on the heap; nothing uses the bytes, which are its own.
-    pub(crate) unsafe fn return_bytes(
-        &mut self,
-        heap: *mut Heap,
-        chunk: *mut Chunk,
-        first: usize,
-        bytes: usize,
-    ) {
-        // SAFETY: by contract.
-        unsafe {
-            if bytes <= NEST_GROUP_MAX {
-                // A heap at work keeps its last nest for the next burst.
-                let keep = (*heap).mail.0.life() == Life::Active as u32;
-                self.return_part(heap, chunk, first, bytes / GRANULE, keep);
-            } else {
-                let page = first * GRANULE / RUN_PAGE;
-                self.return_run(Run {
-                    chunk,
-                    page,
-                    pages: bytes / RUN_PAGE,
-                    fresh: false,
-                });
-            }
-        }
-    }
-
-    /// Releases an empty group that is in no list and not current.
+    /// Releases an empty group that is in no list and not current. Takes the lock only if a run or
+    /// cells go back, and leaves it in `locked`.
     ///
     /// # Safety
     /// The caller may work on the heap that owns it; no slot is live.
-    pub(crate) unsafe fn release_group(&mut self, heap: *mut Heap, meta: *mut Meta) {
+    pub(crate) unsafe fn release_group<'a>(
+        &'a self,
+        heap: *mut Heap,
+        meta: *mut Meta,
+        locked: &mut Option<Locked<'a, P>>,
+    ) {
         // SAFETY: by contract.
         unsafe {
             let class = (*meta).class as usize;
             debug_assert!(class < CLASSES && (*meta).is_empty());
             let bytes = bytes_of(meta);
             let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
-            self.process.check_clear(Meta::base_of(meta), bytes);
+            self.check_clear(Meta::base_of(meta), bytes);
             (*heap).slots[class] -= (*meta).capacity as u32;
             (*heap).classes[class].count(class, (*heap).slots[class]);
             (*heap).bytes -= bytes;
             if stride(class) >= IDLE_STRIDE {
-                let dirty = (*meta).dirty((*meta).free_slots()).count_ones();
+                let dirty = ones((*meta).dirty((*meta).free_slots()).into());
                 (*heap).idle -= dirty as usize * stride(class);
             }
+            if bytes > NEST_GROUP_MAX {
+                return self.lock_once(locked).return_group_run(meta, bytes);
+            }
+            let nest = Chunk::nest_at(chunk, first);
+            (*nest).push(meta);
+            // A stale pointer must not lead to a group again.
+            (*meta).state = State::Free as u8;
+            Chunk::enter(chunk, first, bytes / GRANULE, 0);
+            compiler_fence(Ordering::SeqCst);
+            self.return_part(heap, nest, first, bytes / GRANULE, locked);
+        }
+    }
+}
+
+impl<P: Platform> Locked<'_, P> {
+    /// A run and a cell for a group.
+    fn take_group_run(&mut self, pages: usize) -> Option<Part> {
+        let run = self.take_run(pages, 1)?;
+        // SAFETY: the lock is held, and the run ours.
+        unsafe {
+            let Some(cell) = Chunk::take_cell(run.chunk) else {
+                self.return_run(run);
+                return None;
+            };
+            Some(Part {
+                nest: ptr::null_mut(),
+                cell,
+                granule: run.granule(),
+                fresh: run.fresh,
+            })
+        }
+    }
+
+    /// Gives run and cell of a group back.
+    ///
+    /// # Safety
+    /// No slot is live, no list has the group.
+    pub(crate) unsafe fn return_group_run(&mut self, meta: *mut Meta, bytes: usize) {
+        // SAFETY: by contract.
+        unsafe {
+            let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
             (*meta).state = State::Free as u8;
             // Before the bytes go: a stale pointer must not lead to a reused cell.
             Chunk::enter(chunk, first, bytes / GRANULE, 0);
-            self.return_bytes(heap, chunk, first, bytes);
+            self.return_run(Run {
+                chunk,
+                page: first * GRANULE / RUN_PAGE,
+                pages: bytes / RUN_PAGE,
+                fresh: false,
+            });
             self.return_cell(meta);
         }
     }

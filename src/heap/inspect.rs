@@ -5,7 +5,8 @@ use crate::chunk::{count_set, find_clear, Chunk, GRANULES, PAGES};
 use crate::config::{CLASSES, GRANULE, IDLE_STRIDE, PRESET, QUARANTINE, UNIT};
 use crate::group::bytes_of;
 use crate::heap::Heap;
-use crate::meta::{Meta, Nest, State, CLASS_NONE, CLASS_RUN, NOBODY};
+use crate::inspect_cells::{check_cells, check_nests};
+use crate::meta::{Meta, State, CLASS_NONE, CLASS_RUN, NOBODY};
 use crate::pages::Platform;
 use crate::process::Process;
 use crate::provider::Locked;
@@ -69,7 +70,7 @@ impl SlotState {
 pub(crate) type Broken = &'static str;
 
 /// Err unless `holds`.
-fn ensure(holds: bool, broken: Broken) -> Result<(), Broken> {
+pub(crate) fn ensure(holds: bool, broken: Broken) -> Result<(), Broken> {
     if holds {
         Ok(())
     } else {
@@ -387,7 +388,7 @@ impl<P: Platform> Locked<'_, P> {
             summary.runs += 1;
             summary.live_bytes += n;
         });
-        let (mut used, mut dirty) = (0, 0);
+        let (mut used, mut dirty, mut cells) = (0, 0, 0);
         let mut chunk = self.provider.chunks;
         while !chunk.is_null() {
             // SAFETY: chunks in the list exist; the lock is held.
@@ -408,11 +409,13 @@ impl<P: Platform> Locked<'_, P> {
                     counted == header.used_pages as usize,
                     "a chunk's pages are counted",
                 )?;
-                check_nests(chunk)?;
+                check_nests(process, chunk)?;
+                cells += header.cells as usize - check_cells(process, chunk)?;
                 self.check_roomy(header)?;
                 chunk = header.next;
             }
         }
+        ensure(cells == self.record_cells(), "cells in use are counted")?;
         ensure(used == self.provider.used_pages, "pages in use are counted")?;
         ensure(
             dirty == self.provider.dirty_pages,
@@ -439,38 +442,6 @@ impl<P: Platform> Locked<'_, P> {
     }
 }
 
-/// Verifies that the used granules of each nest are those that groups lie in.
-///
-/// # Safety
-/// The chunk exists, the process is at rest.
-unsafe fn check_nests(chunk: *mut Chunk) -> Result<(), Broken> {
-    for window in 0..GRANULES / 64 {
-        // SAFETY: by contract.
-        unsafe {
-            let cell = Chunk::nest(chunk, window * 64).load(Ordering::Relaxed);
-            if cell == 0 {
-                continue;
-            }
-            let nest = chunk.cast::<Meta>().add(cell as usize).cast::<Nest>();
-            ensure(
-                (*nest).base as usize == window * 64,
-                "a nest fills its window",
-            )?;
-            for bit in 0..64 {
-                let entry = Chunk::entry(chunk, window * 64 + bit).load(Ordering::Relaxed);
-                let used = (*nest).used & 1 << bit != 0;
-                ensure(
-                    used == (entry != 0),
-                    "a nest's granules are those of its groups",
-                )?;
-            }
-            let listed = (*nest).used != u64::MAX;
-            ensure(listed == (*nest).listed, "nests with room are listed")?;
-        }
-    }
-    Ok(())
-}
-
 /// Verifies a group and counts its blocks.
 ///
 /// # Safety
@@ -486,8 +457,11 @@ unsafe fn check_group<P: Platform>(
             (*meta).class != CLASS_NONE,
             "a map does not lead to the header",
         )?;
-        ensure(!(*meta).is(State::Free), "a map leads to groups only")?;
-        if (*meta).owner.load(Ordering::Relaxed) != NOBODY {
+        let owner = (*meta).owner.load(Ordering::Relaxed);
+        let dead = owner != NOBODY && process.is_dead(owner);
+        let used = dead || !(*meta).is(State::Free);
+        ensure(used, "a map leads to groups only")?;
+        if owner != NOBODY && !dead {
             let chunk = Chunk::around(meta);
             let cell = Chunk::cell_index(meta);
             let first = (*meta).base as usize;
@@ -512,6 +486,12 @@ unsafe fn check_group<P: Platform>(
 }
 
 impl<P: Platform> Process<P> {
+    /// Whether a fork left heap number `id` behind.
+    pub(crate) fn is_dead(&self, id: u16) -> bool {
+        // SAFETY: heaps live for ever.
+        unsafe { (*self.heap_by_id(id)).mail.0.is_dead() }
+    }
+
     /// Verifies the end of the live block in a slot; its length.
     ///
     /// # Safety

@@ -170,6 +170,8 @@ pub mod heap;
 #[cfg(not(loom))]
 pub mod inspect;
 #[cfg(not(loom))]
+mod inspect_cells;
+#[cfg(not(loom))]
 mod large;
 #[cfg(not(loom))]
 mod large_cache;

@@ -37,7 +37,8 @@ pub enum State {
 /// capacity are set in `freed`.
 #[repr(C, align(64))]
 pub struct Meta {
-    /// Next group in the class's queue, or next free cell. Owner; provider lock when free.
+    /// Next group in the class's queue, or next free cell. Owner; provider lock when free in the
+    /// chunk.
     pub next: *mut Meta,
     /// Next in the owner's list of groups with remote frees. See `remote.rs`.
     link: AtomicPtr<Meta>,
@@ -100,6 +101,12 @@ impl Node for Meta {
 #[inline(always)]
 pub fn low_mask(slots: usize) -> u32 {
     ((1u64 << slots) - 1) as u32
+}
+
+/// Number of set bits. Not inline: it is long where the machine has no instruction for it.
+#[inline(never)]
+pub fn ones(mask: u64) -> u32 {
+    mask.count_ones()
 }
 
 /// Bit i: byte i of `word` in memory is zero. Exact, unlike the common test for any zero byte
@@ -201,7 +208,8 @@ impl Meta {
         self.state == state as u8
     }
 
-    /// Makes the cell the state of a new group, whose bytes are zero if it is `fresh`.
+    /// Makes the cell the state of a new group, whose bytes are zero if it is `fresh`. `next` stays:
+    /// the cell may still be the first of its nest's reserve.
     ///
     /// # Safety
     /// The cell is unused and nobody else looks at it.
@@ -215,7 +223,8 @@ impl Meta {
     ) {
         // SAFETY: by contract the cell is ours; all-zero bytes are valid in every field.
         unsafe {
-            meta.write_bytes(0, 1);
+            (&raw mut (*meta).link).write_bytes(0, 1);
+            (&raw mut (*meta).remote).write_bytes(0, 1);
             (*meta).freed.store(u32::MAX, Ordering::Relaxed);
             (*meta).base = base as u16;
             (*meta).owner.store(owner, Ordering::Relaxed);
@@ -260,6 +269,12 @@ pub struct Nest {
     pub base: u16,
     /// Whether it stands in the heap's list. Owner.
     pub listed: bool,
+    /// Length of `cells`. Owner.
+    pub spare: u8,
+    /// Number of the owning heap. Fixed.
+    pub owner: u16,
+    /// Its reserve: free cells of the chunk for groups that come. Owner.
+    pub cells: *mut Meta,
 }
 
 #[cfg(not(loom))]

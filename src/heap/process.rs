@@ -182,6 +182,15 @@ impl<P: Platform> Process<P> {
         }
     }
 
+    /// Takes the provider lock if `locked` does not have it yet.
+    #[inline(never)]
+    pub(crate) fn lock_once<'a, 'b>(
+        &'a self,
+        locked: &'b mut Option<Locked<'a, P>>,
+    ) -> &'b mut Locked<'a, P> {
+        locked.get_or_insert_with(|| self.lock())
+    }
+
     /// Heap number `id`.
     #[inline(always)]
     pub fn heap_by_id(&self, id: u16) -> *mut Heap {

@@ -6,7 +6,7 @@ use crate::config::{
 use crate::fault::{stop, Fault};
 use crate::group::bytes_of;
 use crate::heap::{Class, Heap};
-use crate::meta::{low_mask, Meta, State};
+use crate::meta::{low_mask, ones, Meta, State};
 use crate::pages::Platform;
 use crate::process::Process;
 use crate::ring::capacity;
@@ -162,7 +162,7 @@ impl<P: Platform> Process<P> {
             if self.raced(heap, meta, bits) {
                 stop(Fault::DoubleFree, meta.addr());
             }
-            self.put_back(heap, class, meta, bits, bits.count_ones(), false);
+            self.put_back(heap, class, meta, bits, ones(bits.into()), false);
         }
     }
 
@@ -271,7 +271,7 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// Releases the empty groups of some classes. Takes the lock once.
+    /// Releases the empty groups of some classes. Takes the lock once, if runs or nests go back.
     ///
     /// # Safety
     /// The caller may work on the heap.
@@ -282,12 +282,13 @@ impl<P: Platform> Process<P> {
             if (*heap).retained == 0 {
                 return;
             }
-            let mut locked = self.lock();
+            let mut locked = None;
             for class in 0..CLASSES {
                 if classes & 1 << class != 0 {
                     let state = Heap::class(heap, class);
                     let retained = &mut (*heap).retained;
-                    (*state).drop_empty(retained, |meta| locked.release_group(heap, meta));
+                    (*state)
+                        .drop_empty(retained, |meta| self.release_group(heap, meta, &mut locked));
                 }
             }
         }

@@ -23,10 +23,10 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract.
         unsafe {
             self.limit_idle(heap);
-            let mut locked = self.lock();
             if (*heap).nests_idle > (*heap).nests_limit {
-                locked.limit_nests(heap);
+                self.limit_nests(heap);
             }
+            let mut locked = self.lock();
             locked.purge_if_due();
             locked.settle();
         }

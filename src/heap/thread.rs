@@ -141,7 +141,7 @@ impl<P: Platform> Process<P> {
             if (*heap).idle > 0 {
                 self.purge_idle(heap);
             }
-            self.lock().drop_empty_nests(heap);
+            self.drop_empty_nests(heap);
         }
     }
 }

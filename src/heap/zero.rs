@@ -18,7 +18,7 @@ const MAX_DOUBLINGS: u32 = 8;
 
 /// A range of addresses. It uses a meta's cell. Provider lock.
 pub struct Region {
-    next: *mut Region,
+    pub(crate) next: *mut Region,
     base: *mut u8,
     /// A bit for each live block, then as many for those that ever were.
     bits: *mut u64,

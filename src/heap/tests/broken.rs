@@ -89,6 +89,12 @@ const COUNTERS: &[Case] = &[
     ("large blocks are counted", |v| {
         v.process.lock().provider.large.live += 1
     }),
+    ("cells in use are counted", |v| unsafe {
+        (*v.chunk).cells += 1
+    }),
+    ("spare cells are counted", |v| unsafe {
+        (*v.nest()).spare += 1
+    }),
     ("a chunk's pages are counted", |v| unsafe {
         (*v.chunk).used_pages += 1
     }),
@@ -169,6 +175,10 @@ const LISTS: &[Case] = &[
     }),
     ("a nest's granules are those of its groups", |v| unsafe {
         (*v.nest()).used ^= 1 << 63;
+    }),
+    ("a cell has one use", |v| unsafe {
+        // In its reserve, and the map leads to it.
+        (*v.nest()).push(v.slot.meta);
     }),
     ("nests with room are listed", |v| unsafe {
         // Out of its list too: the heap's own count stays right.

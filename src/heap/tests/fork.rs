@@ -1,10 +1,22 @@
 //! What the child of a fork does with the heaps of threads that stayed behind.
 
 use super::*;
+use crate::chunk::{Chunk, GRANULES};
+use crate::meta::{Meta, Nest, State};
+use crate::sync::Ordering;
+use core::ptr::NonNull;
 
 /// A process in whose heap 2 a thread worked that a fork did not take along. Some of its blocks
 /// are given to `each`, the others it freed itself: their slots are in its rings and queues.
 fn left_behind(each: impl Fn(usize) -> bool + Sync) -> (Boxed, Vec<Live>) {
+    left_behind_as(each, |_, _| ())
+}
+
+/// The same, with what `torn` does to each of the thread's nests and its chunk.
+fn left_behind_as(
+    each: impl Fn(usize) -> bool + Sync,
+    torn: impl Fn(*mut Chunk, *mut Nest),
+) -> (Boxed, Vec<Live>) {
     let process = Boxed::new(true);
     let first = process.malloc(1);
     let blocks = std::thread::scope(|scope| {
@@ -28,6 +40,9 @@ fn left_behind(each: impl Fn(usize) -> bool + Sync) -> (Boxed, Vec<Live>) {
         });
         made.join().unwrap()
     });
+    for (chunk, nest) in nests_of(&process, 2) {
+        torn(chunk, nest);
+    }
     process.before_fork();
     // SAFETY: the only thread that does anything from here on; live.
     unsafe {
@@ -35,6 +50,26 @@ fn left_behind(each: impl Fn(usize) -> bool + Sync) -> (Boxed, Vec<Live>) {
         process.free(first);
     }
     (process, blocks)
+}
+
+/// The nests of a heap and their chunks.
+fn nests_of(process: &Boxed, heap: u16) -> Vec<(*mut Chunk, *mut Nest)> {
+    let mut chunk = process.lock().provider.chunks;
+    let mut nests = Vec::new();
+    while !chunk.is_null() {
+        // SAFETY: chunks in the list exist.
+        unsafe {
+            for first in (0..GRANULES).step_by(64) {
+                let nest = Chunk::nest_at(chunk, first);
+                let any = Chunk::nest(chunk, first).load(Ordering::Relaxed) != 0;
+                if any && (*nest).owner == heap {
+                    nests.push((chunk, nest));
+                }
+            }
+            chunk = (*chunk).next;
+        }
+    }
+    nests
 }
 
 /// Lines of the dump that tell of groups of heap 2.
@@ -114,4 +149,91 @@ fn threads_of_the_child_free_into_dead_heaps() {
         }
     });
     assert_eq!(process.verify().live, 0);
+}
+
+/// What a nest is in mid-update where only its thread looks: masks, links, counts.
+///
+/// # Safety
+/// Nobody works on the nest.
+unsafe fn tear_what_only_owners_see(nest: *mut Nest) {
+    // SAFETY: by contract; nobody follows the links.
+    unsafe {
+        (*nest).used = 0x0f0f << 7;
+        (*nest).dirty = 5;
+        (*nest).spare ^= 0x55;
+        (*nest).listed ^= true;
+        (*nest).next = NonNull::dangling().as_ptr();
+        (*nest).prev = NonNull::dangling().as_ptr();
+    }
+}
+
+/// Frees the blocks: all that the dead heap had goes back.
+fn free_and_count(process: &Boxed, blocks: &[Live]) {
+    let before = process.verify();
+    for block in blocks {
+        block.verify();
+        // SAFETY: live, its thread is not here.
+        unsafe { process.free(block.at) };
+    }
+    let after = process.verify();
+    assert_eq!((after.live, groups_left(process)), (0, 0));
+    assert!(nests_of(process, 2).is_empty());
+    assert!(after.used_bytes < before.used_bytes / 8, "{after:?}");
+}
+
+#[test]
+fn groups_that_were_just_made_are_released() {
+    for entered in [0, 1, 2] {
+        let torn = |chunk, nest| {
+            // SAFETY: nobody else works on the nest.
+            unsafe { make_partly(chunk, nest, entered) }
+        };
+        let (process, blocks) = left_behind_as(|index| index % 3 == 0, torn);
+        free_and_count(&process, &blocks);
+    }
+}
+
+/// A group of two granules is made in the nest, of which so many are entered.
+///
+/// # Safety
+/// Nobody else works on the nest.
+unsafe fn make_partly(chunk: *mut Chunk, nest: *mut Nest, entered: usize) {
+    // SAFETY: by contract.
+    unsafe {
+        let used = (*nest).used;
+        let place = (0..63).find(|&first| used >> first & 3 == 0);
+        let (Some(first), false) = (place, (*nest).cells.is_null()) else {
+            return;
+        };
+        let (cell, class) = ((*nest).cells, crate::size_class::class_of(900));
+        let granule = (*nest).base as usize + first;
+        Meta::init(cell, granule, class as u8, 1, (*nest).owner, false);
+        Chunk::enter(chunk, granule, entered, Chunk::cell_index(cell));
+        tear_what_only_owners_see(nest);
+    }
+}
+
+#[test]
+fn groups_that_were_just_going_are_released() {
+    let torn = |chunk: *mut Chunk, nest: *mut Nest| {
+        // SAFETY: nobody else works on the nest.
+        unsafe {
+            // The first group without a block: its cell is in the reserve, its first granule is not
+            // entered any more.
+            let base = (*nest).base as usize;
+            for granule in base..base + 64 {
+                let cell = Chunk::entry(chunk, granule).load(Ordering::Relaxed);
+                let meta = chunk.cast::<Meta>().add(cell as usize);
+                if cell != 0 && (*meta).is_empty() {
+                    (*nest).push(meta);
+                    (*meta).state = State::Free as u8;
+                    Chunk::enter(chunk, granule, 1, 0);
+                    tear_what_only_owners_see(nest);
+                    return;
+                }
+            }
+        }
+    };
+    let (process, blocks) = left_behind_as(|index| index % 3 == 0, torn);
+    free_and_count(&process, &blocks);
 }
