@@ -22,7 +22,7 @@ use core::ptr::{self, NonNull};
 const FIRST_BUCKETS: usize = 32;
 
 /// calloc clears used mappings below this length, and takes new pages for longer ones.
-const PURGE_LEAST: usize = 256 << 10;
+const PURGE_LEAST: usize = 512 << 10;
 
 /// Class that picks the guard byte of large blocks.
 const GUARD: usize = CLASSES;
