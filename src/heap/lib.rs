@@ -93,8 +93,8 @@
 //!
 //! The worst program, one survivor in each group, thus holds up to 32 slots for each live block (16 above
 //! 1024 bytes, 128 KiB at most), and never more than about the sum of its classes' peaks. On top
-//! come 64 bytes a group, for the smallest group an eighth; in each heap a partly used nest of 32 KiB for each
-//! 16 that had no fitting hole; the rounding of sizes, at most a quarter; and pages not yet given
+//! come 64 bytes a group, for the smallest group an eighth, and in each nest up to 16 spare cells of
+//! 64 bytes; in each heap a partly used nest of 32 KiB for each 16 that had no fitting hole; the rounding of sizes, at most a quarter; and pages not yet given
 //! back: 256 KiB and a sixteenth of those in use for the process; in each heap a quarter of what is
 //! in use, but at least 512 KiB in free slots of 336 bytes and more, and 128 KiB in its nests (these
 //! two and the 256 KiB of empty groups divided by the number of heaps, at most by 16); for
