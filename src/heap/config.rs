@@ -50,8 +50,8 @@ pub const GROUP_MAX: usize = 128 * 1024;
 /// Bytes that the first group of a class takes, if a slot fits.
 pub const FIRST_GROUP: usize = 512;
 
-/// Bytes in empty groups that a heap may keep for the next burst, plus one in
-/// `1 << RETAINED_SHIFT` of those in its groups.
+/// Bytes in empty groups that a heap may keep for the next burst, plus half of one in
+/// `1 << RETAINED_SHIFT` of those in its groups, or one in as many if that is more.
 pub const RETAINED_BYTES: usize = if cfg!(small_constants) {
     4 << 10
 } else {

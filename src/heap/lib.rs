@@ -79,10 +79,10 @@
 //! A heap makes a group of a class only when it has no free slot of that class: none in the ring,
 //! in a mask, or in its mailbox. The new group has at most as many slots as
 //! there are (or 512 bytes' worth), at most 32. Empty groups are released once there are more
-//! bytes in them than 256 KiB and a sixteenth of the heap's. A ring and the current group keep
-//! further groups alive, up to 17 a class, but with the last live block of a class that holds more
-//! than 16 KiB they let go. Hence, with `live(h,c)` the blocks of class c in heap h and
-//! `peak(h,c)` their maximum so far:
+//! bytes in them than 256 KiB and a 32nd of the heap's, or than a sixteenth if that is more. A
+//! ring and the current group keep further groups alive, up to 17 a class, but with the last live
+//! block of a class that holds more than 16 KiB they let go. Hence, with `live(h,c)` the blocks of
+//! class c in heap h and `peak(h,c)` their maximum so far:
 //!
 //! ```text
 //! slots(h,c)          <= 2 peak(h,c) + 32               (it never expands before)

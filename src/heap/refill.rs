@@ -264,7 +264,8 @@ impl<P: Platform> Process<P> {
     unsafe fn release_beyond(&self, heap: *mut Heap) {
         // SAFETY: by contract.
         unsafe {
-            let most = self.share(RETAINED_BYTES) + ((*heap).bytes >> RETAINED_SHIFT);
+            let part = (*heap).bytes >> RETAINED_SHIFT;
+            let most = (self.share(RETAINED_BYTES) + part / 2).max(part);
             if (*heap).retained > most {
                 self.release_empty(heap, u64::MAX);
             }
