@@ -3,7 +3,9 @@
 use super::run::{Block, Model};
 use super::{Op, Step};
 use crate::config::{PRESET, RING, RUN_PAGE};
+use crate::meta::CLASS_RUN;
 use crate::mock::expecting;
+use crate::pointer::Untrusted;
 use crate::size_class::MAX_SMALL;
 
 /// What a block freed before may be called: its group may be gone.
@@ -157,11 +159,12 @@ impl Model<'_> {
         };
         let own = self.is_own_slot(&block) && block.live.n > 0;
         let (process, at) = (self.process, block.live.at);
-        // SAFETY: live; the slot of an own block waits in its ring, so its memory is there.
+        // SAFETY: live; while its group lives, so does the memory of a freed slot.
         unsafe {
             process.free(at);
             self.remember(&block);
-            if !own {
+            let meta = Untrusted::new(at).meta(process);
+            if !own || meta.is_null() || (*meta).class >= CLASS_RUN {
                 return;
             }
             at.add(n % block.live.n).write(0x41);
