@@ -58,8 +58,9 @@ impl<P: Platform> Process<P> {
                 return ptr::null_mut();
             };
             let first = run.granule();
-            Meta::init(cell, first, CLASS_RUN, 1, NOBODY, run.fresh);
-            (*cell).state = State::Run as u8;
+            let start = run.chunk.addr() + first * GRANULE;
+            Meta::init(cell, start, CLASS_RUN, 1, NOBODY, run.fresh);
+            (*cell).set(State::Run);
             // Only the first granule: a pointer elsewhere into the run is no block.
             Chunk::enter(run.chunk, first, 1, Chunk::cell_index(cell));
             let block = Meta::base_of(cell);
@@ -140,11 +141,11 @@ impl<P: Platform> Locked<'_, P> {
         unsafe {
             let [_, pages] = *Meta::run_length(meta);
             let chunk = Chunk::around(meta);
-            let first = (*meta).base as usize;
+            let first = (*meta).first_granule();
             if PRESET.zero_on_free {
                 block.write_bytes(0, pages * RUN_PAGE);
             }
-            (*meta).state = State::Free as u8;
+            (*meta).set(State::Free);
             Chunk::enter(chunk, first, 1, 0);
             let page = first * GRANULE / RUN_PAGE;
             self.return_run(Run {

@@ -9,7 +9,8 @@ use crate::process::{next_random, Process};
 use crate::ring::Vacancy;
 use crate::size_class::{class_of, stride, MAX_SMALL};
 use crate::slot::{
-    max_end, narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE, USED, ZERO,
+    max_end, narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE, MAX_FINE,
+    USED, ZERO,
 };
 use crate::sync::Ordering;
 use core::ptr;
@@ -142,6 +143,44 @@ impl<P: Platform> Process<P> {
     /// As `place_narrow`.
     #[inline(always)]
     unsafe fn place_wide(
+        &self,
+        state: *mut Class,
+        class: usize,
+        slot: Vacancy,
+        n: usize,
+    ) -> *mut u8 {
+        // SAFETY: by contract.
+        unsafe {
+            if (*state).stride as usize <= MAX_FINE {
+                self.place_wide_here(state, class, slot, n)
+            } else {
+                self.place_long(state, class, slot, n)
+            }
+        }
+    }
+
+    /// The same in a slot whose offsets have long steps. Apart, as it takes more registers.
+    ///
+    /// # Safety
+    /// As `place_narrow`.
+    #[inline(never)]
+    unsafe fn place_long(
+        &self,
+        state: *mut Class,
+        class: usize,
+        slot: Vacancy,
+        n: usize,
+    ) -> *mut u8 {
+        // SAFETY: by contract.
+        unsafe { self.place_wide_here(state, class, slot, n) }
+    }
+
+    /// The same, without a call.
+    ///
+    /// # Safety
+    /// As `place_narrow`.
+    #[inline(always)]
+    unsafe fn place_wide_here(
         &self,
         state: *mut Class,
         class: usize,

@@ -73,7 +73,7 @@ impl Donated {
         // SAFETY: class and capacity of entries below the count never change.
         unsafe {
             let meta = self.meta(index);
-            (*meta).capacity as usize * stride((*meta).class as usize)
+            (*meta).capacity() * stride((*meta).class as usize)
         }
     }
 

@@ -82,10 +82,12 @@ impl<P: Platform> Process<P> {
     unsafe fn dump_group(&self, out: &mut dyn Write, meta: *mut Meta) -> fmt::Result {
         // SAFETY: by contract.
         unsafe {
-            let state = match (*meta).state {
-                s if s == State::Current as u8 => "current",
-                s if s == State::Queued as u8 => "queued",
-                _ => "detached",
+            let state = if (*meta).is(State::Current) {
+                "current"
+            } else if (*meta).is(State::Queued) {
+                "queued"
+            } else {
+                "detached"
             };
             write!(
                 out,
@@ -95,7 +97,7 @@ impl<P: Platform> Process<P> {
                 self.first_slot(meta),
                 bytes_of(meta),
             )?;
-            for index in 0..(*meta).capacity as usize {
+            for index in 0..(*meta).capacity() {
                 let letter = self.slot_state(meta, index).map_or('?', SlotState::letter);
                 out.write_char(letter)?;
             }

@@ -110,7 +110,7 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract; owners of groups in chunks are heaps.
         unsafe {
             self.is_orphan(meta)
-                && (0..(*meta).capacity as usize).all(|index| !self.holds_block(meta, index))
+                && (0..(*meta).capacity()).all(|index| !self.holds_block(meta, index))
         }
     }
 }
@@ -157,7 +157,7 @@ impl<P: Platform> Locked<'_, P> {
                 if cell == 0 || (*meta).class >= CLASS_RUN {
                     continue;
                 }
-                granule = (*meta).base as usize + bytes_of(meta) / GRANULE;
+                granule = (*meta).first_granule() + bytes_of(meta) / GRANULE;
                 if self.process.is_abandoned(meta) {
                     self.release_abandoned(meta);
                 }
@@ -184,9 +184,9 @@ impl<P: Platform> Locked<'_, P> {
             if bytes > NEST_GROUP_MAX {
                 return self.return_group_run(meta, bytes);
             }
-            let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
+            let (chunk, first) = (Chunk::around(meta), (*meta).first_granule());
             let nest = Chunk::nest_at(chunk, first);
-            (*meta).state = State::Free as u8;
+            (*meta).set(State::Free);
             Chunk::enter(chunk, first, bytes / GRANULE, 0);
             // The thread that is not here may have come to that.
             let mut spare = (*nest).cells;

@@ -3,13 +3,13 @@
 use crate::chunk::Chunk;
 use crate::config::{PRESET, RING};
 use crate::fault::{stop, Fault};
-use crate::heap::Heap;
+use crate::heap::{Class, Heap};
 use crate::meta::{Meta, State, CLASS_RUN, NOBODY};
 use crate::pages::Platform;
 use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
 use crate::ring::{capacity, prefetch, Entry, Vacancy};
-use crate::size_class::stride;
+use crate::size_class::{stride, Geometry};
 use crate::slot::{FIRST_WIDE, NEW, ZERO};
 use crate::sync::Ordering;
 
@@ -20,7 +20,6 @@ impl<P: Platform> Process<P> {
     /// The program does not use the block any more.
     #[inline(always)]
     pub unsafe fn free(&self, block: *mut u8) {
-        let pointer = Untrusted::new(block);
         if self.in_chunk(block.addr()) {
             let heap = self.heap();
             // SAFETY: the window bit says that a chunk lives there, whose map leads to readable
@@ -30,17 +29,13 @@ impl<P: Platform> Process<P> {
                 let meta = Chunk::meta_at(Chunk::around(block), block.addr());
                 if (*meta).owner.load(Ordering::Relaxed) == (*heap).id {
                     let class = (*meta).class as usize;
-                    if class >= FIRST_WIDE || PRESET.quarantine != 0 {
+                    if PRESET.quarantine != 0 {
                         return self.free_patient(heap, meta, block);
                     }
-                    if let Some(slot) = pointer.find_own(heap, meta) {
-                        let state = Heap::class(heap, class);
-                        if (*state).ready() >= (*state).high as u32 {
-                            let (index, start) = (slot.index, slot.start);
-                            return self.free_at_limit::<true>(heap, meta, index, start, slot.end);
-                        }
-                        return (*state).give(self.retire_slot(&slot));
+                    if class >= FIRST_WIDE {
+                        return self.free_wide(heap, meta, block);
                     }
+                    return self.free_own::<true>(heap, meta, block);
                 } else if (*meta).class < CLASS_RUN {
                     return self.free_other(meta, block);
                 }
@@ -50,52 +45,59 @@ impl<P: Platform> Process<P> {
         unsafe { self.free_slow(block) }
     }
 
-    /// free of a block in a group of this thread's heap, if it is one: in wide classes, and always
-    /// in the hardened preset.
+    /// free of a block in a group of this thread's heap, if it is one, in a wide class.
+    ///
+    /// # Safety
+    /// As `free`, and `meta` is what the map gives; it is the heap's, of a wide class.
+    #[inline(never)]
+    unsafe fn free_wide(&self, heap: *mut Heap, meta: *mut Meta, block: *mut u8) {
+        // SAFETY: by contract.
+        unsafe { self.free_own::<false>(heap, meta, block) }
+    }
+
+    /// The same in a class of any kind, which NARROW tells.
     ///
     /// # Safety
     /// As `free`, and `meta` is what the map gives; it is the heap's.
-    #[inline(never)]
-    unsafe fn free_patient(&self, heap: *mut Heap, meta: *mut Meta, block: *mut u8) {
+    #[inline(always)]
+    unsafe fn free_own<const NARROW: bool>(
+        &self,
+        heap: *mut Heap,
+        meta: *mut Meta,
+        block: *mut u8,
+    ) {
         // SAFETY: by contract.
         unsafe {
-            match Untrusted::new(block).find_own(heap, meta) {
-                Some(slot) => self.free_own(heap, &slot),
-                None => self.free_slow(block),
+            let Some(slot) = Untrusted::new(block).find_own::<NARROW>(heap, meta) else {
+                return self.free_slow(block);
+            };
+            let state = Heap::class(heap, (*meta).class as usize);
+            if (*state).ready() < (*state).high as u32 {
+                return self.give_slot::<NARROW>(state, &slot);
             }
+            self.free_at_limit::<NARROW>(state, meta, slot.index, slot.start, slot.end - 1)
         }
     }
 
-    /// Frees a block of this thread's heap.
+    /// free in the hardened preset: the block is verified at once, and its slot waits in line.
     ///
     /// # Safety
-    /// The caller may work on the heap that owns the slot.
-    #[inline(always)]
-    unsafe fn free_own(&self, heap: *mut Heap, slot: &Slot) {
+    /// As `free_own`.
+    #[inline(never)]
+    unsafe fn free_patient(&self, heap: *mut Heap, meta: *mut Meta, block: *mut u8) {
+        let pointer = Untrusted::new(block);
         // SAFETY: by contract.
         unsafe {
-            if PRESET.quarantine != 0 {
-                let entry = self.retire_slot(slot);
-                if let Some((class, entry)) = self.line_up(heap, slot.class, entry) {
-                    self.give_entry(heap, class, entry);
-                }
-                return;
-            }
-            let state = Heap::class(heap, slot.class);
-            if (*state).ready() < (*state).high as u32 {
-                return (*state).give(self.retire_slot(slot));
-            }
-            let Slot {
-                meta,
-                index,
-                start,
-                end,
-                ..
-            } = *slot;
-            if slot.class < FIRST_WIDE {
-                self.free_at_limit::<true>(heap, meta, index, start, end)
-            } else {
-                self.free_at_limit::<false>(heap, meta, index, start, end)
+            let geometry = Geometry::of((*meta).class as usize);
+            let Some(slot) = pointer.find_in(meta, pointer.distance(meta), geometry) else {
+                return self.free_slow(block);
+            };
+            self.check_around(&slot);
+            slot.clear_record();
+            self.clear_freed(&slot);
+            let entry = slot.vacancy().entry();
+            if let Some((class, entry)) = self.line_up(heap, slot.class, entry) {
+                self.give_entry(heap, class, entry);
             }
         }
     }
@@ -104,28 +106,27 @@ impl<P: Platform> Process<P> {
     /// end verified here and now. Calls nothing it returns from, which would have it save registers.
     ///
     /// # Safety
-    /// The caller may work on the heap that owns the slot, whose block dies: slot `index` of a group,
-    /// which starts at `start` and has an end of `end` bytes; NARROW tells the kind of the class.
+    /// The slot is this thread's heap's, of class `state`, and its block dies: slot `index` of a group,
+    /// which starts at `start` and whose end is a guard and `rest` bytes; NARROW tells the kind of the class.
     #[inline(never)]
     unsafe fn free_at_limit<const NARROW: bool>(
         &self,
-        heap: *mut Heap,
+        state: *mut Class,
         meta: *mut Meta,
         index: usize,
         start: *mut u8,
-        end: usize,
+        rest: usize,
     ) {
         // SAFETY: by contract.
         unsafe {
             let class = (*meta).class as usize;
-            let state = Heap::class(heap, class);
             let capacity = if NARROW { RING as u32 } else { capacity(class) };
             if (*state).ready() != capacity || !(*state).is_verified() {
-                return self.free_at_limit_rest(heap, meta, index, start, end);
+                return self.free_at_limit_rest(state, meta, index, start, rest);
             }
-            self.check_end_of(state, class, start, end);
+            self.check_end_of(state, class, start, rest + 1);
             Vacancy::of::<NARROW>(meta, index, start).set_used::<NARROW>();
-            self.put_back(heap, class, meta, 1 << index, 1, true);
+            self.put_back(self.heap(), class, meta, 1 << index, 1, true);
         }
     }
 
@@ -139,36 +140,35 @@ impl<P: Platform> Process<P> {
     #[inline(never)]
     unsafe fn free_at_limit_rest(
         &self,
-        heap: *mut Heap,
+        state: *mut Class,
         meta: *mut Meta,
         index: usize,
         start: *mut u8,
-        end: usize,
+        rest: usize,
     ) {
         // SAFETY: by contract.
         unsafe {
             let class = (*meta).class as usize;
-            let state = Heap::class(heap, class);
             let full = (*state).ready() == capacity(class);
             if full && (*state).out % RING as u32 == 0 {
                 self.check_ring(state, class);
                 return if class < FIRST_WIDE {
-                    self.free_at_limit::<true>(heap, meta, index, start, end)
+                    self.free_at_limit::<true>(state, meta, index, start, rest)
                 } else {
-                    self.free_at_limit::<false>(heap, meta, index, start, end)
+                    self.free_at_limit::<false>(state, meta, index, start, rest)
                 };
             }
             prefetch(start.add((*state).stride as usize - 1));
             let slot = if class < FIRST_WIDE {
                 let slot = Vacancy::of::<true>(meta, index, start);
-                slot.set_freed::<true>(end);
+                slot.set_freed::<true>(rest + 1);
                 slot
             } else {
                 let slot = Vacancy::of::<false>(meta, index, start);
-                slot.set_freed::<false>(end);
+                slot.set_freed::<false>(rest + 1);
                 slot
             };
-            self.give_entry(heap, class, slot.entry());
+            self.give_entry(self.heap(), class, slot.entry());
         }
     }
 
@@ -244,7 +244,12 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract. Relaxed: the owner is fixed while the group lives.
         unsafe {
             if (*slot.meta).owner.load(Ordering::Relaxed) == (*heap).id {
-                self.free_patient(heap, slot.meta, slot.block());
+                if PRESET.quarantine != 0 {
+                    return self.free_patient(heap, slot.meta, slot.block());
+                }
+                let state = Heap::class(heap, slot.class);
+                let (index, start) = (slot.index, slot.start);
+                self.free_at_limit_rest(state, slot.meta, index, start, slot.end - 1);
             } else {
                 self.free_remote(slot);
             }
@@ -287,7 +292,7 @@ impl<P: Platform> Process<P> {
                 let stride = stride((*meta).class as usize);
                 let distance = block.addr() - Meta::base_of(meta).addr();
                 let index = distance / stride;
-                let free = index < (*meta).capacity as usize
+                let free = index < (*meta).capacity()
                     && !self.holds_block(meta, index)
                     && !self.is_unused(meta, index);
                 if free && distance % crate::config::UNIT == 0 {

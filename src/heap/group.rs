@@ -64,7 +64,7 @@ fn rounded(bytes: usize) -> usize {
 /// `meta` is the cell of a group with slots.
 pub unsafe fn bytes_of(meta: *mut Meta) -> usize {
     // SAFETY: by contract.
-    unsafe { rounded((*meta).capacity as usize * stride((*meta).class as usize)) }
+    unsafe { rounded((*meta).capacity() * stride((*meta).class as usize)) }
 }
 
 /// Slots of the next group of `class`, when the heap's groups of it have `slots`: as many again,
@@ -98,7 +98,7 @@ impl<P: Platform> Process<P> {
                 let shape = shape(class, wanted);
                 let made = self.make_group(heap, class, shape);
                 if !made.is_null() {
-                    (*heap).slots[class] += (*made).capacity as u32;
+                    (*heap).slots[class] += (*made).capacity() as u32;
                     (*heap).classes[class].count(class, (*heap).slots[class]);
                     (*heap).bytes += bytes_of(made);
                     return made;
@@ -135,7 +135,7 @@ impl<P: Platform> Process<P> {
             let (cell, first) = (part.cell, part.granule);
             Meta::init(
                 cell,
-                first,
+                Chunk::around(cell).addr() + first * GRANULE,
                 class as u8,
                 shape.capacity,
                 (*heap).id,
@@ -171,9 +171,9 @@ impl<P: Platform> Process<P> {
             let class = (*meta).class as usize;
             debug_assert!(class < CLASSES && (*meta).is_empty());
             let bytes = bytes_of(meta);
-            let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
+            let (chunk, first) = (Chunk::around(meta), (*meta).first_granule());
             self.check_clear(Meta::base_of(meta), bytes);
-            (*heap).slots[class] -= (*meta).capacity as u32;
+            (*heap).slots[class] -= (*meta).capacity() as u32;
             (*heap).classes[class].count(class, (*heap).slots[class]);
             (*heap).bytes -= bytes;
             if stride(class) >= IDLE_STRIDE {
@@ -186,7 +186,7 @@ impl<P: Platform> Process<P> {
             let nest = Chunk::nest_at(chunk, first);
             (*nest).push(meta);
             // A stale pointer must not lead to a group again.
-            (*meta).state = State::Free as u8;
+            (*meta).set(State::Free);
             Chunk::enter(chunk, first, bytes / GRANULE, 0);
             compiler_fence(Ordering::SeqCst);
             self.return_part(heap, nest, first, bytes / GRANULE, locked);
@@ -220,8 +220,8 @@ impl<P: Platform> Locked<'_, P> {
     pub(crate) unsafe fn return_group_run(&mut self, meta: *mut Meta, bytes: usize) {
         // SAFETY: by contract.
         unsafe {
-            let (chunk, first) = (Chunk::around(meta), (*meta).base as usize);
-            (*meta).state = State::Free as u8;
+            let (chunk, first) = (Chunk::around(meta), (*meta).first_granule());
+            (*meta).set(State::Free);
             // Before the bytes go: a stale pointer must not lead to a reused cell.
             Chunk::enter(chunk, first, bytes / GRANULE, 0);
             self.return_run(Run {

@@ -206,7 +206,7 @@ impl Class {
     pub unsafe fn push(&mut self, meta: *mut Meta, retained: &mut usize) {
         // SAFETY: by contract.
         unsafe {
-            (*meta).state = State::Queued as u8;
+            (*meta).set(State::Queued);
             if self.last.is_null() {
                 (*meta).next = meta;
             } else {

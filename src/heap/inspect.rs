@@ -231,7 +231,7 @@ impl<P: Platform> Process<P> {
             // SAFETY: groups are alive.
             unsafe {
                 if (*meta).owner.load(Ordering::Relaxed) == (*heap).id {
-                    slots[(*meta).class as usize] += (*meta).capacity as u32;
+                    slots[(*meta).class as usize] += (*meta).capacity() as u32;
                     groups[(*meta).class as usize] += 1;
                     let freed = (*meta).freed.load(Ordering::Relaxed);
                     let avail = self.avail(meta);
@@ -464,14 +464,14 @@ unsafe fn check_group<P: Platform>(
         if owner != NOBODY && !dead {
             let chunk = Chunk::around(meta);
             let cell = Chunk::cell_index(meta);
-            let first = (*meta).base as usize;
+            let first = (*meta).first_granule();
             for granule in first..first + bytes_of(meta) / GRANULE {
                 let entry = Chunk::entry(chunk, granule).load(Ordering::Relaxed);
                 ensure(entry == cell, "all granules of a group lead to it")?;
             }
         }
         summary.groups += 1;
-        for index in 0..(*meta).capacity as usize {
+        for index in 0..(*meta).capacity() {
             if process.slot_state(meta, index)? != SlotState::Live {
                 continue;
             }

@@ -1,7 +1,7 @@
 //! Out-of-band state: one cache line a group, and one a nest.
 
 use crate::chunk::Chunk;
-use crate::config::GRANULE;
+use crate::config::{CHUNK, GRANULE};
 use crate::remote::{Node, RemoteMask};
 use crate::slot::{FIRST_WIDE, NARROW_SLOTS, NEW, PURGED, USED, WIDE_SLOTS, ZERO};
 use crate::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU8, Ordering};
@@ -30,6 +30,10 @@ pub enum State {
     Run = 4,
 }
 
+/// Bits of a `State`.
+const STATE_BITS: u32 = 3;
+const STATE_MASK: u8 = (1 << STATE_BITS) - 1;
+
 /// The state of a group.
 ///
 /// Conservation: each slot is either live (its record tells a block), or its bit stands in exactly
@@ -46,16 +50,16 @@ pub struct Meta {
     pub freed: AtomicU32,
     /// Slots other threads gave back.
     remote: RemoteMask,
-    /// First granule of the group in its chunk. Fixed while the group lives.
-    pub base: u16,
+    /// Lower 32 bits of the address of the group's first byte; a chunk does not cross 2^32. 0 in
+    /// donated memory. Fixed while the group lives.
+    pub base: u32,
     /// Number of the owning heap. Fixed while the group lives.
     pub owner: AtomicU16,
     /// Size class. Fixed while the group lives.
     pub class: u8,
-    /// A `State`; owner.
-    pub state: u8,
-    /// Slots. Fixed while the group lives.
-    pub capacity: u8,
+    /// A `State` in the lower 3 bits; owner. Above them the number of slots less one, fixed while
+    /// the group lives.
+    shape: u8,
     /// One record a slot, see `slot.rs`. Written by the thread that allocates or frees the slot.
     pub records: Records,
 }
@@ -143,13 +147,25 @@ impl Meta {
     #[inline(always)]
     pub unsafe fn base_of(meta: *mut Meta) -> *mut u8 {
         // SAFETY: by contract the group lies in this chunk, at that granule.
-        unsafe { Meta::chunk_of(meta).add((*meta).base as usize * GRANULE) }
+        unsafe { Meta::chunk_of(meta).add((*meta).base as usize % CHUNK) }
+    }
+
+    /// First granule of the group in its chunk.
+    #[inline(always)]
+    pub fn first_granule(&self) -> usize {
+        self.base as usize % CHUNK / GRANULE
+    }
+
+    /// Slots of the group, 1 to 32.
+    #[inline(always)]
+    pub fn capacity(&self) -> usize {
+        (self.shape >> STATE_BITS) as usize + 1
     }
 
     /// Slots that are free as far as the owner knows.
     #[inline(always)]
     pub fn free_slots(&self) -> u32 {
-        self.freed.load(Ordering::Relaxed) & low_mask(self.capacity as usize)
+        self.freed.load(Ordering::Relaxed) & low_mask(self.capacity())
     }
 
     /// The record of slot `index`.
@@ -205,7 +221,13 @@ impl Meta {
     /// Whether `state` is the group's state.
     #[inline(always)]
     pub fn is(&self, state: State) -> bool {
-        self.state == state as u8
+        self.shape & STATE_MASK == state as u8
+    }
+
+    /// Makes `state` the group's state.
+    #[inline(always)]
+    pub fn set(&mut self, state: State) {
+        self.shape = self.shape & !STATE_MASK | state as u8;
     }
 
     /// Makes the cell the state of a new group, whose bytes are zero if it is `fresh`. `next` stays:
@@ -215,7 +237,7 @@ impl Meta {
     /// The cell is unused and nobody else looks at it.
     pub unsafe fn init(
         meta: *mut Meta,
-        base: usize,
+        start: usize,
         class: u8,
         capacity: usize,
         owner: u16,
@@ -226,11 +248,10 @@ impl Meta {
             (&raw mut (*meta).link).write_bytes(0, 1);
             (&raw mut (*meta).remote).write_bytes(0, 1);
             (*meta).freed.store(u32::MAX, Ordering::Relaxed);
-            (*meta).base = base as u16;
+            (*meta).base = start as u32;
             (*meta).owner.store(owner, Ordering::Relaxed);
             (*meta).class = class;
-            (*meta).state = State::Detached as u8;
-            (*meta).capacity = capacity as u8;
+            (*meta).shape = (capacity as u8 - 1) << STATE_BITS | State::Detached as u8;
             let mark = if fresh { ZERO } else { NEW };
             let word = if (class as usize) < FIRST_WIDE {
                 u16::from_ne_bytes([mark; 2])

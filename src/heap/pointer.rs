@@ -4,13 +4,15 @@
 //! What it reads is out of band: the window bit, the chunk's map, the group's meta.
 
 use crate::chunk::Chunk;
-use crate::config::{CHUNK, GRANULE};
 use crate::heap::Heap;
 use crate::meta::{Meta, CLASS_RUN};
 use crate::pages::Platform;
 use crate::process::Process;
+use crate::ring::Vacancy;
 use crate::size_class::Geometry;
-use crate::slot::{max_slots, narrow_end, narrow_expected, narrow_field, wide_read, FIRST_WIDE};
+use crate::slot::{
+    narrow_rest, wide_rest, FIRST_WIDE, NARROW_END, NARROW_SLOTS, WIDE_END, WIDE_SLOTS,
+};
 use crate::sync::Ordering;
 
 /// A pointer from the program, of unknown worth.
@@ -51,6 +53,15 @@ impl Slot {
     #[inline(always)]
     pub fn end_at(&self) -> *mut u8 {
         self.start.wrapping_add(self.stride - self.end)
+    }
+    /// The slot, as the ring and malloc know it.
+    #[inline(always)]
+    pub fn vacancy(&self) -> Vacancy {
+        if self.class < FIRST_WIDE {
+            Vacancy::of::<true>(self.meta, self.index, self.start)
+        } else {
+            Vacancy::of::<false>(self.meta, self.index, self.start)
+        }
     }
     /// The slot's bit in the group's masks.
     #[inline(always)]
@@ -128,13 +139,18 @@ impl Untrusted {
     ///
     /// # Safety
     /// `meta` is what the map gives for this address, and it is a group of the heap (or the heap
-    /// is the empty one: then its classes have no slots, and no record fits).
+    /// is the empty one: then its classes have no slots, and no record fits), whose class NARROW tells
+    /// the kind of.
     #[inline(always)]
-    pub(crate) unsafe fn find_own(self, heap: *mut Heap, meta: *mut Meta) -> Option<Slot> {
+    pub(crate) unsafe fn find_own<const NARROW: bool>(
+        self,
+        heap: *mut Heap,
+        meta: *mut Meta,
+    ) -> Option<Slot> {
         // SAFETY: by contract.
         unsafe {
             let state = Heap::class(heap, (*meta).class as usize);
-            self.find_in(meta, self.distance(meta), (*state).geometry())
+            self.find_kind::<NARROW>(meta, self.distance(meta), (*state).geometry())
         }
     }
 
@@ -145,8 +161,8 @@ impl Untrusted {
     #[inline(always)]
     pub(crate) unsafe fn distance(self, meta: *mut Meta) -> usize {
         // SAFETY: readable.
-        let base = unsafe { (*meta).base as usize * GRANULE };
-        (self.address() & (CHUNK - 1)).wrapping_sub(base)
+        let base = unsafe { (*meta).base };
+        (self.address() as u32).wrapping_sub(base) as usize
     }
 
     /// The slot of the live block that starts exactly here, given the group, this pointer's
@@ -165,26 +181,44 @@ impl Untrusted {
         distance: usize,
         geometry: Geometry,
     ) -> Option<Slot> {
+        // SAFETY: by contract.
+        unsafe {
+            if ((*meta).class as usize) < FIRST_WIDE {
+                self.find_kind::<true>(meta, distance, geometry)
+            } else {
+                self.find_kind::<false>(meta, distance, geometry)
+            }
+        }
+    }
+
+    /// The same; NARROW tells the kind of the group's class.
+    ///
+    /// # Safety
+    /// As `find_in`.
+    #[inline(always)]
+    unsafe fn find_kind<const NARROW: bool>(
+        self,
+        meta: *mut Meta,
+        distance: usize,
+        geometry: Geometry,
+    ) -> Option<Slot> {
         // SAFETY: by contract; `index` is below the number of records.
         unsafe {
             let class = (*meta).class as usize;
             let index = ((distance as u64 * geometry.reciprocal as u64) >> 32) as usize;
-            let index = index % max_slots(class);
+            let index = index % if NARROW { NARROW_SLOTS } else { WIDE_SLOTS };
             let stride = geometry.stride as usize;
             let offset = distance.wrapping_sub(index * stride);
-            let end = if class < FIRST_WIDE {
+            let (rest, most) = if NARROW {
                 let record = (*meta).records.narrow(index).load(Ordering::Relaxed);
-                if narrow_field(record) != narrow_expected(offset) {
-                    return None;
-                }
-                narrow_end(record)
+                (narrow_rest(record, offset), NARROW_END)
             } else {
                 let record = (*meta).records.wide(index).load(Ordering::Relaxed);
-                match wide_read(stride, record) {
-                    Some(place) if place.offset == offset => place.end,
-                    _ => return None,
-                }
+                (wide_rest(stride, record, offset), WIDE_END)
             };
+            if rest >= most as u32 {
+                return None;
+            }
             Some(Slot {
                 meta,
                 index,
@@ -192,7 +226,7 @@ impl Untrusted {
                 stride,
                 start: self.0.wrapping_sub(offset),
                 offset,
-                end,
+                end: rest as usize + 1,
             })
         }
     }

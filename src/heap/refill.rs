@@ -86,7 +86,7 @@ impl<P: Platform> Process<P> {
             let state = Heap::class(heap, class);
             (*state).current = meta;
             (*state).base = Meta::base_of(meta);
-            (*meta).state = State::Current as u8;
+            (*meta).set(State::Current);
         }
     }
 
@@ -134,7 +134,7 @@ impl<P: Platform> Process<P> {
             if (*meta).free_slots() != 0 {
                 (*state).push(meta, &mut (*heap).retained);
             } else {
-                (*meta).state = State::Detached as u8;
+                (*meta).set(State::Detached);
             }
         }
     }

@@ -101,7 +101,7 @@ impl Vacancy {
                 // The end is all of a freed slot's record.
                 self.narrow().load(Ordering::Relaxed) as usize + 1
             } else {
-                wide_end(self.wide().load(Ordering::Relaxed)).max(1)
+                wide_end(self.wide().load(Ordering::Relaxed))
             }
         }
     }
@@ -388,35 +388,20 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// Makes an entry of a slot that its owner frees; verifies its end at once if the preset says
-    /// so. The slot's record tells of no block from here on.
+    /// Puts a slot that its owner frees into its class's ring, which is not full. The slot's record
+    /// tells of no block from here on.
     ///
     /// # Safety
-    /// The caller may work on the heap that owns the slot, whose block dies.
+    /// The caller may work on the heap of `state` that owns the slot, whose block dies.
     #[inline(always)]
-    pub(crate) unsafe fn retire_slot(&self, slot: &Slot) -> Entry {
-        // SAFETY: by contract. Relaxed: only the thread that frees the live block writes its
-        // record.
+    pub(crate) unsafe fn give_slot<const NARROW: bool>(&self, state: *mut Class, slot: &Slot) {
+        // SAFETY: by contract.
         unsafe {
-            let vacancy = if slot.class < FIRST_WIDE {
-                Vacancy::of::<true>(slot.meta, slot.index, slot.start)
-            } else {
-                Vacancy::of::<false>(slot.meta, slot.index, slot.start)
-            };
-            if PRESET.check_at_free {
-                self.check_around(slot);
-                slot.clear_record();
-                self.clear_freed(slot);
-                return vacancy.entry();
-            }
+            let vacancy = Vacancy::of::<NARROW>(slot.meta, slot.index, slot.start);
+            (*state).give(vacancy.entry());
             // Its first guard mostly lies in the same line.
             prefetch(slot.start.add(slot.stride - 1));
-            if slot.class < FIRST_WIDE {
-                vacancy.set_freed::<true>(slot.end);
-            } else {
-                vacancy.set_freed::<false>(slot.end);
-            }
-            vacancy.entry()
+            vacancy.set_freed::<NARROW>(slot.end);
         }
     }
 

@@ -29,9 +29,9 @@ pub const NARROW_SLOTS: usize = 32;
 pub const WIDE_SLOTS: usize = 16;
 
 /// Largest end of a narrow slot, in bytes.
-const NARROW_END: usize = 32;
+pub const NARROW_END: usize = 32;
 /// Largest end of a wide slot, in bytes.
-const WIDE_END: usize = 511;
+pub const WIDE_END: usize = 511;
 /// Bits of the end in a wide record.
 const WIDE_END_BITS: u32 = 9;
 
@@ -63,10 +63,13 @@ pub const fn max_slots(class: usize) -> usize {
     }
 }
 
+/// Longest stride, in bytes, of slots with offsets in steps of 16 bytes.
+pub const MAX_FINE: usize = 512 * UNIT;
+
 /// log2 of the bytes between two possible offsets in a wide slot of `stride` bytes.
 #[inline(always)]
 const fn wide_shift(stride: usize) -> u32 {
-    if stride <= 512 * UNIT {
+    if stride <= MAX_FINE {
         UNIT.ilog2()
     } else {
         (16 * UNIT).ilog2()
@@ -96,17 +99,34 @@ pub fn narrow_units(record: u8) -> u32 {
     record as u32 >> 5
 }
 
-/// The same, in place: to compare with `narrow_expected`.
+/// Bytes behind the block, less one, that a narrow record tells of if its block starts `offset`
+/// bytes into its slot; 32 or more if it does not, and of a slot that holds no block. The bits of an
+/// offset that is no multiple of 16 come to the top of the difference.
 #[inline(always)]
-pub fn narrow_field(record: u8) -> usize {
-    record as usize & 0xe0
+pub fn narrow_rest(record: u8, offset: usize) -> u32 {
+    (record as u32)
+        .wrapping_sub(UNIT_FIELD)
+        .wrapping_sub((offset as u32).wrapping_mul(FIELD_OF_OFFSET))
 }
 
-/// The field of a narrow record whose block starts `offset` bytes into its slot; no record's field
-/// if that is no multiple of 16 or too much.
+/// What a unit of 16 bytes counts in a narrow record.
+const UNIT_FIELD: u32 = 32;
+/// Makes the field of a narrow record of a multiple of 16, and more than 2^28 of another offset.
+const FIELD_OF_OFFSET: u32 = UNIT_FIELD / UNIT as u32 + (1 << 28);
+
+/// The same of a wide record in a slot of `stride` bytes, which tells it below 511. The bits of an
+/// offset between those that are possible come to the top.
 #[inline(always)]
-pub fn narrow_expected(offset: usize) -> usize {
-    offset.wrapping_mul(2).wrapping_add(32)
+pub fn wide_rest(stride: usize, record: u16, offset: usize) -> u32 {
+    const ONE: u32 = 1 << WIDE_END_BITS;
+    let field_of_offset = if wide_shift(stride) == UNIT.ilog2() {
+        ONE / UNIT as u32 + (1 << 28)
+    } else {
+        ONE / (16 * UNIT as u32) + (1 << 24)
+    };
+    (record as u32)
+        .wrapping_sub(ONE + 1)
+        .wrapping_sub((offset as u32).wrapping_mul(field_of_offset))
 }
 
 /// The part of a narrow record that stays when its block is freed: the end.
@@ -119,12 +139,6 @@ pub const fn narrow_freed(record: u8) -> u8 {
 #[inline(always)]
 pub const fn wide_freed(record: u16) -> u16 {
     record & WIDE_END as u16
-}
-
-/// Bytes behind the block that `record` tells of.
-#[inline(always)]
-pub const fn narrow_end(record: u8) -> usize {
-    (record as usize & 31) + 1
 }
 
 /// Bytes behind the block that was in the wide slot last, by the record of the freed slot.
@@ -210,10 +224,13 @@ mod tests {
                 let offset = narrow_offset(slack, back);
                 let record = narrow_record(slack, offset);
                 assert_eq!(narrow_units(record) as usize, offset / UNIT + 1, "{slack}");
-                assert_eq!(narrow_field(record), narrow_expected(offset));
+                assert_eq!(narrow_rest(record, offset) as usize, slack - offset - 1);
+                for other in (0..1 << 17).filter(|&other| other != offset) {
+                    assert!(narrow_rest(record, other) > 31, "{slack}: {offset} {other}");
+                }
                 assert_eq!(offset % UNIT, 0, "{slack}");
-                assert_eq!(narrow_end(record), slack - offset, "{slack}");
-                assert_eq!(narrow_end(narrow_freed(record)), slack - offset);
+                assert_eq!(narrow_freed(record) as usize, slack - offset - 1);
+                assert!(narrow_rest(narrow_freed(record), offset) > 31);
                 assert_eq!(narrow_units(narrow_freed(record)), 0);
             }
         }
@@ -264,8 +281,32 @@ mod tests {
                 assert!(place.end >= 1 && place.offset % UNIT == 0, "{n} {place:?}");
                 let record = wide_record(stride, place);
                 assert_eq!(wide_read(stride, record), Some(place));
+                assert_eq!(
+                    wide_rest(stride, record, place.offset) as usize,
+                    place.end - 1
+                );
+                assert!(wide_rest(stride, wide_freed(record), place.offset) >= WIDE_END as u32);
                 assert_eq!(wide_read(stride, wide_freed(record)), None);
                 assert_eq!(wide_freed(record) as usize, place.end);
+            }
+        }
+    }
+
+    #[test]
+    fn wide_records_fit_no_other_offset() {
+        for class in FIRST_WIDE..CLASSES {
+            let stride = stride(class);
+            for n in [
+                stride - 1,
+                stride - 200,
+                crate::size_class::stride(class - 1),
+            ] {
+                let place = wide_place(stride, n, 40_000);
+                let record = wide_record(stride, place);
+                for other in (0..1 << 17).chain([1usize, 5, 15].map(usize::wrapping_neg)) {
+                    let fits = wide_rest(stride, record, other) < WIDE_END as u32;
+                    assert_eq!(fits, other == place.offset, "class {class}: {other}");
+                }
             }
         }
     }

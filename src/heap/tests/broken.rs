@@ -54,7 +54,7 @@ impl Victim {
     fn nest(&self) -> *mut Nest {
         // SAFETY: groups of this class lie in nests.
         unsafe {
-            let granule = (*self.slot.meta).base as usize;
+            let granule = (*self.slot.meta).first_granule();
             let cell = Chunk::nest(self.chunk, granule).load(Ordering::Relaxed);
             self.chunk.cast::<Meta>().add(cell as usize).cast::<Nest>()
         }
@@ -117,7 +117,7 @@ const SLOTS: &[Case] = &[
     ("all granules of a group lead to it", |v| unsafe {
         let block = v.process.malloc(700);
         let meta = Untrusted::new(block).find(&*v.process).expect("live").meta;
-        let second = Chunk::entry(v.chunk, (*meta).base as usize + 1);
+        let second = Chunk::entry(v.chunk, (*meta).first_granule() + 1);
         second.store(0, Ordering::Relaxed);
     }),
     ("each slot is live or in exactly one mask", |v| unsafe {
@@ -148,7 +148,7 @@ const LISTS: &[Case] = &[
         (*v.class).base = (*v.class).base.add(1)
     }),
     ("groups in a queue are queued", |v| unsafe {
-        (*(*v.class).last).state = State::Detached as u8;
+        (*(*v.class).last).set(State::Detached);
     }),
     ("a queue is a circle", |v| unsafe {
         (*(*v.class).last).next = core::ptr::null_mut()
@@ -163,7 +163,7 @@ const LISTS: &[Case] = &[
         (*unused).last = (*v.class).last
     }),
     ("a map leads to groups only", |v| unsafe {
-        (*v.slot.meta).state = State::Free as u8;
+        (*v.slot.meta).set(State::Free);
     }),
     ("dirty pages are free", |v| unsafe {
         let page = (*v.chunk).data as usize / RUN_PAGE;

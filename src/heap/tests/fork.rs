@@ -207,7 +207,8 @@ unsafe fn make_partly(chunk: *mut Chunk, nest: *mut Nest, entered: usize) {
         };
         let (cell, class) = ((*nest).cells, crate::size_class::class_of(900));
         let granule = (*nest).base as usize + first;
-        Meta::init(cell, granule, class as u8, 1, (*nest).owner, false);
+        let start = chunk.addr() + granule * crate::config::GRANULE;
+        Meta::init(cell, start, class as u8, 1, (*nest).owner, false);
         Chunk::enter(chunk, granule, entered, Chunk::cell_index(cell));
         tear_what_only_owners_see(nest);
     }
@@ -226,7 +227,7 @@ fn groups_that_were_just_going_are_released() {
                 let meta = chunk.cast::<Meta>().add(cell as usize);
                 if cell != 0 && (*meta).is_empty() {
                     (*nest).push(meta);
-                    (*meta).state = State::Free as u8;
+                    (*meta).set(State::Free);
                     Chunk::enter(chunk, granule, 1, 0);
                     tear_what_only_owners_see(nest);
                     return;
