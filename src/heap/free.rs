@@ -75,7 +75,12 @@ impl<P: Platform> Process<P> {
             if (*state).ready() < (*state).high as u32 {
                 return self.give_slot::<NARROW>(state, &slot);
             }
-            self.free_at_limit::<NARROW>(state, meta, slot.index, slot.start, slot.end - 1)
+            let (index, start, rest) = (slot.index, slot.start, slot.end - 1);
+            if NARROW {
+                self.free_at_limit(state, meta, index, start, rest)
+            } else {
+                self.free_found(state, meta, index, start, rest)
+            }
         }
     }
 
@@ -102,14 +107,15 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// Frees a slot whose class's ring is at its limit: with a full ring into its group's mask, its
-    /// end verified here and now. Calls nothing it returns from, which would have it save registers.
+    /// Frees a slot of a narrow class whose ring is at its limit: with a full ring, all of it verified,
+    /// into its group's mask, its end verified here and now. Calls nothing it returns from, which
+    /// would have it save registers.
     ///
     /// # Safety
-    /// The slot is this thread's heap's, of class `state`, and its block dies: slot `index` of a group,
-    /// which starts at `start` and whose end is a guard and `rest` bytes; NARROW tells the kind of the class.
+    /// The slot is this thread's heap's, of class `state`, and its block dies: slot `index` of a
+    /// group, which starts at `start` and whose end is a guard and `rest` bytes.
     #[inline(never)]
-    unsafe fn free_at_limit<const NARROW: bool>(
+    unsafe fn free_at_limit(
         &self,
         state: *mut Class,
         meta: *mut Meta,
@@ -119,26 +125,26 @@ impl<P: Platform> Process<P> {
     ) {
         // SAFETY: by contract.
         unsafe {
-            let class = (*meta).class as usize;
-            let capacity = if NARROW { RING as u32 } else { capacity(class) };
-            if (*state).ready() != capacity || !(*state).is_verified() {
-                return self.free_at_limit_rest(state, meta, index, start, rest);
+            if (*state).ready() != RING as u32 || !(*state).is_verified() {
+                return self.free_found(state, meta, index, start, rest);
             }
+            let class = (*meta).class as usize;
             self.check_end_of(state, class, start, rest + 1);
-            Vacancy::of::<NARROW>(meta, index, start).set_used::<NARROW>();
+            Vacancy::of::<true>(meta, index, start).set_used::<true>();
             self.put_back(self.heap(), class, meta, 1 << index, 1, true);
         }
     }
 
-    /// The same while the ring is not full, or holds slots that are not verified: the slot enters it,
-    /// and the oldest leaves a full one, so that none waits longer than 16 further frees. Once in so
-    /// many the whole ring is verified instead: in a row of frees `free_at_limit` can go on then. At
-    /// once it would cost programs too much that free and allocate about as often.
+    /// Frees a slot, whatever its class and ring. While a full ring holds slots that are not
+    /// verified, its oldest goes to a mask instead, so that none waits longer than 16 further frees.
+    /// Once in so many the whole ring is verified: in a row of frees the masks get the slots
+    /// themselves then. At once it would cost programs too much that free and allocate about as
+    /// often.
     ///
     /// # Safety
-    /// As `free_at_limit`.
+    /// As `free_at_limit`, for a class of any kind.
     #[inline(never)]
-    unsafe fn free_at_limit_rest(
+    unsafe fn free_found(
         &self,
         state: *mut Class,
         meta: *mut Meta,
@@ -149,16 +155,6 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract.
         unsafe {
             let class = (*meta).class as usize;
-            let full = (*state).ready() == capacity(class);
-            if full && (*state).out % RING as u32 == 0 {
-                self.check_ring(state, class);
-                return if class < FIRST_WIDE {
-                    self.free_at_limit::<true>(state, meta, index, start, rest)
-                } else {
-                    self.free_at_limit::<false>(state, meta, index, start, rest)
-                };
-            }
-            prefetch(start.add((*state).stride as usize - 1));
             let slot = if class < FIRST_WIDE {
                 let slot = Vacancy::of::<true>(meta, index, start);
                 slot.set_freed::<true>(rest + 1);
@@ -168,7 +164,15 @@ impl<P: Platform> Process<P> {
                 slot.set_freed::<false>(rest + 1);
                 slot
             };
-            self.give_entry(self.heap(), class, slot.entry());
+            let heap = self.heap();
+            if (*state).ready() == capacity(class)
+                && ((*state).is_verified() || (*state).out % RING as u32 == 0)
+            {
+                self.check_ring(state, class);
+                return self.spill_slot(heap, class, slot, true);
+            }
+            prefetch(start.add((*state).stride as usize - 1));
+            self.give_entry(heap, class, slot.entry());
         }
     }
 
@@ -185,11 +189,7 @@ impl<P: Platform> Process<P> {
             if (*state).ready() == capacity(class) {
                 let oldest = (*state).take();
                 (*state).give(entry);
-                return if class < FIRST_WIDE {
-                    self.spill_slot::<true>(heap, class, oldest, true)
-                } else {
-                    self.spill_slot::<false>(heap, class, oldest, true)
-                };
+                return self.spill_slot(heap, class, oldest, true);
             }
             (*state).give(entry);
             if (*state).ready() < (*state).high as u32 {
@@ -249,7 +249,7 @@ impl<P: Platform> Process<P> {
                 }
                 let state = Heap::class(heap, slot.class);
                 let (index, start) = (slot.index, slot.start);
-                self.free_at_limit_rest(state, slot.meta, index, start, slot.end - 1);
+                self.free_found(state, slot.meta, index, start, slot.end - 1);
             } else {
                 self.free_remote(slot);
             }

@@ -416,11 +416,7 @@ impl<P: Platform> Process<P> {
             let state = Heap::class(heap, class);
             while (*state).ready() > 0 {
                 let slot = (*state).take();
-                if class < FIRST_WIDE {
-                    self.spill_slot::<true>(heap, class, slot, false);
-                } else {
-                    self.spill_slot::<false>(heap, class, slot, false);
-                }
+                self.spill_slot(heap, class, slot, false);
             }
         }
     }
@@ -430,8 +426,8 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The caller may work on the heap; `away`: see `put_back`.
-    #[inline(always)]
-    pub(crate) unsafe fn spill_slot<const NARROW: bool>(
+    #[inline(never)]
+    pub(crate) unsafe fn spill_slot(
         &self,
         heap: *mut Heap,
         class: usize,
@@ -440,10 +436,15 @@ impl<P: Platform> Process<P> {
     ) {
         // SAFETY: by contract; slots in a ring keep their groups alive.
         unsafe {
-            self.check_freed::<NARROW>(Heap::class(heap, class), class, slot);
-            slot.set_used::<NARROW>();
-            let bit = 1 << slot.index_in::<NARROW>();
-            self.put_back(heap, class, slot.meta(), bit, 1, away);
+            let state = Heap::class(heap, class);
+            if class < FIRST_WIDE {
+                self.check_freed::<true>(state, class, slot);
+                slot.set_used::<true>();
+            } else {
+                self.check_freed::<false>(state, class, slot);
+                slot.set_used::<false>();
+            }
+            self.put_back(heap, class, slot.meta(), 1 << slot.index(class), 1, away);
         }
     }
 }
