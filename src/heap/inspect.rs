@@ -86,10 +86,16 @@ impl<P: Platform> Process<P> {
             heaps: locked.provider.heaps,
             ..Summary::default()
         };
+        ensure(
+            self.heap_total() == locked.provider.heaps,
+            "as many heaps are counted as were made",
+        )?;
+        // First: a slot's state is looked for in all heaps.
+        let found = (1..=locked.provider.heaps).all(|id| !self.heap_by_id(id as u16).is_null());
+        ensure(found, "a heap's number leads to it")?;
         locked.check_chunks(&mut summary)?;
         for id in 1..=locked.provider.heaps {
             let heap = self.heap_by_id(id as u16);
-            ensure(!heap.is_null(), "a heap's number leads to it")?;
             // SAFETY: heaps live for ever; the process is at rest.
             unsafe {
                 if (*heap).mail.0.life() != Life::Dead as u32 {

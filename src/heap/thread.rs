@@ -176,6 +176,7 @@ impl<P: Platform> Locked<'_, P> {
             if process.heap_by_id(1).is_null() {
                 self.set_up(main, 1);
                 process.enter_heap(1, main, || None);
+                self.count_heap();
                 return main;
             }
             // The dynamic linker may move the first thread's state after its first allocations;
@@ -210,13 +211,19 @@ impl<P: Platform> Locked<'_, P> {
         let entered =
             process.enter_heap(id, heap, || self.metadata(Process::<P>::HEAP_TABLE_BYTES));
         if entered {
+            self.count_heap();
             heap
         } else {
             // SAFETY: nobody knows of the heap.
             unsafe { self.return_metadata(memory, size_of::<Heap>()) };
-            self.provider.heaps -= 1;
             ptr::null_mut()
         }
+    }
+
+    /// Counts the heap that was just entered: each number that is counted leads to a heap.
+    fn count_heap(&mut self) {
+        self.provider.heaps += 1;
+        self.process.count_heaps(self.provider.heaps);
     }
 
     /// Readies a zero heap.
@@ -230,7 +237,5 @@ impl<P: Platform> Locked<'_, P> {
             (*heap).seed = self.process.draw_seed();
             (*heap).mail.0.set_life(Life::Active);
         }
-        self.provider.heaps = id;
-        self.process.count_heaps(id);
     }
 }

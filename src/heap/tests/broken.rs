@@ -101,8 +101,13 @@ const COUNTERS: &[Case] = &[
 ];
 
 const SLOTS: &[Case] = &[
-    ("a heap's number leads to it", |v| {
+    ("as many heaps are counted as were made", |v| {
         v.process.lock().provider.heaps += 1;
+    }),
+    ("a heap's number leads to it", |v| {
+        let locked = v.process.lock();
+        locked.provider.heaps += 1;
+        v.process.count_heaps(locked.provider.heaps);
     }),
     ("slots in a ring are the heap's own", |v| unsafe {
         Mock::new_thread();

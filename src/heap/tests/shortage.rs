@@ -2,8 +2,9 @@
 //!
 //! A workload is run once without failures, which tells how many calls it makes, of which kind.
 //! Then for every n: the n-th call fails alone; it and the next; it and all that follow; and for
-//! each kind of call alone: from the n-th of that kind on, all of it. After each run every live
-//! block holds its bytes, the heap's invariants stand, memory that is back can be had, and what
+//! each kind of call alone: from the n-th of that kind on, all of it. After each operation in which
+//! the system refused something the invariants of the heap stand. After each run every live
+//! block holds its bytes, the invariants stand, memory that is back can be had, and what
 //! was freed went back, but for what `Workload::may_stay` says.
 //!
 //! `SHORTAGE=all` in the environment (`make shortage` sets it) does so for every n; otherwise at
@@ -35,6 +36,8 @@ struct Trial {
     tag: u8,
     nulls: usize,
     seed: u64,
+    /// Refusals after which the heap was looked at.
+    looked: usize,
 }
 
 impl Trial {
@@ -49,12 +52,22 @@ impl Trial {
             tag: 0,
             nulls: 0,
             seed: 7,
+            looked: 0,
         }
     }
 
     fn refused(&self) -> usize {
         let refused = &self.process.platform.refused;
         refused.iter().map(|n| n.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Verifies the heap after each operation in which the system refused something: what was half
+    /// done is undone.
+    fn look(&mut self) {
+        let refused = self.refused();
+        if core::mem::replace(&mut self.looked, refused) != refused {
+            self.process.verify();
+        }
     }
 
     fn random(&mut self, below: usize) -> usize {
@@ -71,6 +84,7 @@ impl Trial {
         } else {
             assert!(!errno, "errno set by a call that succeeded");
         }
+        self.look();
         !at.is_null()
     }
 
@@ -115,6 +129,7 @@ impl Trial {
         // SAFETY: live.
         unsafe { self.process.free(block.at) };
         assert!(!Mock::take_errno(), "free keeps errno");
+        self.look();
     }
 
     fn realloc(&mut self, which: usize, n: usize) {
@@ -545,6 +560,36 @@ fn a_large_block_finds_room_in_a_chunk() {
     assert_eq!(t.nulls, 0);
     t.realloc(0, MAX_SMALL + 20_000);
     t.verify();
+    t.recover();
+}
+
+/// A heap for which there is memory, but none for the table with its number, is not counted.
+#[test]
+fn a_heap_without_a_number_is_taken_back() {
+    let mut t = Trial::new(true, Plan::NONE);
+    let main = t.new_thread();
+    // As many as need no table.
+    for _ in 0..7 {
+        t.new_thread();
+        t.malloc(100);
+    }
+    *t.process.platform.plan.lock().unwrap() = Plan {
+        only: 1 << Call::Map as u32,
+        skip: 0,
+        refuse: usize::MAX,
+    };
+    let mut locked = t.process.lock();
+    let pieces: Vec<_> = std::iter::from_fn(|| locked.metadata(64)).collect();
+    for &piece in pieces.iter().rev().take(size_of::<Heap>().div_ceil(64)) {
+        // SAFETY: the last one that is not returned yet.
+        unsafe { locked.return_metadata(piece, 64) };
+    }
+    drop(locked);
+    t.new_thread();
+    t.malloc(100);
+    assert_eq!(t.nulls, 1, "a thread without a heap");
+    t.process.verify();
+    t.switch(main);
     t.recover();
 }
 
