@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use bindgen::{Builder, MacroTypeVariation, RustTarget};
+use bindgen::{Builder, Formatter, MacroTypeVariation, RustTarget};
 
 use crate::error::{Error, Kind, Result};
 use crate::run;
@@ -18,8 +18,13 @@ const HEAD: &str = "\
 /// The text of `src/abi/src/glue_bindings.rs`.
 ///
 /// # Errors
-/// `Missing` when libclang is not there, `Step` when bindgen fails.
+/// `Missing` when libclang or cc is not there, `Step` when bindgen fails.
 pub fn generate(root: &Path) -> Result<String> {
+    // bindgen panics without it.
+    clang_sys::load().map_err(|why| {
+        Error::new(Kind::Missing, format!("bindgen needs libclang: {why}"))
+            .remedy("run: sudo apt-get install --no-install-recommends libclang1")
+    })?;
     let header = root.join("musl-glue/glue.h");
     // libclang comes without headers of its own; stddef.h of gcc says the same.
     let include = run::output(Command::new("cc").arg("-print-file-name=include"))?;
@@ -38,6 +43,8 @@ pub fn generate(root: &Path) -> Result<String> {
         .merge_extern_blocks(true)
         .default_macro_constant_type(MacroTypeVariation::Signed)
         .rust_target(target)
+        // Not rustfmt: that is a program, which Debian's rustc does not bring.
+        .formatter(Formatter::Prettyplease)
         .disable_header_comment()
         .raw_line(HEAD);
     let bindings = builder
