@@ -42,8 +42,8 @@ struct Common {
     /// Jobs of make at a time [default: one for each core]
     #[arg(long, short)]
     jobs: Option<usize>,
-    /// Knobs of the allocator
-    #[arg(long, default_value = "default")]
+    /// Knobs of the allocator; the last one given counts
+    #[arg(long, default_value = "default", overrides_with = "preset")]
     preset: Preset,
     /// The Rust workspace of the allocator, when it is not the checkout
     #[arg(long, value_name = "DIR", hide = true)]

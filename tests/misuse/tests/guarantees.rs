@@ -16,7 +16,7 @@ fn failures(column: &str, rows: &[Row]) -> Vec<String> {
     let mut allocators: Vec<Allocator> = ours();
     allocators.retain(|allocator| allocator.column == column);
     if let Some(why) = allocators.iter().find_map(Allocator::missing) {
-        // The default one is what `make` has built; the other is an extra of some machines.
+        // The default one is what `make` has built, the other what `make check` builds.
         assert_ne!(column, DEFAULT, "{why}");
         println!("skipped: {why}");
         return Vec::new();
