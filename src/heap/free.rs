@@ -212,14 +212,14 @@ impl<P: Platform> Process<P> {
         if block.is_null() {
             return;
         }
-        // SAFETY: by contract; `expect` yields live blocks only.
-        unsafe { self.release(self.expect(block), block) }
+        // SAFETY: by contract; `find` said what it is.
+        unsafe { self.release(self.find(block), block) }
     }
 
-    /// Frees the live block of that kind at `block`.
+    /// Frees the block of that kind at `block`.
     ///
     /// # Safety
-    /// As `free`; `kind` is what `expect` said.
+    /// As `free`; `kind` is what `find` said.
     #[inline(never)]
     pub(crate) unsafe fn release(&self, kind: Block, block: *mut u8) {
         // SAFETY: by contract.
@@ -228,8 +228,7 @@ impl<P: Platform> Process<P> {
                 Block::Slot(slot) => self.free_slot(&slot),
                 Block::Donated(slot) => self.donated_free(&slot),
                 Block::Run(meta) => self.free_run(meta, block),
-                Block::Zero => self.zero_free(block),
-                Block::Large => self.large_free(block),
+                Block::Outside => self.free_outside(block),
             }
         }
     }
@@ -256,8 +255,8 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// What kind of live block starts at `block`. Stops the process if none does.
-    pub(crate) fn expect(&self, block: *mut u8) -> Block {
+    /// What kind of block starts at `block`, as far as that is seen without the lock.
+    pub(crate) fn find(&self, block: *mut u8) -> Block {
         let pointer = Untrusted::new(block);
         if let Some(slot) = pointer.find(self) {
             return Block::Slot(slot);
@@ -271,14 +270,39 @@ impl<P: Platform> Process<P> {
             if !meta.is_null() && (*meta).class == CLASS_RUN && Meta::base_of(meta) == block {
                 return Block::Run(meta);
             }
-            if self.large_contains(block) {
-                return Block::Large;
-            }
-            if self.zero_contains(block, false) {
-                return Block::Zero;
-            }
-            stop(self.classify(meta, block), block.addr())
         }
+        Block::Outside
+    }
+
+    /// Bytes of the block at `block`, which `find` calls outside. Stops the process if no live
+    /// block starts there.
+    #[inline(never)]
+    pub(crate) fn outside_length(&self, block: *mut u8) -> usize {
+        match self.large_length(block) {
+            Some(n) => n,
+            None if self.zero_contains(block, false) => 0,
+            None => self.refuse(block),
+        }
+    }
+
+    /// Frees the block at `block`, which `find` calls outside. Stops the process if no live block
+    /// starts there.
+    ///
+    /// # Safety
+    /// The program does not use the block any more.
+    unsafe fn free_outside(&self, block: *mut u8) {
+        // SAFETY: by contract.
+        if !unsafe { self.large_free(block) } && !self.zero_free(block) {
+            self.refuse(block);
+        }
+    }
+
+    /// Stops the process, as no live block starts at `block`.
+    #[cold]
+    fn refuse(&self, block: *mut u8) -> ! {
+        let meta = Untrusted::new(block).meta(self);
+        // SAFETY: `meta` is the map's for this block.
+        stop(unsafe { self.classify(meta, block) }, block.addr())
     }
 
     /// The name of the misuse: freed blocks' starts are double frees, all else is invalid.
@@ -365,7 +389,7 @@ impl<P: Platform> Process<P> {
         if block.is_null() {
             return;
         }
-        let fits = match self.expect(block) {
+        let fits = match self.find(block) {
             // The record holds the size, rounded up as `fit` does.
             Block::Slot(slot) | Block::Donated(slot) => {
                 crate::slot::fit(slot.class, slot.stride, slot.offset, n) == Some(slot.length())
@@ -380,7 +404,7 @@ impl<P: Platform> Process<P> {
     }
 }
 
-/// A live block, by kind.
+/// A block, by kind; live, unless it is `Outside`.
 pub(crate) enum Block {
     /// In a slot.
     Slot(Slot),
@@ -388,8 +412,7 @@ pub(crate) enum Block {
     Donated(Slot),
     /// Alone in a run of pages.
     Run(*mut Meta),
-    /// In a mapping of its own.
-    Large,
-    /// Of no bytes and in no memory.
-    Zero,
+    /// In a mapping of its own, or of no bytes and in no memory; or no block at all: the lock is
+    /// needed to tell.
+    Outside,
 }

@@ -244,22 +244,25 @@ impl<P: Platform> Process<P> {
         self.run_alloc(align, n)
     }
 
-    /// Frees the large block that starts at `block`.
+    /// Frees the large block that starts at `block`. False: none does.
     ///
     /// # Safety
     /// The program does not use the block any more.
-    pub(crate) unsafe fn large_free(&self, block: *mut u8) {
+    pub(crate) unsafe fn large_free(&self, block: *mut u8) -> bool {
         let mut locked = self.lock();
-        match locked.provider.large.remove(block.addr()) {
-            // SAFETY: by contract.
-            Some(record) => unsafe { locked.retire_large(record) },
-            None => stop(Fault::DoubleFree, block.addr()),
-        }
+        let Some(record) = locked.provider.large.remove(block.addr()) else {
+            return false;
+        };
+        // SAFETY: by contract.
+        unsafe { locked.retire_large(record) };
+        true
     }
 
-    /// Whether a large block starts at `block`.
-    pub(crate) fn large_contains(&self, block: *mut u8) -> bool {
-        self.lock().provider.large.find(block.addr()).is_some()
+    /// Bytes of the large block that starts at `block`, if one does.
+    pub(crate) fn large_length(&self, block: *mut u8) -> Option<usize> {
+        let locked = self.lock();
+        let record = locked.provider.large.find(block.addr())?;
+        Some(record.n)
     }
 
     /// Whether `block` lies in a freed mapping that is still cached, at a page's start.
@@ -271,14 +274,6 @@ impl<P: Platform> Process<P> {
             .iter()
             .any(|r| unsafe { block.addr().wrapping_sub((**r).base.addr()) < (**r).len })
             && block.addr() % self.platform.page_size() == 0
-    }
-
-    /// Length of the large block at `block` in bytes.
-    pub(crate) fn large_length(&self, block: *mut u8) -> usize {
-        match self.lock().provider.large.find(block.addr()) {
-            Some(record) => record.n,
-            None => stop(Fault::InvalidPointer, block.addr()),
-        }
     }
 
     /// Whether the large block at `block`, fresh from malloc, is all zero. A long one is made so:
@@ -300,30 +295,36 @@ impl<P: Platform> Process<P> {
         record.fresh
     }
 
-    /// Resizes the large block at `block` to `n` bytes, perhaps moving its pages. Null: unchanged.
+    /// Resizes the large block at `block` to `n` bytes, more than a slot holds, perhaps moving its
+    /// pages. Null: it is unchanged, or no large block is there.
     ///
     /// # Safety
     /// The program's use of the old address ends on success.
     pub(crate) unsafe fn large_resize(&self, block: *mut u8, n: usize) -> *mut u8 {
         let mut locked = self.lock();
-        let Some(record) = locked.provider.large.remove(block.addr()) else {
-            stop(Fault::DoubleFree, block.addr())
+        let large = &mut locked.provider.large;
+        let Some(record) = large.find(block.addr()).map(ptr::from_mut) else {
+            return ptr::null_mut();
         };
-        // SAFETY: the record was of a live block.
+        // SAFETY: the record is of a live block, and of the same one when it is entered again.
         unsafe {
             self.check_large_end(record);
-            let resized = locked.resize_mapping(record, n);
-            if resized {
-                (*record).n = n;
-                (*record).fresh = false;
-                self.write_large_guard(record);
+            let Some(len) = self.mapping_len(n) else {
+                return ptr::null_mut();
+            };
+            // What grows stays in its mapping while that holds it.
+            if len > (*record).len || len < (*record).len && n < (*record).n {
+                large.remove(block.addr());
+                let resized = locked.resize_mapping(record, len);
+                locked.provider.large.insert(record);
+                if !resized {
+                    return ptr::null_mut();
+                }
             }
-            locked.provider.large.insert(record);
-            if resized {
-                (*record).base
-            } else {
-                ptr::null_mut()
-            }
+            (*record).n = n;
+            (*record).fresh = false;
+            self.write_large_guard(record);
+            (*record).base
         }
     }
 
@@ -429,21 +430,15 @@ impl<P: Platform> Locked<'_, P> {
         Some(record)
     }
 
-    /// Resizes a record's mapping for a block of `n` bytes.
+    /// Resizes a record's mapping to `len` bytes, another number than it has.
     ///
     /// # Safety
     /// The record is in no list, its mapping live.
-    unsafe fn resize_mapping(&mut self, record: *mut Record, n: usize) -> bool {
-        let Some(len) = self.process.mapping_len(n) else {
-            return false;
-        };
+    unsafe fn resize_mapping(&mut self, record: *mut Record, len: usize) -> bool {
         let platform = &self.process.platform;
         let margin = self.process.large_margin();
         // SAFETY: by contract.
         unsafe {
-            if len == (*record).len {
-                return true;
-            }
             let base = NonNull::new_unchecked((*record).base);
             if margin != 0 {
                 return self.move_mapping(record, len, margin);

@@ -79,6 +79,8 @@ pub struct Mock {
     pub fail_once: AtomicBool,
     /// Calls so far.
     pub calls: AtomicUsize,
+    /// How often the lock was taken.
+    pub locks: AtomicUsize,
     /// Mappings for which huge pages were asked.
     pub huge: AtomicUsize,
     /// What is to be refused beside that.
@@ -107,6 +109,7 @@ impl Mock {
             calls_left: AtomicUsize::new(usize::MAX),
             fail_once: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
+            locks: AtomicUsize::new(0),
             huge: AtomicUsize::new(0),
             plan: Mutex::new(Plan::NONE),
             asked: [const { AtomicUsize::new(0) }; CALLS],
@@ -358,6 +361,7 @@ unsafe impl Platform for Mock {
         [0x0123_4567_89ab_cdef, 42]
     }
     fn lock(&self) {
+        self.locks.fetch_add(1, Ordering::Relaxed);
         // Acquire and release: an ordinary spin lock, enough for tests.
         while self.held.swap(true, Ordering::Acquire) {
             std::thread::yield_now();

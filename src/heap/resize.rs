@@ -41,9 +41,9 @@ impl<P: Platform> Process<P> {
             self.platform.out_of_memory();
             return ptr::null_mut();
         }
-        // SAFETY: by contract; `expect` yields live blocks only.
+        // SAFETY: by contract; `find` and `outside_length` let live blocks only pass.
         unsafe {
-            let kind = self.expect(block);
+            let kind = self.find(block);
             let usable = match &kind {
                 Block::Slot(slot) | Block::Donated(slot) => {
                     if self.resize_slot(slot, n) {
@@ -57,16 +57,18 @@ impl<P: Platform> Process<P> {
                     }
                     (*Meta::run_length(*meta))[0]
                 }
-                Block::Zero if n == 0 => return block,
-                Block::Zero => 0,
-                Block::Large => {
+                Block::Outside => {
                     if n > MAX_SMALL {
                         let moved = self.large_resize(block, n);
                         if !moved.is_null() {
                             return moved;
                         }
                     }
-                    self.large_length(block)
+                    let usable = self.outside_length(block);
+                    if usable == 0 && n == 0 {
+                        return block;
+                    }
+                    usable
                 }
             };
             let new = malloc(n);
@@ -110,12 +112,11 @@ impl<P: Platform> Process<P> {
         if block.is_null() {
             return 0;
         }
-        match self.expect(block) {
+        match self.find(block) {
             Block::Slot(slot) | Block::Donated(slot) => slot.length(),
-            // SAFETY: `expect` says that it is a run's.
+            // SAFETY: `find` says that it is a run's.
             Block::Run(meta) => unsafe { (*Meta::run_length(meta))[0] },
-            Block::Large => self.large_length(block),
-            Block::Zero => 0,
+            Block::Outside => self.outside_length(block),
         }
     }
 }

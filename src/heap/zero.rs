@@ -6,7 +6,6 @@
 //! malloc_usable_size judge the pointer as strictly as any other.
 
 use crate::config::{PRESET, UNIT};
-use crate::fault::{stop, Fault};
 use crate::meta::Meta;
 use crate::pages::{Access, Platform};
 use crate::process::Process;
@@ -98,16 +97,19 @@ impl<P: Platform> Process<P> {
             .is_some_and(|(region, index)| region.has(index, ever))
     }
 
-    /// Frees the block of no bytes at `block`.
-    pub(crate) fn zero_free(&self, block: *mut u8) {
-        let mut locked = self.lock();
-        match locked.zero_region(block) {
+    /// Frees the block of no bytes at `block`. False: none lives there.
+    pub(crate) fn zero_free(&self, block: *mut u8) -> bool {
+        if !PRESET.seal_zero_size {
+            return false;
+        }
+        match self.lock().zero_region(block) {
             Some((region, index)) if region.has(index, false) => {
                 // SAFETY: the region's words.
                 unsafe { *region.word(index, false) &= !(1 << (index % 64)) };
                 region.live -= 1;
+                true
             }
-            _ => stop(Fault::DoubleFree, block.addr()),
+            _ => false,
         }
     }
 }

@@ -162,3 +162,37 @@ fn sizes_are_checked_by_free_sized() {
         assert_eq!(process.verify().live_bytes, 0);
     }
 }
+
+/// A buffer that grows byte by byte is resized oftenest while it is long: while its mapping holds
+/// it that is one look under the lock, and nothing is asked of the system.
+#[test]
+fn large_blocks_are_resized_within_their_mapping_at_little_cost() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let process = Boxed::new(true);
+    // SAFETY: live blocks, used within their sizes.
+    unsafe {
+        // The second block takes the freed mapping of the first as it is, if it is not sealed.
+        process.free(process.malloc(400 << 10));
+        let from = 370 << 10;
+        let block = process.malloc(from);
+        let to = if PRESET.guard_pages { from } else { 400 << 10 };
+        let to = (to | 4095) - 1;
+        let (calls, locks) = (
+            process.platform.calls.load(Relaxed),
+            &process.platform.locks,
+        );
+        for n in (from..to).chain((to - 4000..=to).rev()) {
+            let before = locks.load(Relaxed);
+            assert_eq!(process.realloc(block, n), block, "{n} bytes");
+            assert_eq!(locks.load(Relaxed), before + 1, "{n} bytes");
+            block.add(n - 1).write(1);
+        }
+        let before = locks.load(Relaxed);
+        assert_eq!(process.usable_size(block), to - 4000);
+        assert_eq!(locks.load(Relaxed), before + 1);
+        assert_eq!(process.platform.calls.load(Relaxed), calls);
+        process.free(block);
+        assert_eq!(locks.load(Relaxed), before + 2);
+    }
+    process.verify();
+}

@@ -53,17 +53,18 @@ fn racing_frees_of_large_run_and_donated_blocks_are_found() {
     unsafe {
         let _stays = (process.malloc(10), process.aligned_alloc(4096, 4096));
         let run = process.aligned_alloc(4096, 4096);
-        let Block::Run(meta) = process.expect(run) else {
+        let Block::Run(meta) = process.find(run) else {
             panic!("a run")
         };
         process.free(run);
         assert!(faults("double", || process.free_run(meta, run)));
 
-        let large = process.malloc(1 << 20);
+        let large = process.malloc(300 << 10);
         process.free(large);
-        assert!(faults("double", || process.large_free(large)));
-        assert!(faults("double", || _ = process.large_resize(large, 1 << 21)));
-        assert!(faults("invalid", || _ = process.large_length(large)));
+        assert!(matches!(process.find(large), Block::Outside));
+        assert!(faults("double", || process.release(Block::Outside, large)));
+        assert!(faults("double", || _ = process.realloc(large, 1 << 21)));
+        assert!(faults("double", || _ = process.usable_size(large)));
     }
     process.verify();
 }
@@ -148,7 +149,7 @@ fn donated_slots_serve_again_when_memory_is_out() {
     let (n, first) = donated(&process, &mut gift);
     // SAFETY: live; then the misuse under test.
     unsafe {
-        let Block::Donated(slot) = process.expect(first) else {
+        let Block::Donated(slot) = process.find(first) else {
             panic!("a donated slot")
         };
         process.free(first);
