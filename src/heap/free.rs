@@ -258,18 +258,20 @@ impl<P: Platform> Process<P> {
     /// What kind of block starts at `block`, as far as that is seen without the lock.
     pub(crate) fn find(&self, block: *mut u8) -> Block {
         let pointer = Untrusted::new(block);
-        if let Some(slot) = pointer.find(self) {
-            return Block::Slot(slot);
-        }
-        if let Some(slot) = self.donated.find(pointer) {
-            return Block::Donated(slot);
-        }
         let meta = pointer.meta(self);
         // SAFETY: metas given by the map are readable.
         unsafe {
-            if !meta.is_null() && (*meta).class == CLASS_RUN && Meta::base_of(meta) == block {
+            if !meta.is_null() && (*meta).class < CLASS_RUN {
+                if let Some(slot) = pointer.find_in_group(meta) {
+                    return Block::Slot(slot);
+                }
+            } else if !meta.is_null() && (*meta).class == CLASS_RUN && Meta::base_of(meta) == block
+            {
                 return Block::Run(meta);
             }
+        }
+        if let Some(slot) = self.donated.find(pointer) {
+            return Block::Donated(slot);
         }
         Block::Outside
     }

@@ -127,11 +127,19 @@ impl Untrusted {
             if meta.is_null() || (*meta).class >= CLASS_RUN {
                 return None;
             }
-            self.find_in(
-                meta,
-                self.distance(meta),
-                Geometry::of((*meta).class as usize),
-            )
+            self.find_in_group(meta)
+        }
+    }
+
+    /// The same, in the group of `meta`.
+    ///
+    /// # Safety
+    /// `meta` is what the map gives for this address, and the state of a group with slots.
+    pub(crate) unsafe fn find_in_group(self, meta: *mut Meta) -> Option<Slot> {
+        // SAFETY: by contract.
+        unsafe {
+            let geometry = Geometry::of((*meta).class as usize);
+            self.find_in(meta, self.distance(meta), geometry)
         }
     }
 
