@@ -31,14 +31,18 @@ pub fn make(
     )
 }
 
-/// `core.h`: what the C side must agree with.
-fn header(recipe: &Recipe) -> String {
-    format!(
+/// `core.h`: what the C side must agree with, and whether programs that never free get the core.
+pub fn header(recipe: &Recipe) -> String {
+    let mut text = format!(
         "/* The core of byssal {}, preset {}. */\n#define BYSSAL_THREAD_OFFSET ({})\n",
         env!("CARGO_PKG_VERSION"),
         recipe.preset.name(),
         recipe.thread_offset
-    )
+    );
+    if recipe.preset.serves_all() {
+        text += "#define BYSSAL_SERVES_ALL 1\n";
+    }
+    text
 }
 
 /// An `ar` archive with no dates, owners or symbol table: only `ar p` reads it.

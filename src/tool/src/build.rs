@@ -61,6 +61,7 @@ impl Settings {
 pub struct Built {
     pub source: Source,
     pub compiler: Compiler,
+    pub preset: Preset,
     pub byssal: Tree,
     pub stock: Tree,
     /// The archive of the core.
@@ -91,6 +92,7 @@ pub fn build(project: &Project, settings: &Settings) -> Result<Built> {
     Ok(Built {
         source,
         compiler,
+        preset: settings.preset,
         byssal,
         stock,
         archive,

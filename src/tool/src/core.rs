@@ -38,6 +38,12 @@ impl Preset {
         }
     }
 
+    /// Whether a static program that never frees gets the core as well, instead of musl's bump
+    /// allocator: what the preset promises must hold of every block.
+    pub fn serves_all(self) -> bool {
+        self == Preset::Hardened
+    }
+
     /// Cargo features for a build that has `base`.
     pub fn features(self, base: &str) -> String {
         match self {

@@ -184,6 +184,7 @@ impl Tree {
         let dest = self.archive()?;
         let inputs = Inputs::new()
             .text("core", &recipe.identity()?)
+            .text("header", &archive::header(recipe))
             .text("compiler", &compiler.identity()?)
             .tree(&project.root, "musl-glue")?;
         let stamp = Stamp::new(&project.out, &self.step_name("core"), inputs.finish());

@@ -84,7 +84,7 @@ const GATES: [Gate; 15] = [
     ),
     ("an empty static program does not grow", programs::empty),
     (
-        "a program that only mallocs keeps the bump allocator",
+        "a program that only mallocs gets what its preset promises",
         programs::only_malloc,
     ),
     (
