@@ -31,10 +31,12 @@ const HEADER_CELLS: usize = size_of::<Chunk>().div_ceil(CELL);
 const FIRST_METAS: usize = 8;
 /// Where the map starts, in bytes.
 pub const MAP_OFFSET: usize = (HEADER_CELLS + FIRST_METAS) * CELL;
+/// End of header and map, in bytes: what is looked at without a lock, see `grow.rs`.
+pub const MAP_END: usize = MAP_OFFSET + GRANULES * 2;
 /// First cell behind the map.
-const MORE_METAS: usize = (MAP_OFFSET + GRANULES * 2).div_ceil(CELL);
+const MORE_METAS: usize = MAP_END.div_ceil(CELL);
 /// End of the metas: cells for 7 of 8 granules, which are all that are left for data.
-pub const META_END: usize = MAP_OFFSET + GRANULES * 2 + GRANULES * 7 / 8 * CELL;
+pub const META_END: usize = MAP_END + GRANULES * 7 / 8 * CELL;
 
 /// Cells for metas and nests in a chunk.
 const CELLS: usize = FIRST_METAS + META_END / CELL - MORE_METAS;
@@ -90,13 +92,20 @@ impl Chunk {
     /// Makes a chunk header at `at`, for data from `data` to `limit` of which `open` is open.
     ///
     /// # Safety
-    /// [at, at + META_END) is zero and writable, at is chunk-aligned, and nobody else knows of it.
+    /// [at, at + META_END) is zero and writable, or was a chunk's whose cells and runs were all
+    /// returned; at is chunk-aligned, and the provider lock is held.
     pub unsafe fn create(at: *mut u8, data: usize, open: usize, limit: usize) -> *mut Chunk {
         let chunk = at.cast::<Chunk>();
         // SAFETY: by contract; all-zero bytes are a valid header.
         unsafe {
-            (*chunk).pseudo.class = CLASS_NONE;
-            (*chunk).pseudo.owner.store(NOBODY, Ordering::Relaxed);
+            // Where a chunk was, other threads may be looking at this.
+            if (*chunk).pseudo.class != CLASS_NONE {
+                (*chunk).pseudo.class = CLASS_NONE;
+                (*chunk).pseudo.owner.store(NOBODY, Ordering::Relaxed);
+            }
+            (*chunk).next = ptr::null_mut();
+            (*chunk).free_cells = ptr::null_mut();
+            (*chunk).dirty = [0; WORDS];
             (*chunk).fresh_cell = HEADER_CELLS as u32;
             (*chunk).data = data as u32;
             (*chunk).open = open as u32;

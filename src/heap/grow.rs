@@ -1,6 +1,15 @@
 //! Chunks come from the system, by the break or a mapping, and go back.
+//!
+//! **Where the windows say that a chunk is, a header and a map can be read, for ever.** free and its
+//! like look there without a lock, for any pointer; and it may be that of a live large block, whose
+//! mapping shares the window with a chunk that another thread gives back at this moment. So of a
+//! chunk that goes, the header and the map stay mapped (of 28 KiB, with a closed page on either side,
+//! one page stays memory), and its window stays entered. The map is all zero then: each entry leads to the header's pseudo-meta.
+//! The cells behind the map go with the data, since only other entries lead to them, and each such
+//! entry keeps the chunk. The next chunk is made where one went, if what lay behind its map is free
+//! again; so there are no more such places than were in use or in somebody's way at one time.
 
-use crate::chunk::{count_set, Chunk, META_END, PAGES};
+use crate::chunk::{count_set, Chunk, MAP_END, META_END, PAGES};
 use crate::config::{CHUNK, RUN_PAGE};
 use crate::pages::{Access, Platform};
 use crate::provider::Locked;
@@ -91,13 +100,14 @@ impl<P: Platform> Locked<'_, P> {
             if !self.may_owe(1) {
                 return None;
             }
-            let Some(at) = self.reserve_aligned(span) else {
+            let old = self.reserve_vacant(span);
+            let Some(at) = old.or_else(|| self.reserve_aligned(span)) else {
                 continue;
             };
             let open = need.max(data + FIRST_OPEN).min(span - page_size);
             let open = open.next_multiple_of(page_size);
-            // SAFETY: [at, at + span) is our new reservation. The page before the data and the
-            // last page stay inaccessible.
+            // SAFETY: [at, at + span) is our new reservation, or was a chunk's and is so again. The
+            // page before the data and the last page stay inaccessible.
             unsafe {
                 let first_data = NonNull::new_unchecked(at.as_ptr().add(data));
                 if platform.protect(at, data - page_size, Access::ReadWrite)
@@ -105,8 +115,55 @@ impl<P: Platform> Locked<'_, P> {
                 {
                     return Some(Chunk::create(at.as_ptr(), data, open, span - page_size));
                 }
-                let reserved = at.as_ptr().sub(page_size);
-                self.give_back(NonNull::new_unchecked(reserved), span + page_size);
+                let mut reserved = at.sub(page_size);
+                if old.is_some() {
+                    self.add_vacant(at.as_ptr().cast());
+                    reserved = at.add(self.kept());
+                }
+                let end = at.add(span);
+                self.give_back(reserved, end.addr().get() - reserved.addr().get());
+            }
+        }
+        None
+    }
+
+    /// Bytes that stay of a chunk that goes: up to the end of a closed page behind the map.
+    pub(crate) fn kept(&self) -> usize {
+        let page = self.process.platform.page_size();
+        MAP_END.next_multiple_of(page) + page
+    }
+
+    /// Enters a chunk of which only header and map are left.
+    ///
+    /// # Safety
+    /// It is such a chunk, in no list.
+    unsafe fn add_vacant(&mut self, chunk: *mut Chunk) {
+        // SAFETY: by contract; the lock makes its header ours.
+        unsafe { (*chunk).next = self.provider.vacant };
+        self.provider.vacant = chunk;
+    }
+
+    /// `span` bytes of address space where a chunk was, unused behind its map.
+    fn reserve_vacant(&mut self, span: usize) -> Option<NonNull<u8>> {
+        let (kept, mut before) = (self.kept(), ptr::null_mut::<Chunk>());
+        let mut chunk = self.provider.vacant;
+        while !chunk.is_null() && self.may_owe(1) {
+            let place = chunk.addr() + kept;
+            let at = (self.process.platform).map(place, span - kept, Access::None)?;
+            // SAFETY: headers of vacant chunks stay, and the lock makes them ours; just mapped and
+            // unused.
+            unsafe {
+                let next = (*chunk).next;
+                if at.addr().get() == place {
+                    if before.is_null() {
+                        self.provider.vacant = next;
+                    } else {
+                        (*before).next = next;
+                    }
+                    return NonNull::new(chunk.cast());
+                }
+                self.give_back(at, span - kept);
+                (before, chunk) = (chunk, next);
             }
         }
         None
@@ -146,25 +203,30 @@ impl<P: Platform> Locked<'_, P> {
         Some(unsafe { at.add(page) })
     }
 
-    /// Gives an unused chunk's address space back. False: the system refused, it stays in use.
+    /// Gives an unused chunk back but for its header and map. False: the system refused, it stays in
+    /// use.
     ///
     /// # Safety
     /// No cell and no run of the chunk is in use.
-    pub(crate) unsafe fn unmap_chunk(&mut self, chunk: *mut Chunk) -> bool {
+    pub(crate) unsafe fn vacate(&mut self, chunk: *mut Chunk) -> bool {
         // SAFETY: by contract; neighbours in the list exist.
         unsafe {
             let header = &mut *chunk;
-            let page = self.process.platform.page_size();
-            let span = header.limit as usize + page;
-            // With the closed page before it, see `reserve_aligned`.
-            let reserved = NonNull::new_unchecked(chunk.cast::<u8>().sub(page));
-            let dirty = count_set(&header.dirty, 0, PAGES);
-            let (next, prev) = (header.next, header.prev);
-            self.process.leave_chunk(chunk.addr());
-            if !self.process.platform.unmap(reserved, span + page) {
-                self.process.enter_chunk(chunk.addr());
+            let platform = &self.process.platform;
+            let (page, kept) = (platform.page_size(), self.kept());
+            let at = NonNull::new_unchecked(chunk.cast::<u8>());
+            if !platform.unmap(at.add(kept), header.limit as usize + page - kept) {
                 return false;
             }
+            // Another mapping may come to lie behind: an underflow should not reach the map. The map
+            // is zero before and after its pages go. Either works all the same if it is refused.
+            let last = kept - page;
+            platform.protect(at.add(last), page, Access::None);
+            if last > page {
+                platform.purge(at.add(page), last - page);
+            }
+            let dirty = count_set(&header.dirty, 0, PAGES);
+            let (next, prev) = (header.next, header.prev);
             self.forget_dirty(dirty);
             self.provider.idle_chunks -= 1;
             let before = if prev.is_null() {
@@ -186,6 +248,7 @@ impl<P: Platform> Locked<'_, P> {
             {
                 *roomy = next;
             }
+            self.add_vacant(chunk);
         }
         true
     }

@@ -107,7 +107,8 @@
 //! only, or when half of what was in use at the last purge is gone: what it frees in between waits
 //! for its next frees, and pages in free slots wait as long as refills in between find less than
 //! that free;
-//! of the process's pages no more than 4 MiB and a quarter of those in use.
+//! of the process's pages no more than 4 MiB and a quarter of those in use. And of each chunk that went
+//! a page of memory and 28 KiB of addresses stay, until the next chunk takes its place (`grow.rs`).
 //!
 //! These are limits at any moment. Of the process's pages and of large mappings, those that lie
 //! unused from one look at the clock to the next go back altogether (`settle.rs`): looks come with

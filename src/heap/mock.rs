@@ -37,6 +37,9 @@ pub fn expecting(action: impl FnOnce()) -> Option<String> {
 /// Bytes of address space for the break of a mock process.
 const BREAK_SPACE: usize = 16 << 20;
 
+/// Bytes of addresses that are a process's own, see `Mock::enclose`.
+const ENCLOSED: usize = 1 << 30;
+
 /// The calls that the system may refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
@@ -94,6 +97,8 @@ pub struct Mock {
     pub has_break: bool,
     break_start: AtomicUsize,
     break_now: AtomicUsize,
+    /// Where it finds all its mappings, unless 0.
+    enclosed: AtomicUsize,
     held: AtomicBool,
     /// The time, which goes on with each question.
     clock: AtomicU32,
@@ -118,6 +123,7 @@ impl Mock {
             has_break,
             break_start: AtomicUsize::new(0),
             break_now: AtomicUsize::new(0),
+            enclosed: AtomicUsize::new(0),
             held: AtomicBool::new(false),
             clock: AtomicU32::new(0),
             frozen: AtomicBool::new(false),
@@ -142,6 +148,35 @@ impl Mock {
     /// Bytes mapped now, reservations included.
     pub fn mapped(&self) -> usize {
         self.maps.lock().unwrap().values().sum()
+    }
+
+    /// From here on all mappings lie in addresses where other tests have none, each as far up as it
+    /// can, and so do not depend on them. Nothing is remapped.
+    pub fn enclose(&self) {
+        let at = system_map(0, ENCLOSED, Access::None).expect("addresses");
+        self.enclosed.store(at.addr().get(), Ordering::Relaxed);
+    }
+
+    /// A place for `len` bytes there: at `hint`, if that is free.
+    fn place(&self, hint: usize, len: usize) -> Option<usize> {
+        let start = self.enclosed.load(Ordering::Relaxed);
+        let mut end = start + ENCLOSED;
+        if (start..end - len).contains(&hint) && self.is_free(hint, len) {
+            return Some(hint);
+        }
+        for (&at, &mapped) in self.maps.lock().unwrap().iter().rev() {
+            if at < end && at + mapped + len <= end {
+                break;
+            }
+            end = end.min(at);
+        }
+        (end >= start + len).then(|| end - len)
+    }
+
+    fn is_free(&self, at: usize, len: usize) -> bool {
+        let maps = self.maps.lock().unwrap();
+        let below = maps.range(..at + len).next_back();
+        below.is_none_or(|(&start, &mapped)| start + mapped <= at)
     }
 
     /// Counts a call; whether it may succeed.
@@ -219,6 +254,12 @@ impl Mock {
 
 impl Drop for Mock {
     fn drop(&mut self) {
+        let enclosed = self.enclosed.load(Ordering::Relaxed);
+        if enclosed != 0 {
+            // SAFETY: the process that used all of it is gone.
+            unsafe { libc::munmap(enclosed as *mut _, ENCLOSED) };
+            return;
+        }
         for (&at, &len) in self.maps.lock().unwrap().iter() {
             // SAFETY: the process that used the mapping is gone.
             unsafe { libc::munmap(at as *mut _, len) };
@@ -245,6 +286,14 @@ fn system_map(hint: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
     (at != libc::MAP_FAILED).then(|| NonNull::new(at.cast()).unwrap())
 }
 
+/// The same over whatever is there.
+fn system_map_over(at: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    // SAFETY: addresses of an enclosed process, which says that this part may go.
+    let at = unsafe { libc::mmap(at as *mut _, len, protection(access), flags, -1, 0) };
+    (at != libc::MAP_FAILED).then(|| NonNull::new(at.cast()).unwrap())
+}
+
 // SAFETY: real pages, a real lock, a thread-local word.
 unsafe impl Platform for Mock {
     fn page_size(&self) -> usize {
@@ -265,7 +314,11 @@ unsafe impl Platform for Mock {
         if !self.may(Call::Map) {
             return None;
         }
-        let at = system_map(hint, len, access)?;
+        let at = if self.enclosed.load(Ordering::Relaxed) == 0 {
+            system_map(hint, len, access)?
+        } else {
+            system_map_over(self.place(hint, len)?, len, access)?
+        };
         self.maps.lock().unwrap().insert(at.as_ptr() as usize, len);
         Some(at)
     }
@@ -278,6 +331,9 @@ unsafe impl Platform for Mock {
             return false;
         }
         self.forget(at.as_ptr() as usize, len);
+        if self.enclosed.load(Ordering::Relaxed) != 0 {
+            return system_map_over(at.addr().get(), len, Access::None).is_some();
+        }
         // SAFETY: by contract.
         unsafe { libc::munmap(at.as_ptr().cast(), len) == 0 }
     }
@@ -313,7 +369,7 @@ unsafe impl Platform for Mock {
         new: usize,
         may_move: bool,
     ) -> Option<NonNull<u8>> {
-        if !self.may(Call::Remap) {
+        if !self.may(Call::Remap) || self.enclosed.load(Ordering::Relaxed) != 0 {
             return None;
         }
         let flags = if may_move { libc::MREMAP_MAYMOVE } else { 0 };

@@ -113,8 +113,10 @@ impl Untrusted {
         if !process.in_chunk(self.address()) {
             return core::ptr::null_mut();
         }
-        // SAFETY: the window bit says that a chunk lives there. (A program that frees a wild
-        // pointer into a chunk that another thread is just unmapping stops by a segment fault.)
+        // SAFETY: the window says that a chunk is there, or was: header and map stay readable (see
+        // `grow.rs`), also should another thread be giving the chunk back. The cell that an entry
+        // leads to stays as long as the entry does. (A program that frees a stale pointer into a
+        // chunk that another thread gives back just then may stop by a segment fault.)
         unsafe { Chunk::meta_at(Chunk::around(self.0), self.address()) }
     }
 

@@ -37,7 +37,7 @@ pub struct Process<P: Platform> {
     first_heaps: [AtomicPtr<Heap>; FIRST_HEAPS],
     /// Whether `donated` holds anything: looked at oftener than the rest of it.
     pub(crate) has_donated: AtomicU8,
-    /// One bit a window: is there a chunk?
+    /// One bit a window: is there a chunk, or was there one? Its map stays, see `grow.rs`.
     windows: [AtomicU32; WINDOWS / 32],
     /// Room for the first thread's heap from a page's start on, so that its counters and the
     /// classes of small blocks lie in one page.
@@ -148,7 +148,7 @@ impl<P: Platform> Process<P> {
         crate::chunk::window(address) < WINDOWS
     }
 
-    /// Whether `address` lies in the window of a chunk.
+    /// Whether `address` lies in the window of a chunk, or of one that was there.
     #[inline(always)]
     pub fn in_chunk(&self, address: usize) -> bool {
         let window = crate::chunk::window(address);
@@ -165,7 +165,8 @@ impl<P: Platform> Process<P> {
         self.windows[window / 32].fetch_or(1 << (window % 32), Ordering::Relaxed);
     }
 
-    /// Forgets the window of a chunk. Provider lock.
+    /// Forgets the window of a chunk, which is not done but to see that it is missed.
+    #[cfg(test)]
     pub(crate) fn leave_chunk(&self, address: usize) {
         let window = crate::chunk::window(address);
         self.windows[window / 32].fetch_and(!(1 << (window % 32)), Ordering::Relaxed);

@@ -35,6 +35,8 @@ pub struct Provider {
     pub(crate) sequence: usize,
     /// Chunks without any use but their header, beyond the break's.
     pub(crate) idle_chunks: usize,
+    /// Chunks that went, in the order of their `next`: headers and maps, see `grow.rs`.
+    pub(crate) vacant: *mut Chunk,
     /// Run pages in use.
     pub used_pages: usize,
     /// Free run pages that are not zero.
@@ -97,6 +99,7 @@ impl Provider {
             roomy: [ptr::null_mut(); ROOMY],
             sequence: 0,
             idle_chunks: 0,
+            vacant: ptr::null_mut(),
             used_pages: 0,
             dirty_pages: 0,
             kept_pages: 0,
@@ -340,7 +343,7 @@ impl<P: Platform> Locked<'_, P> {
         unsafe {
             if Self::is_idle(&*chunk) {
                 self.provider.idle_chunks += 1;
-                if self.provider.idle_chunks > 1 && self.unmap_chunk(chunk) {
+                if self.provider.idle_chunks > 1 && self.vacate(chunk) {
                     // Others are left only if the system refused them before.
                     self.drop_idle_chunks(1);
                 }
@@ -355,7 +358,7 @@ impl<P: Platform> Locked<'_, P> {
             // SAFETY: chunks in the list exist; the lock makes their headers ours.
             unsafe {
                 let next = (*chunk).next;
-                if Self::is_idle(&*chunk) && !self.unmap_chunk(chunk) {
+                if Self::is_idle(&*chunk) && !self.vacate(chunk) {
                     return;
                 }
                 chunk = next;
@@ -497,7 +500,7 @@ impl<P: Platform> Locked<'_, P> {
     }
 
     /// Whether nothing of the chunk is in use and it could go.
-    fn is_idle(chunk: &Chunk) -> bool {
+    pub(crate) fn is_idle(chunk: &Chunk) -> bool {
         chunk.used_pages == 0 && chunk.cells == 0 && !chunk.is_break
     }
 

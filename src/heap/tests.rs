@@ -15,6 +15,7 @@ mod settle;
 mod shortage;
 mod stress;
 mod threads;
+mod vacant;
 
 /// As many frees as it takes for a freed slot to leave its ring.
 fn churn(process: &Boxed, n: usize) {

@@ -197,15 +197,16 @@ impl Trial {
         self.process.platform.mapped()
     }
 
-    /// The most that may stay mapped when all is freed: one idle chunk; pools for heaps and their
-    /// tables; buckets for large blocks.
+    /// The most that may stay mapped when all is freed: one idle chunk, and the maps of others; pools
+    /// for heaps and their tables; buckets for large blocks.
     fn may_stay(&self) -> usize {
+        let maps = self.process.verify().vacant * (PAGE + self.process.lock().kept());
         let heaps = self.process.lock().provider.heaps;
         let heap_bytes = (size_of::<Heap>() + 4096).next_multiple_of(PAGE);
         let pools = (heaps * heap_bytes).div_ceil(256 << 10);
         // Where a pool was refused, a heap has one of its own.
         let pool_bytes = pools * ((256 << 10) + 2 * PAGE) + heaps * (heap_bytes + 2 * PAGE);
-        CHUNK + PAGE + pool_bytes + PAGE
+        CHUNK + PAGE + maps + pool_bytes + PAGE
     }
 }
 
