@@ -58,7 +58,9 @@ footprint: all
 	@$(CARGO) run --quiet --locked -p byssal-peers -- build mimalloc2 jemalloc
 	@$(CARGO) run --quiet --locked -p byssal-footprint -- --docs
 
-install: tool
+# Copies what `make` has built. As root, in a user's checkout, it must build and write nothing there.
+install:
+	@[ -x $(BYSSAL) ] || { echo "error: nothing is built yet; run: make (without sudo), then this again" >&2; exit 2; }
 	@$(BYSSAL) install $(FLAGS) --prefix '$(PREFIX)' $(if $(DESTDIR),--destdir '$(DESTDIR)')
 
 # Threads without mercy, about ten minutes; the heap under ThreadSanitizer, about two.

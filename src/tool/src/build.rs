@@ -29,12 +29,21 @@ impl Settings {
     /// Those of `Source::find`.
     pub fn source(&self, project: &Project) -> Result<Source> {
         let pins = Pins::read(&project.root)?;
-        let musl = self
-            .musl
-            .clone()
-            .filter(|m| !m.is_empty())
-            .unwrap_or_else(|| pins.musl.default.clone());
-        Source::find(project, &pins, &musl)
+        Source::find(project, &pins, self.musl(&pins))
+    }
+
+    /// The source's label, without getting a source that is not here.
+    ///
+    /// # Errors
+    /// Those of `Source::label`.
+    pub fn label(&self, project: &Project) -> Result<String> {
+        let pins = Pins::read(&project.root)?;
+        Source::label(project, &pins, self.musl(&pins))
+    }
+
+    fn musl<'a>(&'a self, pins: &'a Pins) -> &'a str {
+        let given = self.musl.as_deref().filter(|m| !m.is_empty());
+        given.unwrap_or(&pins.musl.default)
     }
 
     /// # Errors

@@ -24,8 +24,9 @@ const OURS: &str = "__libc_malloc_impl";
 const STATE: [&str; 2] = [".bss.byssal_process", ".lbss"];
 
 /// Named sets of knobs, `src/heap/config.rs`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Preset {
+    #[default]
     Default,
     Hardened,
 }

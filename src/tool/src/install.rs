@@ -1,11 +1,18 @@
 //! Puts the built toolchain into a directory of the system.
 
-use std::fs;
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::slice::from_ref;
 
-use crate::build::Built;
+use crate::build::Settings;
+use crate::core::Preset;
+use crate::digest::{Inputs, Stamp};
 use crate::error::{At, Error, Kind, Result};
-use crate::project;
+use crate::project::{self, Project};
+use crate::tree::Malloc;
 
 /// Files that name the prefix; all others are the same for any.
 const NAMING: [&str; 4] = [
@@ -15,35 +22,136 @@ const NAMING: [&str; 4] = [
     "lib/musl-gcc.specs",
 ];
 
-/// Copies the toolchain to `destdir` + `prefix`. Programs linked with it look for the dynamic
-/// linker in `prefix`/lib.
-///
-/// # Errors
-/// When a file cannot be written.
-pub fn install(built: &Built, prefix: &Path, destdir: Option<&Path>) -> Result<PathBuf> {
-    if !prefix.is_absolute() {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("PREFIX={} is not absolute", prefix.display()),
-        )
-        .remedy(
-            "musl-gcc works from any directory only with an absolute prefix, as /usr/local/musl",
-        ));
+/// A toolchain for which all of `make` was done. Installing copies it: often root does that in a
+/// user's checkout, where nothing of root's may be left.
+pub struct Ready {
+    label: String,
+    preset: Preset,
+    prefix: PathBuf,
+    stamp: Stamp,
+}
+
+impl Ready {
+    /// The toolchain of these settings, finished or not.
+    pub fn of(project: &Project, label: &str, preset: Preset) -> Self {
+        let prefix = Malloc::Byssal.prefix(project, label);
+        let inputs = Inputs::new()
+            .text("preset", preset.name())
+            .text("prefix", &prefix.to_string_lossy());
+        Ready {
+            label: label.to_owned(),
+            preset,
+            stamp: Stamp::new(&project.out, &format!("ready-{label}"), inputs.finish()),
+            prefix,
+        }
     }
-    let relative = prefix.strip_prefix("/").unwrap_or(prefix);
-    let dest = match destdir {
-        Some(d) => project::absolute(d)?.join(relative),
-        None => prefix.to_path_buf(),
-    };
-    let from = &built.byssal.prefix;
-    merge(from, &dest, &|path| {
-        let name = path.strip_prefix(from).unwrap_or(path);
-        NAMING.iter().any(|n| Path::new(n) == name).then(|| {
-            let text = project::read_text(path)?;
-            Ok(text.replace(&*from.to_string_lossy(), &prefix.to_string_lossy()))
+
+    /// Notes that it is finished.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn note(&self) -> Result<()> {
+        self.stamp.note(&self.made())
+    }
+
+    fn made(&self) -> [PathBuf; 2] {
+        ["lib/libc.a", "lib/libc.so"].map(|f| self.prefix.join(f))
+    }
+
+    /// Finds what is built, with the preset that was asked for, or with any.
+    ///
+    /// # Errors
+    /// `Usage` when it is not there or not finished.
+    pub fn find(project: &Project, settings: &Settings, preset: Option<Preset>) -> Result<Self> {
+        let label = settings.label(project)?;
+        let wanted = preset
+            .as_ref()
+            .map_or(&[Preset::Default, Preset::Hardened][..], from_ref);
+        let ready = wanted
+            .iter()
+            .map(|preset| Ready::of(project, &label, *preset));
+        ready.into_iter().find(|r| r.stamp.holds(&r.made())).ok_or_else(|| {
+            let preset = preset.map(|p| ("PRESET", p.name()));
+            let musl = settings.musl.as_deref().map(|m| ("MUSL", m));
+            let given = [musl, preset].into_iter().flatten();
+            let words: String = given.map(|(name, value)| format!(" {name}={value}")).collect();
+            let what = format!(
+                "{} is not there, or is not what a finished `make{words}` leaves; installing builds nothing",
+                Malloc::Byssal.prefix(project, &label).display(),
+            );
+            Error::new(Kind::Usage, what).remedy(format!(
+                "run: make{words} (without sudo), then this again"
+            ))
         })
-    })?;
-    Ok(dest)
+    }
+
+    /// Copies the toolchain to `destdir` + `prefix`. Programs linked with it look for the dynamic
+    /// linker in `prefix`/lib.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn install(&self, prefix: &Path, destdir: Option<&Path>) -> Result<PathBuf> {
+        if !prefix.is_absolute() {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("PREFIX={} is not absolute", prefix.display()),
+            )
+            .remedy(
+                "musl-gcc works from any directory only with an absolute prefix, as /usr/local/musl",
+            ));
+        }
+        let relative = prefix.strip_prefix("/").unwrap_or(prefix);
+        let dest = match destdir {
+            Some(d) => project::absolute(d)?.join(relative),
+            None => prefix.to_path_buf(),
+        };
+        may_write(&dest)?;
+        let from = &self.prefix;
+        merge(from, &dest, &|path| {
+            let name = path.strip_prefix(from).unwrap_or(path);
+            NAMING.iter().any(|n| Path::new(n) == name).then(|| {
+                let text = project::read_text(path)?;
+                Ok(text.replace(&*from.to_string_lossy(), &prefix.to_string_lossy()))
+            })
+        })?;
+        Ok(dest)
+    }
+}
+
+impl fmt::Display for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "musl {} (preset {})", self.label, self.preset.name())
+    }
+}
+
+/// Refuses a directory that only another user may write to, before anything is written.
+fn may_write(dest: &Path) -> Result<()> {
+    let tried = make_dir(dest).and_then(|()| tempfile::tempfile_in(dest));
+    tried.map(drop).map_err(|e| {
+        let error = Error::new(
+            Kind::System,
+            format!("cannot write to {}: {e}", dest.display()),
+        );
+        match e.kind() {
+            ErrorKind::PermissionDenied => error.remedy(
+                "run: sudo make install, with the same settings; or choose a directory of yours: \
+                 make install PREFIX=$HOME/musl",
+            ),
+            _ => error,
+        }
+    })
+}
+
+/// Makes a directory that everybody may read, whatever the umask is.
+fn make_dir(dir: &Path) -> std::io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        make_dir(parent)?;
+    }
+    fs::create_dir(dir)?;
+    fs::set_permissions(dir, Permissions::from_mode(0o755))
 }
 
 /// What a file becomes when it is not copied as it is.
@@ -52,7 +160,7 @@ type Rewrite<'a> = &'a dyn Fn(&Path) -> Option<Result<String>>;
 /// Copies into a directory that may hold other things. Each file is put in place by a rename, so
 /// that a libc.so that is in use is never half written.
 fn merge(from: &Path, to: &Path, rewrite: Rewrite) -> Result<()> {
-    fs::create_dir_all(to).at("making directory", to)?;
+    make_dir(to).at("making directory", to)?;
     for entry in fs::read_dir(from).at("reading directory", from)? {
         let source = entry.at("reading directory", from)?.path();
         let dest = to.join(source.file_name().unwrap_or_default());
@@ -66,11 +174,16 @@ fn merge(from: &Path, to: &Path, rewrite: Rewrite) -> Result<()> {
         if meta.file_type().is_symlink() {
             let target = fs::read_link(&source).at("reading link", &source)?;
             std::os::unix::fs::symlink(target, &part).at("making link", &part)?;
-        } else if let Some(text) = rewrite(&source) {
-            fs::write(&part, text?).at("writing", &part)?;
-            fs::set_permissions(&part, meta.permissions()).at("setting the mode of", &part)?;
         } else {
-            fs::copy(&source, &part).at("copying to", &part)?;
+            match rewrite(&source) {
+                Some(text) => fs::write(&part, text?).at("writing", &part)?,
+                None => fs::copy(&source, &part).map(drop).at("copying to", &part)?,
+            }
+            // For everybody, also where the builder's umask kept others out.
+            let executable = meta.permissions().mode() & 0o100 != 0;
+            let mode = if executable { 0o755 } else { 0o644 };
+            fs::set_permissions(&part, Permissions::from_mode(mode))
+                .at("setting the mode of", &part)?;
         }
         fs::rename(&part, &dest).at("renaming to", &dest)?;
     }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::build::{self, Built, Settings};
 use crate::digest::{self, Inputs, Stamp};
 use crate::error::Result;
+use crate::install::Ready;
 use crate::library::{self, Library};
 use crate::progress::say;
 use crate::project::{self, Project};
@@ -24,6 +25,7 @@ pub fn all(project: &Project, settings: &Settings) -> Result<()> {
     let libraries = library::build(project, settings, &built)?;
     let gates = verified(project, &built)?;
     let proof = sample::prove(project, &built)?;
+    Ready::of(project, &built.source.label, settings.preset).note()?;
     let gates = gates.lines().last().unwrap_or_default();
     summary(project, settings, &built, &libraries, gates, &proof)?;
     say(&format!("Done in {:.1} s.", start.elapsed().as_secs_f32()));
@@ -129,7 +131,7 @@ fn summary(
         "               or, with a libunwind.a in DIR: RUSTFLAGS='-C linker={prefix}/bin/musl-gcc \
          -C link-self-contained=no -C relocation-model=static -L DIR'"
     ));
-    say("  to install:  make install PREFIX=/usr/local/musl");
+    say("  to install:  sudo make install, or make install PREFIX=DIR");
     Ok(())
 }
 

@@ -42,9 +42,9 @@ struct Common {
     /// Jobs of make at a time [default: one for each core]
     #[arg(long, short)]
     jobs: Option<usize>,
-    /// Knobs of the allocator; the last one given counts
-    #[arg(long, default_value = "default", overrides_with = "preset")]
-    preset: Preset,
+    /// Knobs of the allocator; the last one given counts [default: default]
+    #[arg(long, overrides_with = "preset")]
+    preset: Option<Preset>,
     /// The Rust workspace of the allocator, when it is not the checkout
     #[arg(long, value_name = "DIR", hide = true)]
     core_workspace: Option<PathBuf>,
@@ -56,7 +56,7 @@ impl Common {
             musl: self.musl,
             cc: self.cc,
             jobs: self.jobs,
-            preset: self.preset,
+            preset: self.preset.unwrap_or_default(),
             workspace: self.core_workspace,
         }
     }
@@ -111,7 +111,8 @@ enum Command {
         /// A checkout of libc-test; without it, says where to get one
         path: Option<PathBuf>,
     },
-    /// Puts the toolchain into a directory of the system
+    /// Copies the built toolchain into a directory of the system: builds nothing, and writes
+    /// nothing elsewhere
     Install {
         #[command(flatten)]
         common: Common,
@@ -143,6 +144,7 @@ fn run(cli: Cli) -> Result<()> {
     // Held until the end; the kernel lets go of it however that comes.
     let _lock = match cli.command {
         Command::Setup | Command::LibcTest { path: None, .. } => None,
+        Command::Install { .. } => project.lock_to_read()?,
         _ => Some(project.lock()?),
     };
     match cli.command {
@@ -191,9 +193,10 @@ fn run(cli: Cli) -> Result<()> {
             prefix,
             destdir,
         } => {
-            let built = build::build(&project, &common.settings())?;
-            let dest = install::install(&built, &prefix, destdir.as_deref())?;
-            say(&format!("installed to {}", dest.display()));
+            let preset = common.preset;
+            let ready = install::Ready::find(&project, &common.settings(), preset)?;
+            let dest = ready.install(&prefix, destdir.as_deref())?;
+            say(&format!("installed {ready} to {}", dest.display()));
         }
         Command::Clean { cache } => install::clean(&project, cache)?,
         Command::Setup => needs::for_tests(&project)?,

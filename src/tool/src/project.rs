@@ -57,6 +57,19 @@ impl Project {
         lock_dir(&self.out)
     }
 
+    /// Waits until no other run of the tool changes the output directory, and writes nothing there.
+    /// `None` when nothing was ever made.
+    ///
+    /// # Errors
+    /// When the lock file cannot be read.
+    pub fn lock_to_read(&self) -> Result<Option<fs::File>> {
+        let path = self.out.join(".lock");
+        match fs::File::open(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            opened => take(opened.at("opening", &path)?, libc::LOCK_SH, &self.out).map(Some),
+        }
+    }
+
     pub fn log(&self, name: &str) -> PathBuf {
         self.out.join("log").join(format!("{name}.log"))
     }
@@ -70,17 +83,22 @@ pub fn lock_dir(dir: &Path) -> Result<fs::File> {
     fs::create_dir_all(dir).at("making directory", dir)?;
     let path = dir.join(".lock");
     let file = fs::File::create(&path).at("opening", &path)?;
+    take(file, libc::LOCK_EX, dir)
+}
+
+/// Waits for a lock of the kind `how` on the lock file of `dir`.
+fn take(file: fs::File, how: libc::c_int, dir: &Path) -> Result<fs::File> {
     let lock = |how| {
         // SAFETY: flock only looks at the descriptor, which `file` keeps open.
         unsafe { libc::flock(file.as_raw_fd(), how) == 0 }
     };
-    if !lock(libc::LOCK_EX | libc::LOCK_NB) {
+    if !lock(how | libc::LOCK_NB) {
         crate::progress::say(&format!(
             "  waiting: another byssal works in {}",
             dir.display()
         ));
-        if !lock(libc::LOCK_EX) {
-            return Err(std::io::Error::last_os_error()).at("locking", &path);
+        if !lock(how) {
+            return Err(std::io::Error::last_os_error()).at("locking", dir);
         }
     }
     Ok(file)

@@ -37,8 +37,7 @@ impl Source {
     /// `Refused` for versions that are not supported, `Source` when it cannot be had.
     pub fn find(project: &Project, pins: &Pins, musl: &str) -> Result<Self> {
         let path = Path::new(musl);
-        let looks_like_version = musl.chars().all(|c| c.is_ascii_digit() || c == '.');
-        if looks_like_version && !musl.is_empty() {
+        if looks_like_version(musl) {
             let path = fetch::pinned(project, "musl", &pins.musl, musl)?;
             return Ok(Source {
                 label: musl.into(),
@@ -55,6 +54,17 @@ impl Source {
         }
         Err(Error::new(Kind::Source, format!("{musl} is neither a version nor a file nor a directory"))
             .remedy("give a version as 1.2.6, the path of a musl tarball (.tar or .tar.gz), or of its unpacked tree"))
+    }
+
+    /// The label that `find` would give it. A version is not fetched for that.
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub fn label(project: &Project, pins: &Pins, musl: &str) -> Result<String> {
+        if looks_like_version(musl) {
+            return Ok(pins.musl.release(musl)?.version.clone());
+        }
+        Ok(Self::find(project, pins, musl)?.label)
     }
 
     fn from_tarball(family: &Family, path: &Path) -> Result<Self> {
@@ -140,6 +150,10 @@ impl Source {
         }
         Ok(digest::Inputs::new().tree(&self.path, "")?.finish())
     }
+}
+
+fn looks_like_version(musl: &str) -> bool {
+    !musl.is_empty() && musl.chars().all(|c| c.is_ascii_digit() || c == '.')
 }
 
 /// The numbers of a version such as `1.2.6`, for comparison.

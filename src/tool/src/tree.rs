@@ -39,6 +39,15 @@ impl Malloc {
         }
     }
 
+    /// Where the toolchain with this malloc is made.
+    pub fn prefix(self, project: &Project, label: &str) -> PathBuf {
+        match self {
+            Malloc::Byssal => project.out.join(format!("musl-{label}")),
+            Malloc::Stock => project.out.join(format!("stock/musl-{label}")),
+            Malloc::Old => project.out.join(format!("oldmalloc/musl-{label}")),
+        }
+    }
+
     fn what(self) -> &'static str {
         match self {
             Malloc::Byssal => "byssal",
@@ -69,11 +78,7 @@ impl Tree {
         compiler: &Compiler,
     ) -> Result<Self> {
         let label = &source.label;
-        let prefix = match malloc {
-            Malloc::Byssal => project.out.join(format!("musl-{label}")),
-            Malloc::Stock => project.out.join(format!("stock/musl-{label}")),
-            Malloc::Old => project.out.join(format!("oldmalloc/musl-{label}")),
-        };
+        let prefix = malloc.prefix(project, label);
         let dir = project
             .out
             .join(format!("build/musl-{label}-{}", malloc.what()));

@@ -83,11 +83,18 @@ fn an_archive_made_for_a_tree_completes_it() {
     }
 }
 
+/// Installs what is built, which is the case already where `make check` runs this.
+fn install(args: &[&str]) -> (i32, String) {
+    let (code, text) = outcome(&byssal(&["build"]));
+    assert_eq!(code, 0, "{text}");
+    outcome(&byssal(&[&["install"], args].concat()))
+}
+
 #[test]
 fn an_installed_toolchain_works_from_its_new_place() {
     let temp = tempfile::tempdir().unwrap();
     let prefix = temp.path().join("usr/musl");
-    let (code, text) = outcome(&byssal(&["install", "--prefix", prefix.to_str().unwrap()]));
+    let (code, text) = install(&["--prefix", prefix.to_str().unwrap()]);
     assert_eq!(code, 0, "{text}");
     let old = root().join("out/musl-");
     for file in ["bin/musl-gcc", "lib/musl-gcc.specs"] {
@@ -123,19 +130,13 @@ fn an_installed_toolchain_works_from_its_new_place() {
 fn destdir_goes_before_the_prefix_and_into_no_file() {
     let temp = tempfile::tempdir().unwrap();
     let dest = temp.path().to_str().unwrap();
-    let (code, text) = outcome(&byssal(&[
-        "install",
-        "--prefix",
-        "/opt/musl",
-        "--destdir",
-        dest,
-    ]));
+    let (code, text) = install(&["--prefix", "/opt/musl", "--destdir", dest]);
     assert_eq!(code, 0, "{text}");
     let wrapper = fs::read_to_string(temp.path().join("opt/musl/bin/musl-gcc")).unwrap();
     assert!(
         wrapper.contains("\"/opt/musl/lib/musl-gcc.specs\""),
         "{wrapper}"
     );
-    let (code, text) = outcome(&byssal(&["install", "--prefix", "relative"]));
+    let (code, text) = install(&["--prefix", "relative"]);
     assert_eq!(code, 2, "{text}");
 }
