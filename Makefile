@@ -15,6 +15,15 @@ PREFIX = /usr/local/musl
 export FUZZ_SECONDS
 CARGO = cargo
 
+# What root makes in a user's checkout the user cannot change. Only these leave nothing there.
+ifneq ($(filter-out 0,$(SUDO_UID)),)
+ifeq ($(shell id -u) $(SUDO_UID),0 $(shell stat -c %u .))
+ifneq ($(filter-out install fresh clean,$(or $(MAKECMDGOALS),all)),)
+$(error run make without sudo: you could not change what root makes here; sudo is for `make install`)
+endif
+endif
+endif
+
 # make has a value of its own for CC; only one that the user gave counts.
 ifneq ($(origin CC),default)
 USER_CC = $(CC)

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -164,6 +164,36 @@ fn what_is_not_built_is_not_installed() {
     // A make that was stopped on its way, or failed.
     fs::write(built.dir().join("out/musl-1.2.6/lib/libc.a"), "another").unwrap();
     check(&built, &[], "run: make (");
+}
+
+#[test]
+fn only_installing_is_for_sudo() {
+    let checkout = Checkout::built(Preset::Default);
+    let mut owner = fs::metadata(checkout.dir()).unwrap().uid();
+    if owner == 0 {
+        owner = NOBODY;
+        chown(checkout.dir(), Some(owner), None).unwrap();
+    }
+    // Whoever runs this, make is told that it is root.
+    let id = checkout.home().join("id");
+    fs::write(&id, "#!/bin/sh\necho 0\n").unwrap();
+    mode(&id, 0o755);
+    let path = format!("{}:/usr/bin:/bin", checkout.home().display());
+    let prefix = checkout.temp.path().join("prefix");
+    let sudo = |goal: &str| {
+        let mut make = Command::new(&checkout.make);
+        make.args([goal, "CARGO=false", &format!("PREFIX={}", prefix.display())]);
+        make.env_clear();
+        make.env("PATH", &path).env("SUDO_UID", owner.to_string());
+        outcome(&make.current_dir(checkout.dir()).output().unwrap())
+    };
+    for goal in ["all", "check", "bench"] {
+        let (code, text) = sudo(goal);
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains("run make without sudo"), "{text}");
+    }
+    let (code, text) = sudo("install");
+    assert_eq!(code, 0, "{text}");
 }
 
 #[test]
