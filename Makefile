@@ -72,6 +72,10 @@ install:
 	@[ -x $(BYSSAL) ] || { echo "error: nothing is built yet; run: make (without sudo), then this again" >&2; exit 2; }
 	@$(BYSSAL) install $(FLAGS) --prefix '$(PREFIX)' $(if $(DESTDIR),--destdir '$(DESTDIR)')
 
+# `make` and `make check` on a Debian that has nothing else, as a user and as root: an hour, as root.
+fresh:
+	@ci/fresh
+
 # Threads without mercy, about ten minutes; the heap under ThreadSanitizer, about two.
 stress: tool
 	@CARGO='$(CARGO)' FLAGS="$(FLAGS)" ci/stress
@@ -109,4 +113,4 @@ tool:
 	@$(CARGO) build $(if $(wildcard $(BYSSAL)),--quiet) --locked -p byssal
 
 .PHONY: all check verify fetch patch archive prove libc-test fuzz coverage bench counts footprint install misuse \
-	stress tsan shortage clean tool
+	stress tsan shortage fresh clean tool
