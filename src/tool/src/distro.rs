@@ -177,12 +177,9 @@ impl Apt {
 
     /// The package's version in the suite whose upstream part is `version`.
     fn version(&self, package: &str, version: &str) -> Result<String> {
-        run::output(self.command("apt-get").args(["-q", "update"]))?;
-        let shown =
-            run::output(
-                self.command("apt-cache")
-                    .args(["showsrc", "--only-source", package]),
-            )?;
+        run::last_word(self.command("apt-get").args(["-q", "update"]))?;
+        let mut show = self.command("apt-cache");
+        let shown = run::last_word(show.args(["showsrc", "--only-source", package]))?;
         let versions: Vec<&str> = shown
             .lines()
             .filter_map(|l| l.strip_prefix("Version: "))
@@ -215,7 +212,7 @@ pub fn get(
     dest: &Path,
 ) -> Result<()> {
     let apt = Apt::new(archive, suite)?;
-    let full = apt.version(package, version).map_err(as_source)?;
+    let full = apt.version(package, version)?;
     let mut source = apt.command("apt-get");
     source.args([
         "-q",
@@ -224,16 +221,10 @@ pub fn get(
         "--tar-only",
         &format!("{package}={full}"),
     ]);
-    run::output(&mut source).map_err(as_source)?;
+    run::last_word(&mut source)?;
     let got = tarball_in(&apt.dir.path().join("got"))?;
     fs::copy(&got, dest).at("copying to", dest)?;
     Ok(())
-}
-
-fn as_source(e: Error) -> Error {
-    let last = e.what.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("");
-    let last = last.trim().to_owned();
-    Error::new(Kind::Source, last)
 }
 
 fn tarball_in(dir: &Path) -> Result<PathBuf> {

@@ -12,8 +12,11 @@ const CONNECT: &str = "5";
 const WHOLE: &str = "90";
 
 const PYTHON: &str = "import sys,urllib.request as u,shutil
-with u.urlopen(sys.argv[1], timeout=float(sys.argv[3])) as r, open(sys.argv[2], 'wb') as f:
-    shutil.copyfileobj(r, f)";
+try:
+    with u.urlopen(sys.argv[1], timeout=float(sys.argv[3])) as r, open(sys.argv[2], 'wb') as f:
+        shutil.copyfileobj(r, f)
+except Exception as e:
+    sys.exit(str(e))";
 
 /// Writes what `url` gives to `dest`, by curl, wget or python3: the first that is installed.
 ///
@@ -36,7 +39,7 @@ pub fn get(url: &str, dest: &Path) -> Result<()> {
     } else if run::exists("wget") {
         cmd = Command::new("wget");
         cmd.args([
-            "--quiet",
+            "--no-verbose",
             "--tries=1",
             &format!("--timeout={CONNECT}"),
             "-O",
@@ -52,7 +55,5 @@ pub fn get(url: &str, dest: &Path) -> Result<()> {
             "none of curl, wget, python3 is installed",
         ));
     }
-    run::output(&mut cmd)
-        .map(drop)
-        .map_err(|e| Error::new(Kind::Source, e.what))
+    run::last_word(&mut cmd).map(drop)
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::Result;
+use crate::run;
 
 /// How often a long step says on a non-terminal that it still runs.
 const REMIND: Duration = Duration::from_secs(20);
@@ -41,7 +42,7 @@ pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 pub fn say(line: &str) {
     let mut out = io::stdout().lock();
     // A closed pipe must not end a build.
-    let _ = writeln!(out, "{line}");
+    let _ = writeln!(out, "{}", run::printable(line));
     let _ = out.flush();
 }
 
