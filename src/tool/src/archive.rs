@@ -22,7 +22,7 @@ pub fn make(
 ) -> Result<()> {
     let temp = project::temp_beside(dest)?;
     let object = temp.path().join("core.o");
-    recipe.object(&project.root, compiler, &object, log)?;
+    recipe.object(project, compiler, &object, log)?;
     let object = fs::read(&object).at("reading", &object)?;
     let header = header(recipe);
     project::write_file(

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::core::{Preset, Recipe};
-use crate::error::{At, Result};
+use crate::core::{self, Preset, Recipe};
+use crate::error::{At, Error, Kind, Result};
 use crate::musl::{self, Compiler};
 use crate::pins::Pins;
 use crate::project::{self, Project};
@@ -49,7 +49,30 @@ impl Settings {
     /// # Errors
     /// Those of `Compiler::find`.
     pub fn compiler(&self) -> Result<Compiler> {
-        Compiler::find(self.cc.as_deref(), self.jobs)
+        let compiler = Compiler::find(self.cc.as_deref(), self.jobs)?;
+        // The core is made for the target of rustc.
+        let target = core::host_target()?;
+        let wanted: &[&str] = match target.split('-').next() {
+            Some("x86_64") => &["__x86_64__", "__LP64__"],
+            Some("aarch64") => &["__aarch64__", "__LP64__"],
+            _ => &[],
+        };
+        let macros = compiler.macros()?;
+        match wanted
+            .iter()
+            .find(|w| !macros.contains(&format!("#define {w} ")))
+        {
+            None => Ok(compiler),
+            Some(absent) => Err(Error::new(
+                Kind::Usage,
+                format!(
+                    "CC={} compiles for another machine than rustc, which does for {target}: \
+                     it does not define {absent}",
+                    compiler.cc
+                ),
+            )
+            .remedy("take a compiler for the same machine; byssal is not built across machines")),
+        }
     }
 
     /// How the core for `thread_offset` is made.
@@ -84,8 +107,13 @@ pub struct Built {
 /// # Errors
 /// Those of the steps.
 pub fn build(project: &Project, settings: &Settings) -> Result<Built> {
+    let unused = crate::run::unused_flags();
+    if !unused.is_empty() {
+        let names = unused.join(", ");
+        crate::progress::say(&format!("  not used, though in the environment: {names}"));
+    }
     needs::programs(project, &["make", "cargo", "rustc", "ar", "objcopy"])?;
-    if settings.cc.is_none() {
+    if settings.cc.as_deref().unwrap_or_default().is_empty() {
         needs::programs(project, &["gcc"])?;
     }
     let compiler = settings.compiler()?;
@@ -93,7 +121,7 @@ pub fn build(project: &Project, settings: &Settings) -> Result<Built> {
     let byssal = Tree::prepare(project, &source, Malloc::Byssal, &compiler)?;
     let recipe = settings.recipe(project, byssal.thread_offset()?);
     let archive = byssal.place_core(project, &recipe, &compiler)?;
-    let patches = project.out.join(format!("patches/musl-{}", source.label));
+    let patches = project.made.join(format!("patches/musl-{}", source.label));
     publish(&byssal.series(), &archive, &source, &patches)?;
     byssal.install(project, &source, &compiler)?;
     let stock = Tree::prepare(project, &source, Malloc::Stock, &compiler)?;
@@ -142,7 +170,8 @@ pub fn core_archive(
 ) -> Result<PathBuf> {
     needs::programs(project, &["make", "cargo", "rustc", "objcopy"])?;
     let compiler = settings.compiler()?;
-    let (offset, name, default) = match tree {
+    let tree = tree.map(project::absolute).transpose()?;
+    let (offset, name, default) = match &tree {
         Some(dir) => {
             let log = project.log("archive");
             let offset = crate::probe::thread_offset(dir, &log)?;

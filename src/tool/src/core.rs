@@ -10,7 +10,8 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, SectionKind};
 
 use crate::error::{At, Error, Kind, Result};
 use crate::musl::Compiler;
-use crate::{digest, project, run};
+use crate::project::{self, Project};
+use crate::{digest, run};
 
 /// The package that holds the C ABI of the allocator.
 pub const PACKAGE: &str = "byssal-abi";
@@ -84,11 +85,19 @@ impl Recipe {
     ///
     /// # Errors
     /// `Step` when a build fails or the object breaks its contract.
-    pub fn object(&self, root: &Path, compiler: &Compiler, dest: &Path, log: &Path) -> Result<()> {
+    pub fn object(
+        &self,
+        project: &Project,
+        compiler: &Compiler,
+        dest: &Path,
+        log: &Path,
+    ) -> Result<()> {
+        let root = &project.root;
         let target = host_target()?;
+        let target_dir = target_dir(&self.workspace, &project.out)?;
         // What cargo leaves there must be read before another run puts its own in place.
-        let _lock = project::lock_dir(&self.workspace.join("target/archive"))?;
-        let built = self.staticlib(&target, log)?;
+        let _lock = project::lock_dir(&target_dir)?;
+        let built = self.staticlib(&target, &target_dir, log)?;
         let temp = project::temp_beside(dest)?;
         let (raw, reduced) = (temp.path().join("raw.o"), temp.path().join("core.o"));
         project::write_file(&raw, &our_member(&built)?)?;
@@ -115,8 +124,7 @@ impl Recipe {
         fs::rename(&reduced, dest).at("renaming to", dest)
     }
 
-    fn staticlib(&self, target: &str, log: &Path) -> Result<PathBuf> {
-        let target_dir = self.workspace.join("target/archive");
+    fn staticlib(&self, target: &str, target_dir: &Path, log: &Path) -> Result<PathBuf> {
         let mut cmd = cargo(&self.workspace, target);
         cmd.args([
             "rustc",
@@ -134,7 +142,7 @@ impl Recipe {
         ])
         .args(["--target", target])
         .arg("--target-dir")
-        .arg(&target_dir)
+        .arg(target_dir)
         .args(["--", INLINE])
         .env("BYSSAL_THREAD_OFFSET", self.thread_offset.to_string());
         run::logged(&mut cmd, log)?;
@@ -158,16 +166,31 @@ pub fn cargo(workspace: &Path, target: &str) -> Command {
     let mut cmd = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cmd.current_dir(workspace)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    for name in [
-        "RUSTFLAGS",
-        "MAKEFLAGS",
-        "MFLAGS",
-        "CARGO_BUILD_TARGET",
-        "CARGO_TARGET_DIR",
-    ] {
-        cmd.env_remove(name);
-    }
     cmd
+}
+
+/// Where cargo works for the objects that we make: the caller's directory, or `target` of the
+/// workspace, or below `out` if that cannot be written.
+///
+/// # Errors
+/// When none can be made.
+pub fn target_dir(workspace: &Path, out: &Path) -> Result<PathBuf> {
+    let given = env::var_os("CARGO_TARGET_DIR").filter(|d| !d.is_empty());
+    let dir = match given {
+        Some(dir) => project::absolute(Path::new(&dir))?,
+        None => workspace.join("target"),
+    };
+    let dir = dir.join("archive");
+    let usable = |dir: &Path| {
+        fs::create_dir_all(dir)
+            .and_then(|()| tempfile::tempfile_in(dir))
+            .is_ok()
+    };
+    Ok(if usable(&dir) {
+        dir
+    } else {
+        out.join("build/target")
+    })
 }
 
 /// Where the library sources are installed differs between machines; what is built must not.
@@ -256,8 +279,7 @@ fn our_member(library: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// Gives the names that the object needs.
-/// Checks the contract: global names exactly `exports`, undefined ones within `imports`, nothing
+/// Gives the names that the object needs. Checks the contract: global names exactly `exports`, undefined ones within `imports`, nothing
 /// that needs the dynamic linker's help in libc.so, the state where it costs least.
 ///
 /// # Errors

@@ -1,6 +1,5 @@
 //! Gets a pinned tarball: from a cache, from upstream's site, or from the distribution.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,58 +18,59 @@ use crate::project::Project;
 pub fn pinned(project: &Project, name: &str, family: &Family, version: &str) -> Result<PathBuf> {
     let release = family.release(version)?;
     let file = format!("{name}-{version}.tar.{}", family.packing);
-    let dest = project.cache.join(&file);
-    if cached(&dest, release)? {
-        return Ok(dest);
+    if let Some(there) = cached(project, &file, release)? {
+        return Ok(there);
     }
-    let shared = shared_cache().join(&file);
-    if shared.is_file() && digest::file(&shared)? == release.sha256 {
-        return Ok(shared);
-    }
+    let dest = writable(project)?.join(&file);
     step(&format!("fetch {file}"), || {
-        download(project, name, family, release, &dest)
+        download(name, family, release, &dest)
     })?;
     Ok(dest)
 }
 
-/// Whether the right file is in the cache. A wrong one is removed.
-fn cached(path: &Path, release: &Release) -> Result<bool> {
-    if !path.is_file() {
-        return Ok(false);
-    }
-    let got = digest::file(path)?;
-    if got == release.sha256 {
-        return Ok(true);
-    }
-    say(&format!(
-        "  {} has SHA-256 {got}, not the pinned {}: removed",
-        path.display(),
-        release.sha256
-    ));
-    fs::remove_file(path).at("removing", path)?;
-    Ok(false)
+/// The tarball of a release, if it is in a cache and can be read.
+pub fn at_hand(project: &Project, name: &str, family: &Family, version: &str) -> Option<PathBuf> {
+    let release = family.release(version).ok()?;
+    let file = format!("{name}-{version}.tar.{}", family.packing);
+    cached(project, &file, release).ok()?
 }
 
-/// The user's cache, only read: `$XDG_CACHE_HOME/byssal` or `~/.cache/byssal`.
-fn shared_cache() -> PathBuf {
-    let xdg = env::var_os("XDG_CACHE_HOME")
-        .filter(|d| !d.is_empty())
-        .map(PathBuf::from);
-    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache");
-    xdg.unwrap_or_else(home).join("byssal")
+/// The right file in one of the caches. A wrong one counts as none.
+fn cached(project: &Project, file: &str, release: &Release) -> Result<Option<PathBuf>> {
+    for path in project.caches.iter().map(|dir| dir.join(file)) {
+        if !path.is_file() {
+            continue;
+        }
+        let got = digest::file(&path)?;
+        if got == release.sha256 {
+            return Ok(Some(path));
+        }
+        say(&format!(
+            "  {} has SHA-256 {got}, not the pinned {}: not used",
+            path.display(),
+            release.sha256
+        ));
+    }
+    Ok(None)
+}
+
+/// The first cache that can be written: that of a checkout which only others may write cannot.
+fn writable(project: &Project) -> Result<&Path> {
+    let mut first = None;
+    for dir in &project.caches {
+        match fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir)) {
+            Ok(_) => return Ok(dir),
+            Err(e) => first = first.or(Some((dir, e))),
+        }
+    }
+    let (dir, e) = first.expect("there is always a cache in out");
+    Err(e).at("writing in", dir)
 }
 
 /// One way to a file: its name for messages, and what it does.
 type Way<'a> = (String, Box<dyn Fn(&Path) -> Result<()> + 'a>);
 
-fn download(
-    project: &Project,
-    name: &str,
-    family: &Family,
-    release: &Release,
-    dest: &Path,
-) -> Result<()> {
-    fs::create_dir_all(&project.cache).at("making directory", &project.cache)?;
+fn download(name: &str, family: &Family, release: &Release, dest: &Path) -> Result<()> {
     let temp = crate::project::temp_beside(dest)?;
     let part = temp.path().join("part");
     let mut failures = Vec::new();

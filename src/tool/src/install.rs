@@ -14,14 +14,6 @@ use crate::error::{At, Error, Kind, Result};
 use crate::project::{self, Project};
 use crate::tree::Malloc;
 
-/// Files that name the prefix; all others are the same for any.
-const NAMING: [&str; 4] = [
-    "bin/musl-gcc",
-    "bin/musl-clang",
-    "bin/ld.musl-clang",
-    "lib/musl-gcc.specs",
-];
-
 /// A toolchain for which all of `make` was done. Installing copies it: often root does that in a
 /// user's checkout, where nothing of root's may be left.
 pub struct Ready {
@@ -34,7 +26,7 @@ pub struct Ready {
 impl Ready {
     /// The toolchain of these settings, finished or not.
     pub fn of(project: &Project, label: &str, preset: Preset) -> Self {
-        let prefix = Malloc::Byssal.prefix(project, label);
+        let prefix = project.published(&Malloc::Byssal.prefix(project, label));
         let inputs = Inputs::new()
             .text("preset", preset.name())
             .text("prefix", &prefix.to_string_lossy());
@@ -77,7 +69,9 @@ impl Ready {
             let words: String = given.map(|(name, value)| format!(" {name}={value}")).collect();
             let what = format!(
                 "{} is not there, or is not what a finished `make{words}` leaves; installing builds nothing",
-                Malloc::Byssal.prefix(project, &label).display(),
+                project
+                    .published(&Malloc::Byssal.prefix(project, &label))
+                    .display(),
             );
             Error::new(Kind::Usage, what).remedy(format!(
                 "run: make{words} (without sudo), then this again"
@@ -91,15 +85,6 @@ impl Ready {
     /// # Errors
     /// When a file cannot be written.
     pub fn install(&self, prefix: &Path, destdir: Option<&Path>) -> Result<PathBuf> {
-        if !prefix.is_absolute() {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("PREFIX={} is not absolute", prefix.display()),
-            )
-            .remedy(
-                "musl-gcc works from any directory only with an absolute prefix, as /usr/local/musl",
-            ));
-        }
         let relative = prefix.strip_prefix("/").unwrap_or(prefix);
         let dest = match destdir {
             Some(d) => project::absolute(d)?.join(relative),
@@ -109,10 +94,7 @@ impl Ready {
         let from = &self.prefix;
         merge(from, &dest, &|path| {
             let name = path.strip_prefix(from).unwrap_or(path);
-            NAMING.iter().any(|n| Path::new(n) == name).then(|| {
-                let text = project::read_text(path)?;
-                Ok(text.replace(&*from.to_string_lossy(), &prefix.to_string_lossy()))
-            })
+            crate::prefix::renamed(from, name, from, prefix)
         })?;
         Ok(dest)
     }
@@ -152,6 +134,27 @@ fn make_dir(dir: &Path) -> std::io::Result<()> {
     }
     fs::create_dir(dir)?;
     fs::set_permissions(dir, Permissions::from_mode(0o755))
+}
+
+/// Refuses a prefix that a toolchain cannot have, before anything is built for it.
+///
+/// # Errors
+/// `Usage` for one that is empty, not absolute or `/`, or that the specs of gcc cannot name.
+pub fn check_prefix(prefix: &Path) -> Result<()> {
+    let why = if prefix.as_os_str().is_empty() {
+        "is empty"
+    } else if !prefix.is_absolute() {
+        "is not absolute"
+    } else if prefix.parent().is_none() {
+        "is the root, where the host's own /bin and /lib are"
+    } else {
+        return project::check_path("PREFIX", prefix);
+    };
+    Err(Error::new(
+        Kind::Usage,
+        format!("PREFIX={} {why}", prefix.display()),
+    )
+    .remedy("give a directory of its own by its whole path, or leave PREFIX out for /usr/local/musl"))
 }
 
 /// What a file becomes when it is not copied as it is.
@@ -198,7 +201,7 @@ pub fn clean(project: &project::Project, cache: bool) -> Result<()> {
     let target = project.root.join("target/archive");
     let mut gone = vec![&project.out, &target];
     if cache {
-        gone.push(&project.cache);
+        gone.extend(project.caches.first());
     }
     for dir in gone {
         match fs::remove_dir_all(dir) {

@@ -13,7 +13,7 @@ use crate::install::Ready;
 use crate::library::{self, Library};
 use crate::progress::say;
 use crate::project::{self, Project};
-use crate::{run, sample, verify};
+use crate::{prefix, run, sample, verify};
 
 /// Does the whole job: only what changed since the last time.
 ///
@@ -27,6 +27,7 @@ pub fn all(project: &Project, settings: &Settings) -> Result<()> {
     let proof = sample::prove(project, &built)?;
     Ready::of(project, &built.source.label, settings.preset).note()?;
     let gates = gates.lines().last().unwrap_or_default();
+    publish(project, &built, &libraries)?;
     summary(project, settings, &built, &libraries, gates, &proof)?;
     say(&format!("Done in {:.1} s.", start.elapsed().as_secs_f32()));
     Ok(())
@@ -62,6 +63,37 @@ pub fn verified(project: &Project, built: &Built) -> Result<String> {
     project::read_text(&record)
 }
 
+/// Puts what is built, verified and proved where it is found, in place of what was there.
+fn publish(project: &Project, built: &Built, libraries: &[Library]) -> Result<()> {
+    let mut files = vec![built.patches.join("INSTALL")];
+    files.extend(built.archive.file_name().map(|n| built.patches.join(n)));
+    for prefix in [&built.byssal.prefix, &built.stock.prefix] {
+        let names = ["lib/libc.a", "lib/libc.so", built.compiler.wrapper()];
+        files.extend(names.map(|f| prefix.join(f)));
+    }
+    files.extend(libraries.iter().map(|l| l.path.clone()));
+    let mut inputs = Inputs::new();
+    for file in &files {
+        inputs = inputs.text(&file.to_string_lossy(), &digest::file(file)?);
+    }
+    let step = format!("published-{}", built.source.label);
+    let stamp = Stamp::new(&project.out, &step, inputs.finish());
+    let found: Vec<PathBuf> = files.iter().map(|f| project.published(f)).collect();
+    if stamp.holds(&found) {
+        return Ok(());
+    }
+    let lib = project.made.join("lib");
+    for dir in [
+        &built.patches,
+        &lib,
+        &built.stock.prefix,
+        &built.byssal.prefix,
+    ] {
+        prefix::publish(dir, &project.published(dir))?;
+    }
+    stamp.note(&found)
+}
+
 fn summary(
     project: &Project,
     settings: &Settings,
@@ -70,12 +102,14 @@ fn summary(
     gates: &str,
     proof: &str,
 ) -> Result<()> {
-    let prefix = built.byssal.prefix.display();
+    let prefix = project.published(&built.byssal.prefix);
+    let wrapper = prefix.join(built.compiler.wrapper());
     let cc = run::output(Command::new(&built.compiler.cc).arg("--version"))?;
     let rustc = run::output(Command::new("rustc").arg("--version"))?;
     let shown = |p: &Path| {
+        let p = project.published(p);
         p.strip_prefix(&project.root)
-            .unwrap_or(p)
+            .unwrap_or(&p)
             .display()
             .to_string()
     };
@@ -89,9 +123,9 @@ fn summary(
         rustc.trim()
     ));
     let mut rows: Vec<(&str, PathBuf)> = vec![
-        ("toolchain", built.byssal.prefix.join("bin/musl-gcc")),
-        ("libc", built.byssal.prefix.join("lib/libc.a")),
-        ("libc", built.byssal.prefix.join("lib/libc.so")),
+        ("toolchain", wrapper.clone()),
+        ("libc", prefix.join("lib/libc.a")),
+        ("libc", prefix.join("lib/libc.so")),
         (
             "core",
             built
@@ -116,20 +150,29 @@ fn summary(
     say(&format!("  proved     {gates}"));
     say(&format!("  proved     {proof}"));
     say(&format!("  logs       {}", shown(&project.out.join("log"))));
+    let quoted = |p: &Path| run::quoted(p.as_os_str());
     say(&format!(
-        "\nTry next:\n  {prefix}/bin/musl-gcc -static -O2 program.c -o program"
+        "\nTry next:\n  {} -static -O2 program.c -o program",
+        quoted(&wrapper)
     ));
+    if project.out.to_string_lossy().contains([' ', ':']) {
+        say("  LD_PRELOAD and RUSTFLAGS part their values at spaces and colons: for them");
+        say("  install to, or copy the library to, a path without: make install PREFIX=...");
+        return Ok(());
+    }
+    let prefix = prefix.display();
     say(&format!(
-        "  LD_PRELOAD={}/lib/libbyssal.so python3 -c 'print(1)'",
-        project.out.display()
+        "  LD_PRELOAD={} python3 -c 'print(1)'",
+        quoted(&project.out.join("lib/libbyssal.so"))
     ));
     say(&format!(
         "  from Rust:   RUSTFLAGS='-L native={prefix}/lib' \\"
     ));
     say("               cargo build --target x86_64-unknown-linux-musl");
     say(&format!(
-        "               or, with a libunwind.a in DIR: RUSTFLAGS='-C linker={prefix}/bin/musl-gcc \
-         -C link-self-contained=no -C relocation-model=static -L DIR'"
+        "               or, with a libunwind.a in DIR: RUSTFLAGS='-C linker={} \
+         -C link-self-contained=no -C relocation-model=static -L DIR'",
+        wrapper.display()
     ));
     say("  to install:  sudo make install, or make install PREFIX=DIR");
     Ok(())

@@ -7,7 +7,7 @@
 //!                                                 |
 //!                     probe (thread offset) <- musl (configure, make) <- archive (the Rust core)
 //!                                                 |
-//!                   sysroot (install, musl-gcc) -> library -> verify, sample, libc_test, install
+//!     sysroot (prefix, musl-gcc) -> library -> verify, sample, libc_test -> publish, install
 //! ```
 //!
 //! `error`, `project`, `progress`, `run` and `digest` serve all of them and know none.
@@ -31,6 +31,7 @@ pub mod library;
 pub mod musl;
 pub mod needs;
 pub mod pins;
+pub mod prefix;
 pub mod probe;
 pub mod progress;
 pub mod project;

@@ -11,8 +11,8 @@ use crate::build::Built;
 use crate::error::{At, Error, Kind, Result};
 use crate::progress::{say, step};
 use crate::project::{self, Project};
-use crate::run;
 use crate::tree::Tree;
+use crate::{prefix, run};
 
 /// The commit of libc-test that the list of known failures was made with.
 const GOOD: &str = "18e28496adee3d84fefdda6efcb9c5b8996a2398";
@@ -43,18 +43,26 @@ pub fn where_from() -> Error {
     ))
 }
 
+/// Refuses what is no checkout, before anything is built for it.
+///
+/// # Errors
+/// `Usage`, with the way to one.
+pub fn check(checkout: &Path) -> Result<()> {
+    if checkout.join("src/common/runtest.c").is_file() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Usage,
+        format!("{} is no checkout of libc-test", checkout.display()),
+    )
+    .remedy(where_from().remedy.unwrap_or_default()))
+}
+
 /// Runs it and prints the table.
 ///
 /// # Errors
 /// `Gate` when a test fails with ours only.
 pub fn compare(project: &Project, built: &Built, checkout: &Path) -> Result<()> {
-    if !checkout.join("src/common/runtest.c").is_file() {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("{} is no checkout of libc-test", checkout.display()),
-        )
-        .remedy(where_from().remedy.unwrap_or_default()));
-    }
     let stock = Run::start(project, built, &built.stock, "stock", checkout)?;
     let ours = Run::start(project, built, &built.byssal, "byssal", checkout)?;
     if stock.tests == 0 || stock.tests != ours.tests {
@@ -124,7 +132,7 @@ impl Run {
         let copy = temp.path().join("copy");
         project::copy_tree(checkout, &copy, &|p| p.ends_with(".git"))?;
         project::replace_dir(&copy, &dir)?;
-        let cc = tree.prefix.join("bin/musl-gcc");
+        let cc = prefix::in_recipe(&tree.prefix.join(built.compiler.wrapper()))?;
         step(
             &format!("libc-test with {name} musl {}", built.source.label),
             || {
@@ -132,17 +140,7 @@ impl Run {
                 make.current_dir(&dir)
                     .arg(format!("-j{}", built.compiler.jobs))
                     .arg("-k");
-                make.arg(format!("CC={}", cc.display()));
-                for name in [
-                    "MAKEFLAGS",
-                    "MFLAGS",
-                    "MAKELEVEL",
-                    "MAKEOVERRIDES",
-                    "CFLAGS",
-                    "LDFLAGS",
-                ] {
-                    make.env_remove(name);
-                }
+                make.arg(format!("CC={cc}"));
                 // make fails when a test does; which ones is read from its report.
                 run::logged(&mut make, &log).or_else(|e| {
                     if dir.join("src/REPORT").is_file() {

@@ -39,18 +39,18 @@ struct Beside<'a> {
 /// # Errors
 /// `Step` when one does not build.
 pub fn build(project: &Project, settings: &Settings, built: &Built) -> Result<Vec<Library>> {
-    let musl_gcc = built.byssal.prefix.join("bin/musl-gcc");
+    let wrapper = built.byssal.prefix.join(built.compiler.wrapper());
     let both = [
         Beside {
             what: "library",
             name: "host".into(),
             cc: Path::new(&built.compiler.cc),
-            dest: project.out.join("lib"),
+            dest: project.made.join("lib"),
         },
         Beside {
             what: "for musl",
             name: format!("musl-{}", built.source.label),
-            cc: &musl_gcc,
+            cc: &wrapper,
             dest: built.byssal.prefix.join("lib"),
         },
     ];
@@ -98,8 +98,10 @@ fn one(
     step(
         &format!("libbyssal.so and libbyssal.a ({})", beside.name),
         || {
-            let _lock = project::lock_dir(&workspace.join("target/archive"))?;
-            let whole = cargo(&workspace, settings.preset, beside, &log)?;
+            let target_dir = core::target_dir(&workspace, &project.out)?;
+            let _lock = project::lock_dir(&target_dir)?;
+            let target_dir = target_dir.join(&beside.name);
+            let whole = cargo(&workspace, settings.preset, beside, &target_dir, &log)?;
             let temp = project::temp_beside(&beside.dest.join("libbyssal"))?;
             link(project, built, beside, &whole, temp.path(), &log)?;
             for path in &made {
@@ -114,9 +116,14 @@ fn one(
 }
 
 /// The static library as cargo makes it: ours, and whatever of Rust's own.
-fn cargo(workspace: &Path, preset: Preset, beside: &Beside, log: &Path) -> Result<PathBuf> {
+fn cargo(
+    workspace: &Path,
+    preset: Preset,
+    beside: &Beside,
+    target_dir: &Path,
+    log: &Path,
+) -> Result<PathBuf> {
     let target = core::host_target()?;
-    let target_dir = workspace.join("target/archive").join(&beside.name);
     let mut cmd = core::cargo(workspace, &target);
     cmd.args([
         "rustc",
@@ -134,7 +141,7 @@ fn cargo(workspace: &Path, preset: Preset, beside: &Beside, log: &Path) -> Resul
         "staticlib",
     ])
     .args(["--target", &target, "--target-dir"])
-    .arg(&target_dir)
+    .arg(target_dir)
     .env(format!("CC_{}", target.replace('-', "_")), beside.cc);
     run::logged(&mut cmd, log)?;
     Ok(target_dir.join(target).join("archive").join(STATICLIB))
@@ -181,10 +188,9 @@ fn link(
     // musl's crti.o brings _init and _fini as global names: the list holds for them too.
     let script = format!("{{ global: {}; local: *; }};", exports.join("; "));
     project::write_file(&path("exported"), script.as_bytes())?;
-    cc.arg(format!(
-        "-Wl,--version-script={}",
-        path("exported").display()
-    ));
+    // Not by -Wl, which would part the path at a comma.
+    cc.args(["-Xlinker", "--version-script", "-Xlinker"]);
+    cc.arg(path("exported"));
     let so = path("libbyssal.so");
     run::logged(cc.arg("-o").arg(&so).arg(path("byssal.o")), log)?;
     let seen: Vec<String> = Elf::read(&so)?

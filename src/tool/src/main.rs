@@ -1,5 +1,6 @@
 //! The command line of the tool.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,6 +9,7 @@ use byssal_tool::core::Preset;
 use byssal_tool::error::Result;
 use byssal_tool::progress::say;
 use byssal_tool::project::Project;
+use byssal_tool::run::printable;
 use byssal_tool::{install, job, libc_test, needs, sample, verify};
 use clap::{Args, Parser, Subcommand};
 
@@ -40,7 +42,7 @@ struct Common {
     #[arg(long)]
     cc: Option<String>,
     /// Jobs of make at a time [default: one for each core]
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = jobs, allow_hyphen_values = true)]
     jobs: Option<usize>,
     /// Knobs of the allocator; the last one given counts [default: default]
     #[arg(long, overrides_with = "preset")]
@@ -48,6 +50,18 @@ struct Common {
     /// The Rust workspace of the allocator, when it is not the checkout
     #[arg(long, value_name = "DIR", hide = true)]
     core_workspace: Option<PathBuf>,
+}
+
+/// More than any machine of today has, and few enough for make to start.
+const MOST_JOBS: usize = 4096;
+
+fn jobs(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=MOST_JOBS) => Ok(n),
+        _ => Err(format!(
+            "JOBS is a whole number from 1 to {MOST_JOBS}; leave it out for one job for each core"
+        )),
+    }
 }
 
 impl Common {
@@ -118,7 +132,7 @@ enum Command {
         common: Common,
         /// Where it will be found
         #[arg(long, value_name = "DIR", default_value = "/usr/local/musl")]
-        prefix: PathBuf,
+        prefix: OsString,
         /// A root that is put before the prefix, for packages
         #[arg(long, value_name = "DIR")]
         destdir: Option<PathBuf>,
@@ -140,7 +154,7 @@ enum Command {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let project = Project::find(cli.root.as_deref(), cli.out.as_deref())?;
+    let project = Project::find(cli.root.as_deref(), cli.out.as_deref())?.staged();
     // Held until the end; the kernel lets go of it however that comes.
     let _lock = match cli.command {
         Command::Setup | Command::LibcTest { path: None, .. } => None,
@@ -185,6 +199,7 @@ fn run(cli: Cli) -> Result<()> {
         }
         Command::LibcTest { common, path } => {
             let path = path.ok_or_else(libc_test::where_from)?;
+            libc_test::check(&path)?;
             let built = build::build(&project, &common.settings())?;
             libc_test::compare(&project, &built, &path)?;
         }
@@ -193,6 +208,8 @@ fn run(cli: Cli) -> Result<()> {
             prefix,
             destdir,
         } => {
+            let prefix = PathBuf::from(prefix);
+            install::check_prefix(&prefix)?;
             let preset = common.preset;
             let ready = install::Ready::find(&project, &common.settings(), preset)?;
             let dest = ready.install(&prefix, destdir.as_deref())?;
@@ -211,9 +228,9 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("byssal: {e}");
+            eprintln!("byssal: {}", printable(&e.what));
             if let Some(remedy) = &e.remedy {
-                eprintln!("  what to do: {remedy}");
+                eprintln!("  what to do: {}", printable(remedy));
             }
             ExitCode::from(e.kind as u8)
         }

@@ -1,44 +1,85 @@
 //! musl's own build: configure, make, install, and what its configuration says.
 
-use std::env;
 use std::path::Path;
 use std::process::Command;
 
 use crate::error::{Error, Kind, Result};
+use crate::prefix::PLACE;
 use crate::{project, run};
 
 /// The C compiler and how it is run.
 #[derive(Clone, Debug)]
 pub struct Compiler {
-    /// One word: a name in `PATH` or a path.
+    /// One word: a name in `PATH` or an absolute path.
     pub cc: String,
     pub jobs: usize,
+    pub family: Family,
 }
+
+/// Which of musl's wrappers a compiler needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    Gcc,
+    Clang,
+}
+
+/// Characters of a compiler's name that no shell and no make takes for its own.
+const PLAIN: &str = "/-_.+,:@%=~";
 
 impl Compiler {
     /// Takes the compiler that was asked for, or gcc, or cc.
     ///
     /// # Errors
-    /// `Usage` for a command of several words, `Missing` when it does not run.
+    /// `Usage` for a command that musl's Makefile would not run as it is, or that is not like gcc;
+    /// `Missing` when it is not there.
     pub fn find(cc: Option<&str>, jobs: Option<usize>) -> Result<Self> {
-        let cc = cc
-            .filter(|c| !c.is_empty())
-            .unwrap_or(if run::exists("gcc") { "gcc" } else { "cc" });
-        if cc.split_whitespace().count() != 1 {
-            return Err(Error::new(Kind::Usage, format!("CC={cc:?} is of several words, and musl-gcc could not run it"))
-                .remedy("put it into a script: printf '#!/bin/sh\\nexec COMMAND \"$@\"\\n' > mycc; chmod +x mycc; CC=$PWD/mycc"));
+        let asked = cc.filter(|c| !c.is_empty());
+        let cc = asked.unwrap_or(if run::exists("gcc") { "gcc" } else { "cc" });
+        let plain = |c: char| c.is_ascii_alphanumeric() || PLAIN.contains(c);
+        // A name with a directory is meant from here, not from musl's tree.
+        let cc = if cc.contains('/') && cc.chars().all(plain) {
+            project::absolute(Path::new(cc))?.display().to_string()
+        } else {
+            cc.to_owned()
+        };
+        if cc.starts_with('-') || !cc.chars().all(plain) {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("CC={cc:?} is not one plain word, and neither musl's make nor its wrapper could run it"),
+            )
+            .remedy(
+                "put it into a script in a directory without spaces, and give that: \
+                 printf '#!/bin/sh\\nexec COMMAND \"$@\"\\n' > /tmp/mycc; chmod +x /tmp/mycc; make CC=/tmp/mycc",
+            ));
         }
-        if !run::exists(cc) {
+        if !run::exists(&cc) {
             return Err(
                 Error::new(Kind::Missing, format!("the C compiler {cc} is not there"))
-                    .remedy("install gcc, or name another with CC="),
+                    .remedy("install gcc or clang, or name another with CC="),
             );
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Compiler {
-            cc: cc.to_owned(),
+            family: Family::of(&cc)?,
             jobs: jobs.unwrap_or(cores),
+            cc,
         })
+    }
+
+    /// The wrapper in a toolchain that compiles with this compiler.
+    pub fn wrapper(&self) -> &'static str {
+        match self.family {
+            Family::Gcc => "bin/musl-gcc",
+            Family::Clang => "bin/musl-clang",
+        }
+    }
+
+    /// The macros that it defines by itself, as text.
+    ///
+    /// # Errors
+    /// When it cannot be run, or is no compiler.
+    pub fn macros(&self) -> Result<String> {
+        macros(&self.cc)
     }
 
     /// What it says of itself; changes with its version and its configuration.
@@ -48,15 +89,7 @@ impl Compiler {
     pub fn identity(&self) -> Result<String> {
         let version = run::output(Command::new(&self.cc).arg("--version"))?;
         let machine = run::output(Command::new(&self.cc).arg("-dumpmachine"))?;
-        let flags: Vec<String> = ["CFLAGS", "LDFLAGS", "CPPFLAGS", "REALGCC"]
-            .iter()
-            .map(|name| format!("{name}={}", env::var(name).unwrap_or_default()))
-            .collect();
-        Ok(format!(
-            "{}\n{version}{machine}{}",
-            self.cc,
-            flags.join("\n")
-        ))
+        Ok(format!("{}\n{version}{machine}", self.cc))
     }
 
     /// The program that belongs to this compiler, such as its target's objcopy.
@@ -69,13 +102,36 @@ impl Compiler {
     }
 }
 
-/// Runs configure in the tree.
+impl Family {
+    fn of(cc: &str) -> Result<Self> {
+        let unlike = |why: &str| {
+            Error::new(
+                Kind::Usage,
+                format!("CC={cc} is neither gcc nor clang: {why}"),
+            )
+            .remedy("leave CC out for gcc, or give the name or path of a gcc or a clang")
+        };
+        let macros = macros(cc).map_err(|e| unlike(&e.what))?;
+        if macros.contains("#define __clang__ ") {
+            Ok(Family::Clang)
+        } else if macros.contains("#define __GNUC__ ") {
+            Ok(Family::Gcc)
+        } else {
+            Err(unlike("it does not define __GNUC__"))
+        }
+    }
+}
+
+fn macros(cc: &str) -> Result<String> {
+    run::output(Command::new(cc).args(["-dM", "-E", "-x", "c", "/dev/null"]))
+}
+
+/// Runs configure in the tree, for the prefix that `prefix::install` replaces.
 ///
 /// # Errors
 /// `Step` when configure fails.
 pub fn configure(
     tree: &Path,
-    prefix: &Path,
     malloc: &str,
     compiler: &Compiler,
     more: &[&str],
@@ -83,10 +139,16 @@ pub fn configure(
 ) -> Result<()> {
     let mut cmd = Command::new("./configure");
     cmd.current_dir(tree)
-        .arg(format!("--prefix={}", prefix.display()))
-        .arg(format!("--syslibdir={}", prefix.join("lib").display()))
+        .arg(format!("--prefix={PLACE}"))
+        .arg(format!("--syslibdir={PLACE}/lib"))
         .arg(format!("--with-malloc={malloc}"))
         .arg(format!("CC={}", compiler.cc))
+        .arg(match compiler.family {
+            Family::Gcc => "--enable-wrapper=gcc",
+            // The wrapper of a gcc that is there serves with a libc by clang, too.
+            Family::Clang if run::exists("gcc") => "--enable-wrapper=all",
+            Family::Clang => "--enable-wrapper=clang",
+        })
         .args(more);
     if let Some(cross) = compiler.cc.strip_suffix("-gcc") {
         cmd.arg(format!("CROSS_COMPILE={cross}-"));
@@ -101,17 +163,6 @@ pub fn configure(
 pub fn make(tree: &Path, args: &[&str], jobs: usize, log: &Path) -> Result<()> {
     let mut cmd = Command::new("make");
     cmd.current_dir(tree).arg(format!("-j{jobs}")).args(args);
-    // Variables of a make that runs this tool are not meant for musl's.
-    for name in [
-        "MAKEFLAGS",
-        "MFLAGS",
-        "MAKELEVEL",
-        "MAKEOVERRIDES",
-        "PREFIX",
-        "DESTDIR",
-    ] {
-        cmd.env_remove(name);
-    }
     run::logged(&mut cmd, log)
 }
 

@@ -25,22 +25,38 @@ const MARK: &str = "->THREAD_OFFSET ";
 /// # Errors
 /// `Step` when the probe does not compile or its output is not understood.
 pub fn thread_offset(tree: &Path, log: &Path) -> Result<i64> {
+    for (file, want, remedy) in [
+        (
+            "config.mak",
+            "is not configured",
+            "run ./configure --with-malloc=byssal in it",
+        ),
+        (
+            "src/malloc/byssal/glue.c",
+            "is not patched",
+            "apply the series of out/patches to it, then configure it",
+        ),
+    ] {
+        if !tree.join(file).is_file() {
+            let what = format!("{} {want}: it has no {file}", tree.display());
+            return Err(Error::new(Kind::Refused, what).remedy(remedy));
+        }
+    }
     musl::make(
         tree,
         &["obj/include/bits/alltypes.h", "obj/include/bits/syscall.h"],
         1,
         log,
     )?;
-    let dir = tempfile::tempdir()?;
-    let (source, result) = (dir.path().join("probe.c"), dir.path().join("probe.s"));
-    project::write_file(&source, PROBE.as_bytes())?;
-    let rule = format!(
-        "--eval=byssal-probe: ; $(CC) $(CFLAGS_ALL) -S -o {} {}",
-        result.display(),
-        source.display()
-    );
+    // Beside musl's objects, named from there: a path of ours may have spaces.
+    let [source, result] = ["obj/byssal-probe.c", "obj/byssal-probe.s"];
+    project::write_file(&tree.join(source), PROBE.as_bytes())?;
+    let rule = format!("--eval=byssal-probe: ; $(CC) $(CFLAGS_ALL) -S -o {result} {source}");
     musl::make(tree, &[&rule, "byssal-probe"], 1, log)?;
-    let text = fs::read_to_string(&result).at("reading", &result)?;
+    let text = project::read_text(&tree.join(result))?;
+    for file in [source, result].map(|f| tree.join(f)) {
+        fs::remove_file(&file).at("removing", &file)?;
+    }
     read(&text).ok_or_else(|| {
         Error::new(
             Kind::Step,

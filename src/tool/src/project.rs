@@ -15,10 +15,12 @@ const TEMP: &str = ".byssal-tmp-";
 pub struct Project {
     /// The directory of the top `Cargo.toml`, `patches/` and `musl-glue/`.
     pub root: PathBuf,
-    /// Downloads, by pinned content.
-    pub cache: PathBuf,
+    /// Downloads, by pinned content: each is read, the first that can be written gets new ones.
+    pub caches: Vec<PathBuf>,
     /// Everything made, `out/` by default.
     pub out: PathBuf,
+    /// Where results are made: `out` itself, or below it until all of them are good (`staged`).
+    pub made: PathBuf,
 }
 
 impl Project {
@@ -42,11 +44,36 @@ impl Project {
             Some(o) => absolute(o)?,
             None => root.join("out"),
         };
+        check_path("the checkout", root)?;
+        check_path("--out", &out)?;
+        if root.starts_with(&out) {
+            let what = format!("--out {} would hold the checkout itself", out.display());
+            return Err(Error::new(Kind::Usage, what)
+                .remedy("give a directory of its own: `byssal clean` removes it"));
+        }
         Ok(Project {
             root: root.to_path_buf(),
-            cache: cache_dir(root),
+            caches: caches(root, &out)?,
+            made: out.clone(),
             out,
         })
+    }
+
+    /// The same project, but results are made apart from those that are in use.
+    #[must_use]
+    pub fn staged(self) -> Self {
+        Project {
+            made: self.out.join("build/made"),
+            ..self
+        }
+    }
+
+    /// Where what is made at `path` will be found.
+    pub fn published(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(&self.made) {
+            Ok(relative) => self.out.join(relative),
+            Err(_) => path.to_path_buf(),
+        }
     }
 
     /// Waits until no other run of the tool works in the same output directory.
@@ -104,11 +131,53 @@ fn take(file: fs::File, how: libc::c_int, dir: &Path) -> Result<fs::File> {
     Ok(file)
 }
 
-/// `$BYSSAL_CACHE`; else `.cache` of the checkout, which `make clean` leaves alone.
-fn cache_dir(root: &Path) -> PathBuf {
-    match env::var_os("BYSSAL_CACHE") {
-        Some(dir) if !dir.is_empty() => PathBuf::from(dir),
-        _ => root.join(".cache"),
+/// `$BYSSAL_CACHE`, or `.cache` of the checkout, which `make clean` leaves alone; the user's own,
+/// `$XDG_CACHE_HOME/byssal` or `~/.cache/byssal`; and one in `out`, which can always be written.
+fn caches(root: &Path, out: &Path) -> Result<Vec<PathBuf>> {
+    let given = |name| {
+        env::var_os(name)
+            .filter(|d| !d.is_empty())
+            .map(PathBuf::from)
+    };
+    let own = match given("BYSSAL_CACHE") {
+        Some(dir) => absolute(&dir)?,
+        None => root.join(".cache"),
+    };
+    // A relative path in either has no meaning.
+    let users = given("XDG_CACHE_HOME")
+        .filter(|d| d.is_absolute())
+        .or_else(|| {
+            given("HOME")
+                .filter(|d| d.is_absolute())
+                .map(|d| d.join(".cache"))
+        });
+    let users = users.map(|d| d.join("byssal"));
+    Ok([Some(own), users, Some(out.join("cache"))]
+        .into_iter()
+        .flatten()
+        .collect())
+}
+
+/// Refuses a path that a toolchain there could not name: in the specs of gcc a backslash quotes
+/// everything but these, and Rust's and make's lists are of lines and of UTF-8.
+///
+/// # Errors
+/// `Usage`, with what is in the way.
+pub fn check_path(what: &str, path: &Path) -> Result<()> {
+    let wrong = match path.to_str() {
+        None => Some("bytes that are not UTF-8".to_owned()),
+        Some(text) => text
+            .chars()
+            .find(|&c| c.is_control() || "#;{}".contains(c))
+            .map(|c| format!("the character {c:?}")),
+    };
+    match wrong {
+        None => Ok(()),
+        Some(wrong) => Err(Error::new(
+            Kind::Usage,
+            format!("{what}: the path {path:?} has {wrong}, which the specs of gcc cannot carry"),
+        )
+        .remedy("take another directory; spaces and quotes are no hindrance")),
     }
 }
 
@@ -156,7 +225,7 @@ fn sweep(dir: &Path) {
 /// Puts the finished directory `made` at `dest`, in place of what was there.
 ///
 /// # Errors
-/// When a rename fails; then what was at `dest` is there again.
+/// When a rename fails; then what was at `dest` is there still.
 pub fn replace_dir(made: &Path, dest: &Path) -> Result<()> {
     if let Some(parent) = dest.parent() {
         fs::create_dir_all(parent).at("making directory", parent)?;
@@ -166,12 +235,27 @@ pub fn replace_dir(made: &Path, dest: &Path) -> Result<()> {
     }
     let aside = temp_beside(dest)?;
     let old = aside.path().join("old");
-    fs::rename(dest, &old).at("moving aside", dest)?;
-    if let Err(e) = fs::rename(made, dest) {
-        fs::rename(&old, dest).at("putting back", dest)?;
-        return Err(e).at("renaming to", dest);
+    fs::rename(made, &old).at("renaming to", &old)?;
+    // In one step, so that whoever is killed here leaves the old or the new one.
+    exchange(&old, dest).at("renaming to", dest)
+}
+
+/// Two directories of one file system change places.
+fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
+    let name = |p: &Path| std::ffi::CString::new(p.as_os_str().as_encoded_bytes());
+    let (from, to) = (name(a)?, name(b)?);
+    // SAFETY: both are strings with a NUL at the end that live until the call returns.
+    let failed = unsafe {
+        let (here, how) = (libc::AT_FDCWD, libc::RENAME_EXCHANGE);
+        libc::renameat2(here, from.as_ptr(), here, to.as_ptr(), how) != 0
+    };
+    if !failed {
+        return Ok(());
     }
-    Ok(())
+    // Some network file systems cannot: then in two steps.
+    let third = a.with_extension("gone");
+    fs::rename(b, &third)?;
+    fs::rename(a, b).or_else(|e| fs::rename(&third, b).and(Err(e)))
 }
 
 /// Writes a whole file by way of a temporary one beside it.

@@ -12,7 +12,7 @@ use crate::error::{At, Error, Kind, Result};
 use crate::pins::Pins;
 use crate::progress::step;
 use crate::project::{self, Project};
-use crate::{fetch, run, source};
+use crate::{fetch, prefix, run, source};
 
 /// What the workload prints last when all its own checks held.
 const SIGN: &str = "workload ok";
@@ -85,23 +85,13 @@ fn build_and_run(
 
 /// Lua's own Makefile, its generic target: nothing of the host but the kernel.
 fn build(built: &Built, tree: &Path, flag: &str, dest: &Path, log: &Path) -> Result<()> {
-    let cc = built.byssal.prefix.join("bin/musl-gcc");
+    let cc = prefix::in_recipe(&built.byssal.prefix.join(built.compiler.wrapper()))?;
     let mut make = Command::new("make");
     make.current_dir(tree)
         .args(["generic", &format!("-j{}", built.compiler.jobs)])
-        .arg(format!("CC={} -std=gnu99", cc.display()))
+        .arg(format!("CC={cc} -std=gnu99"))
         .arg(format!("MYLDFLAGS={flag}"))
         .arg("MYCFLAGS=-DLUA_USE_POSIX");
-    for name in [
-        "MAKEFLAGS",
-        "MFLAGS",
-        "MAKELEVEL",
-        "MAKEOVERRIDES",
-        "CFLAGS",
-        "LDFLAGS",
-    ] {
-        make.env_remove(name);
-    }
     run::logged(&mut make, log)?;
     fs::copy(tree.join("lua"), dest).at("copying to", dest)?;
     Ok(())

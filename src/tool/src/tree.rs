@@ -1,7 +1,7 @@
 //! A musl tree that is laid, patched and configured, and kept so that only what changed is made.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::core::Recipe;
 use crate::digest::{Inputs, Stamp};
@@ -10,7 +10,7 @@ use crate::musl::{self, Compiler};
 use crate::progress::step;
 use crate::project::{self, Project};
 use crate::source::Source;
-use crate::{archive, edit, probe, run, series};
+use crate::{archive, edit, prefix, probe, run, series};
 
 /// File of a kept tree that holds the thread offset which the compiler told.
 const OFFSET: &str = ".byssal-thread-offset";
@@ -42,9 +42,9 @@ impl Malloc {
     /// Where the toolchain with this malloc is made.
     pub fn prefix(self, project: &Project, label: &str) -> PathBuf {
         match self {
-            Malloc::Byssal => project.out.join(format!("musl-{label}")),
-            Malloc::Stock => project.out.join(format!("stock/musl-{label}")),
-            Malloc::Old => project.out.join(format!("oldmalloc/musl-{label}")),
+            Malloc::Byssal => project.made.join(format!("musl-{label}")),
+            Malloc::Stock => project.made.join(format!("stock/musl-{label}")),
+            Malloc::Old => project.made.join(format!("oldmalloc/musl-{label}")),
         }
     }
 
@@ -102,8 +102,7 @@ impl Tree {
     fn stamp(&self, project: &Project, source: &Source, compiler: &Compiler) -> Result<Stamp> {
         let mut inputs = Inputs::new()
             .text("source", &source.identity()?)
-            .text("compiler", &compiler.identity()?)
-            .text("prefix", &self.prefix.to_string_lossy());
+            .text("compiler", &compiler.identity()?);
         if self.malloc == Malloc::Byssal {
             inputs = inputs
                 .tree(&project.root, "patches")?
@@ -139,7 +138,7 @@ impl Tree {
             edit::apply(&tree, &fitted)?;
             series::write(&tree.join(SERIES), &fitted)?;
         }
-        musl::configure(&tree, &self.prefix, self.malloc.name(), compiler, &[], &log)?;
+        musl::configure(&tree, self.malloc.name(), compiler, &[], &log)?;
         if self.malloc == Malloc::Byssal {
             let offset = probe::thread_offset(&tree, &log)?;
             project::write_file(&tree.join(OFFSET), offset.to_string().as_bytes())?;
@@ -223,15 +222,10 @@ impl Tree {
         let tree = self.stamp(project, source, compiler)?;
         let inputs = Inputs::new()
             .text("tree", tree.inputs())
+            .text("prefix", &self.prefix.to_string_lossy())
             .text("core", &core);
         let stamp = Stamp::new(&project.out, &self.step_name("installed"), inputs.finish());
-        let made = [
-            "lib/libc.a",
-            "lib/libc.so",
-            "lib/musl-gcc.specs",
-            "bin/musl-gcc",
-        ]
-        .map(|f| self.prefix.join(f));
+        let made = ["lib/libc.a", "lib/libc.so", compiler.wrapper()].map(|f| self.prefix.join(f));
         if stamp.holds(&made) {
             return Ok(false);
         }
@@ -240,42 +234,10 @@ impl Tree {
             let making = self.dir.join(MAKING);
             project::write_file(&making, b"")?;
             musl::make(&self.dir, &[], compiler.jobs, &log)?;
-            self.install_now(&log)?;
+            prefix::install(&self.dir, &self.prefix, &log)?;
             fs::remove_file(&making).at("removing", &making)
         })?;
         stamp.note(&made)?;
         Ok(true)
     }
-
-    /// Installs under a temporary root first. The files are those of the final prefix already
-    /// (musl-gcc and its specs name it), so the rename is all that is left to do.
-    fn install_now(&self, log: &Path) -> Result<()> {
-        let temp = project::temp_beside(&self.prefix)?;
-        let root = temp.path().join("root");
-        musl::make(
-            &self.dir,
-            &["install", &format!("DESTDIR={}", root.display())],
-            1,
-            log,
-        )?;
-        let relative = self.prefix.strip_prefix("/").unwrap_or(&self.prefix);
-        let made = root.join(relative);
-        relative_loader(&made.join("lib"))?;
-        project::replace_dir(&made, &self.prefix)
-    }
-}
-
-/// The dynamic linker's link names libc.so by an absolute path; beside it the plain name does.
-fn relative_loader(lib: &Path) -> Result<()> {
-    for entry in fs::read_dir(lib).at("reading directory", lib)? {
-        let path = entry.at("reading directory", lib)?.path();
-        let is_loader = path
-            .file_name()
-            .is_some_and(|n| n.to_string_lossy().starts_with("ld-musl-"));
-        if is_loader {
-            fs::remove_file(&path).at("removing", &path)?;
-            std::os::unix::fs::symlink("libc.so", &path).at("making link", &path)?;
-        }
-    }
-    Ok(())
 }

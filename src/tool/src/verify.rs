@@ -5,11 +5,12 @@ mod library;
 mod programs;
 mod threads;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::build::Built;
-use crate::error::{Error, Kind, Result};
+use crate::error::{At, Error, Kind, Result};
 use crate::progress::say;
 use crate::project::Project;
 use crate::run;
@@ -35,7 +36,7 @@ fn judged(good: bool, evidence: impl Into<String>) -> Finding {
 pub struct Subject<'a> {
     pub project: &'a Project,
     pub built: &'a Built,
-    /// A directory of its own, gone afterwards.
+    /// A directory of its own, gone when all is well: else the evidence names files in it.
     pub work: PathBuf,
 }
 
@@ -44,20 +45,27 @@ impl Subject<'_> {
         self.project.log("verify")
     }
 
-    /// Compiles one of the programs in `src/tool/probes` with a prefix's musl-gcc.
+    /// Compiles one of the programs in `src/tool/probes` with a prefix's wrapper.
     fn compile(&self, prefix: &Path, name: &str, flags: &[&str]) -> Result<PathBuf> {
         let kind = prefix.strip_prefix(&self.project.out).unwrap_or(prefix);
         let kind = kind.to_string_lossy().replace('/', "-");
         let program = self.work.join(format!("{name}{}-{kind}", flags.concat()));
         let source = self.project.root.join(format!("src/tool/probes/{name}.c"));
-        let mut cc = Command::new(prefix.join("bin/musl-gcc"));
-        // A directory that is no part of the toolchain: musl-gcc must work from anywhere.
+        let mut cc = Command::new(prefix.join(self.built.compiler.wrapper()));
+        // A directory that is no part of the toolchain: the wrapper must work from anywhere.
         cc.current_dir(&self.work)
             .args(["-std=gnu11", "-O1", "-fno-builtin"])
             .args(flags);
         cc.arg("-o").arg(&program).arg(source);
         run::logged(&mut cc, &self.log())?;
         Ok(program)
+    }
+}
+
+fn clear(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at("removing", dir),
+        _ => Ok(()),
     }
 }
 
@@ -116,11 +124,13 @@ const GATES: [Gate; 15] = [
 /// # Errors
 /// `Gate` when one failed.
 pub fn all(project: &Project, built: &Built) -> Result<String> {
-    let temp = crate::project::temp_beside(&project.out.join("verify"))?;
+    let work = project.out.join("verify");
+    clear(&work)?;
+    fs::create_dir_all(&work).at("making directory", &work)?;
     let subject = Subject {
         project,
         built,
-        work: temp.path().to_path_buf(),
+        work,
     };
     run::fresh_log(&subject.log())?;
     say(&format!("verify {}", built.byssal.prefix.display()));
@@ -142,6 +152,7 @@ pub fn all(project: &Project, built: &Built) -> Result<String> {
     say(&format!("  {count}"));
     lines.push(count.clone());
     if failed == 0 {
+        clear(&subject.work)?;
         return Ok(lines.join("\n"));
     }
     Err(

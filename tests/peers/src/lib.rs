@@ -207,10 +207,8 @@ fn byssal(project: &Project, hardened: bool, compiler: &Compiler) -> Result<()> 
         return library::build(project, &settings, &built).map(drop);
     }
     let stock = musl::own(project, compiler, false)?;
-    let project = Project {
-        out: project.out.join("hardened"),
-        ..project.clone()
-    };
+    let out = project.out.join("hardened");
+    let project = Project::find(Some(&project.root), Some(&out))?;
     let _lock = project.lock()?;
     let settings = musl::settings(Preset::Hardened);
     let source = settings.source(&project)?;

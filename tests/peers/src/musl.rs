@@ -8,6 +8,7 @@ use byssal_tool::core::Preset;
 use byssal_tool::digest;
 use byssal_tool::error::{At, Error, Kind, Result};
 use byssal_tool::musl::Compiler;
+use byssal_tool::prefix::rename;
 use byssal_tool::progress::step;
 use byssal_tool::project::{self, Project};
 use byssal_tool::run;
@@ -82,9 +83,7 @@ pub fn mimalloc(
             .arg(copy.join("lib/libc.a"))
             .arg(&object);
         run::logged(&mut ar, &log)?;
-        for file in ["lib/musl-gcc.specs", "bin/musl-gcc"] {
-            rename_prefix(&copy.join(file), &stock.prefix, prefix)?;
-        }
+        rename(&copy, &stock.prefix, prefix)?;
         project::replace_dir(&copy, prefix)
     })?;
     stamp.note(&made)
@@ -130,10 +129,4 @@ fn first_member(archive: &Path) -> Result<String> {
     first
         .map(str::to_owned)
         .ok_or_else(|| Error::new(Kind::Step, format!("{} is empty", archive.display())))
-}
-
-fn rename_prefix(file: &Path, from: &Path, to: &Path) -> Result<()> {
-    let text = project::read_text(file)?;
-    let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
-    std::fs::write(file, text.replace(&*from, &to)).at("writing", file)
 }

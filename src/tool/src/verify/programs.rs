@@ -10,7 +10,7 @@ use super::{judged, Finding, Subject};
 use crate::elf::Elf;
 use crate::error::{At, Error, Kind, Result};
 use crate::musl::{self, Compiler};
-use crate::{project, run};
+use crate::{prefix, project, run};
 
 /// What a static program costs: bytes of the file, and of what is loaded.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -144,27 +144,12 @@ fn sizes(subject: &Subject, name: &str) -> Result<(Size, Size)> {
 /// Builds libc.a once more with the opposite default of the compiler, and runs a program on it.
 pub fn other_kind(subject: &Subject) -> Result<Finding> {
     let built = subject.built;
-    let defines =
-        run::output(Command::new(&built.compiler.cc).args(["-dM", "-E", "-x", "c", "/dev/null"]))?;
+    let defines = built.compiler.macros()?;
     let is_pie = defines.lines().any(|l| l.starts_with("#define __PIE__"));
     let (flags, kind) = if is_pie {
         ("-fno-pie -no-pie", "non-PIE")
     } else {
         ("-fpie -pie", "PIE-default")
-    };
-    let wrapper = subject.work.join("cc");
-    let pass = if is_pie {
-        format!("exec {} {flags} \"$@\"\n", built.compiler.cc)
-    } else {
-        // -pie must not reach links of shared objects.
-        format!("case \" $* \" in *\" -shared \"*|*\" -static \"*) exec {0} -fpie \"$@\";; esac\nexec {0} {flags} \"$@\"\n", built.compiler.cc)
-    };
-    project::write_file(&wrapper, format!("#!/bin/sh\n{pass}").as_bytes())?;
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))
-        .at("setting the mode of", &wrapper)?;
-    let compiler = Compiler {
-        cc: wrapper.to_string_lossy().into_owned(),
-        jobs: built.compiler.jobs,
     };
     let tree = subject.work.join("other");
     project::copy_tree(&built.byssal.dir, &tree, &|p| {
@@ -173,21 +158,37 @@ pub fn other_kind(subject: &Subject) -> Result<Finding> {
             .iter()
             .any(|m| m == p)
     })?;
-    let prefix = subject.work.join("prefix");
+    let pass = if is_pie {
+        format!("exec {} {flags} \"$@\"\n", built.compiler.cc)
+    } else {
+        // -pie must not reach links of shared objects.
+        format!("case \" $* \" in *\" -shared \"*|*\" -static \"*) exec {0} -fpie \"$@\";; esac\nexec {0} {flags} \"$@\"\n", built.compiler.cc)
+    };
+    // Named from where make works, and from where the program is compiled: our path may have spaces.
+    for script in [tree.join("cc"), subject.work.join("cc")] {
+        project::write_file(&script, format!("#!/bin/sh\n{pass}").as_bytes())?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
+            .at("setting the mode of", &script)?;
+    }
+    let compiler = Compiler {
+        cc: "./cc".into(),
+        ..built.compiler.clone()
+    };
+    let dest = subject.work.join("prefix");
     // Members of libc.a depend on the kind of compiler; libc.so is made of .lo objects with any.
     musl::configure(
         &tree,
-        &prefix,
         "byssal",
         &compiler,
         &["--disable-shared"],
         &subject.log(),
     )?;
     crate::progress::step(&format!("libc.a by a {kind} compiler"), || {
-        musl::make(&tree, &["install"], compiler.jobs, &subject.log())
+        musl::make(&tree, &[], compiler.jobs, &subject.log())?;
+        prefix::install(&tree, &dest, &subject.log())
     })?;
     let members = musl::variable(&tree, "AOBJS").unwrap_or_else(|_| "$(LIBC_OBJS)".into());
-    let program = subject.compile(&prefix, "hooks", &["-static"])?;
+    let program = subject.compile(&dest, "hooks", &["-static"])?;
     run::output(Command::new(&program).arg("return"))?;
     Ok(Finding::Passed(format!(
         "{} is {}; built with a {kind} wrapper too (AOBJS = {members}), a threaded program runs",
