@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::{At, Error, Kind, Result};
-use crate::progress::say;
 use crate::project;
 use crate::source::Source;
 
@@ -124,6 +123,7 @@ pub fn fit<'a>(
     let known = patches.iter().any(|p| p.versions.contains(&source.version));
     let version = if known { &source.version } else { &newest };
     let mut state = State {
+        source,
         tree,
         files: BTreeMap::new(),
     };
@@ -131,9 +131,6 @@ pub fn fit<'a>(
     for patch in patches.iter().filter(|p| p.versions.contains(version)) {
         let changes = fit_one(root, patch, &mut state)?;
         fitted.push(Fitted { patch, changes });
-    }
-    if !source.pinned {
-        say("  warning: every edit has its place, but whether this tree is sound is not known");
     }
     Ok(fitted)
 }
@@ -154,6 +151,8 @@ pub fn apply(tree: &Path, fitted: &[Fitted]) -> Result<()> {
 
 /// The files of a tree as the patches so far have left them.
 struct State<'a> {
+    source: &'a Source,
+    /// The copy of it that is being patched.
     tree: &'a Path,
     files: BTreeMap<String, String>,
 }
@@ -165,7 +164,7 @@ impl State<'_> {
         }
         let path = self.tree.join(file);
         fs::read_to_string(&path).map_err(|e| {
-            Error::new(Kind::Refused, format!("{}: {e}", path.display()))
+            Error::new(Kind::Refused, format!("{}: {e}", self.source.named(file)))
                 .remedy("this is no musl tree that the edits were made for; take a pinned release")
         })
     }
@@ -176,8 +175,8 @@ fn fit_one(root: &Path, patch: &Patch, state: &mut State) -> Result<Vec<Change>>
     for edit in &patch.edit {
         let text = state.text(&edit.file)?;
         let after = edited(&text, edit).map_err(|why| {
-            let path = state.tree.join(&edit.file);
-            Error::new(Kind::Refused, format!("{}: {why} (patches/{}.toml)", path.display(), patch.name)).remedy(
+            let file = state.source.named(&edit.file);
+            Error::new(Kind::Refused, format!("{file}: {why} (patches/{}.toml)", patch.name)).remedy(
                 "the tree is not the one this edit was made for, or is patched already: take the pristine release",
             )
         })?;
@@ -187,11 +186,10 @@ fn fit_one(root: &Path, patch: &Patch, state: &mut State) -> Result<Vec<Change>>
         state.files.insert(edit.file.clone(), after);
     }
     for add in &patch.add {
-        let path = state.tree.join(&add.file);
-        if path.exists() || state.files.contains_key(&add.file) {
+        if state.tree.join(&add.file).exists() || state.files.contains_key(&add.file) {
             return Err(Error::new(
                 Kind::Refused,
-                format!("{} is there already", path.display()),
+                format!("{} is there already", state.source.named(&add.file)),
             )
             .remedy("the tree is patched already: take the pristine release"));
         }

@@ -43,6 +43,8 @@ pub struct Release {
     /// The suite known to have this release.
     pub suite: Option<String>,
     pub sha256: String,
+    /// SHA-256 over the names and hashes of the unpacked files, to know a tree of it by.
+    pub tree: Option<String>,
     /// Why this release is known but not supported.
     pub refused: Option<String>,
 }

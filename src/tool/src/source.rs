@@ -1,5 +1,6 @@
 //! The musl that was asked for: a version, a tarball or a tree; and its unpacking.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::path::{Component, Path, PathBuf};
@@ -8,10 +9,10 @@ use std::process::Command;
 use flate2::read::GzDecoder;
 
 use crate::error::{At, Error, Kind, Result};
-use crate::pins::{Family, Pins};
+use crate::pins::{Family, Pins, Release};
 use crate::progress::say;
 use crate::project::{self, Project};
-use crate::{digest, fetch};
+use crate::{digest, fetch, run};
 
 /// A musl source that may be patched.
 #[derive(Clone, Debug)]
@@ -20,10 +21,15 @@ pub struct Source {
     pub label: String,
     /// The release it is or says it is.
     pub version: String,
-    /// Its content is that of a pinned release.
-    pub pinned: bool,
+    /// What tells it from others: for a release the pinned hash, be it a tarball or a tree.
+    pub identity: String,
     path: PathBuf,
 }
+
+/// What configure and make leave at the top of a tree, and git's own: no part of the source.
+const NOT_SOURCE: [&str; 4] = ["obj", "lib", "config.mak", ".git"];
+/// Files that are named in a warning about a changed tree.
+const NAMED: usize = 8;
 
 impl Source {
     /// The tarball or tree itself.
@@ -31,28 +37,34 @@ impl Source {
         &self.path
     }
 
+    /// A file of it, for messages: the user knows the tree or the tarball, not our copy.
+    pub fn named(&self, file: &str) -> String {
+        if self.path.is_file() {
+            return format!("{}: {file}", self.path.display());
+        }
+        self.path.join(file).display().to_string()
+    }
+
     /// Finds what `musl` names: a path that exists, or else a version.
     ///
     /// # Errors
     /// `Refused` for versions that are not supported, `Source` when it cannot be had.
     pub fn find(project: &Project, pins: &Pins, musl: &str) -> Result<Self> {
-        let path = Path::new(musl);
+        let family = &pins.musl;
         if looks_like_version(musl) {
-            let path = fetch::pinned(project, "musl", &pins.musl, musl)?;
-            return Ok(Source {
-                label: musl.into(),
-                version: musl.into(),
-                pinned: true,
-                path,
-            });
+            let release = family.release(musl)?;
+            let path = fetch::pinned(project, "musl", family, musl)?;
+            return Ok(Self::released(release, path));
         }
+        let path = Path::new(musl);
         if path.is_file() {
-            return Self::from_tarball(&pins.musl, path);
+            return Self::from_tarball(project, family, &project::absolute(path)?);
         }
         if path.is_dir() {
-            return Self::from_tree(&pins.musl, path);
+            let path = project::absolute(path)?;
+            return Self::from_tree(project, family, &path, &path);
         }
-        Err(Error::new(Kind::Source, format!("{musl} is neither a version nor a file nor a directory"))
+        Err(Error::new(Kind::Source, format!("MUSL={musl:?} is neither a version nor a file nor a directory"))
             .remedy("give a version as 1.2.6, the path of a musl tarball (.tar or .tar.gz), or of its unpacked tree"))
     }
 
@@ -67,62 +79,55 @@ impl Source {
         Ok(Self::find(project, pins, musl)?.label)
     }
 
-    fn from_tarball(family: &Family, path: &Path) -> Result<Self> {
+    fn released(release: &Release, path: PathBuf) -> Self {
+        Source {
+            label: release.version.clone(),
+            version: release.version.clone(),
+            identity: release.sha256.clone(),
+            path,
+        }
+    }
+
+    fn from_tarball(project: &Project, family: &Family, path: &Path) -> Result<Self> {
         let hash = digest::file(path)?;
         if let Some(release) = family.by_hash(&hash) {
-            let version = family.release(&release.version)?.version.clone();
-            return Ok(Source {
-                label: version.clone(),
-                version,
-                pinned: true,
-                path: path.to_path_buf(),
-            });
+            let release = family.release(&release.version)?;
+            return Ok(Self::released(release, path.to_path_buf()));
         }
         let temp = tempfile::tempdir()?;
         let tree = unpack(path, temp.path())?;
-        let mut source = Self::from_tree(family, &tree)?;
-        source.path = project::absolute(path)?;
-        say(&format!(
-            "  warning: {} (SHA-256 {hash}) is not a pinned release",
-            path.display()
-        ));
-        Ok(source)
+        Self::from_tree(project, family, &tree, path)
     }
 
-    fn from_tree(family: &Family, path: &Path) -> Result<Self> {
-        let file = path.join("VERSION");
-        let version = fs::read_to_string(&file).map_err(|e| {
-            Error::new(
-                Kind::Refused,
-                format!(
-                    "{} is no musl tree: {}: {e}",
-                    path.display(),
-                    file.display()
-                ),
-            )
-            .remedy("give the directory that holds musl's VERSION, configure and src/")
-        })?;
-        let version = version.trim().to_owned();
-        if let Some(release) = family.release.iter().find(|r| r.version == version) {
-            family.release(&release.version)?;
+    /// The tree in `dir`, which the user gave as `given`.
+    fn from_tree(project: &Project, family: &Family, dir: &Path, given: &Path) -> Result<Self> {
+        let version = version_of(dir, given)?;
+        let shown = given.display();
+        let files = Files::list(dir)?;
+        let warning = if let Some(release) = family.release.iter().find(|r| r.version == version) {
+            family.release(&version)?;
+            match files.unlike(project, family, release)? {
+                None => return Ok(Self::released(release, given.to_path_buf())),
+                Some(difference) => difference,
+            }
         } else if number(&version) < number("1.2.2") {
             return Err(Error::new(
                 Kind::Refused,
-                format!("{} is musl {version}: older than 1.2.2", path.display()),
+                format!("{shown} is musl {version}: older than 1.2.2"),
             )
             .remedy(format!("take one of {}", family.supported().join(", "))));
         } else {
-            say(&format!(
-                "  warning: musl {version} is not known; it is patched as {}",
-                family.supported()[0]
-            ));
-        }
-        let path = project::absolute(path)?;
+            let newest = family.supported()[0];
+            format!("is musl {version}, which is not known: it is patched as {newest}")
+        };
+        say(&format!(
+            "  warning: {shown} {warning}; whether it is sound with byssal is not known"
+        ));
         Ok(Source {
             label: format!("{version}-local"),
             version,
-            pinned: false,
-            path,
+            identity: files.digest(),
+            path: given.to_path_buf(),
         })
     }
 
@@ -135,25 +140,118 @@ impl Source {
             return unpack(&self.path, into);
         }
         let tree = into.join(format!("musl-{}", self.label));
-        let made = ["obj", "lib", "config.mak", ".git"].map(|name| self.path.join(name));
+        let made = NOT_SOURCE.map(|name| self.path.join(name));
         project::copy_tree(&self.path, &tree, &|p| made.iter().any(|m| m == p))?;
         Ok(tree)
     }
+}
 
-    /// What tells this source from others: the hash of the tarball, or of all files of the tree.
-    ///
-    /// # Errors
-    /// When something cannot be read.
-    pub fn identity(&self) -> Result<String> {
-        if self.path.is_file() {
-            return digest::file(&self.path);
+/// What the tree in `dir` says of itself in VERSION. It becomes part of names.
+fn version_of(dir: &Path, given: &Path) -> Result<String> {
+    let no_tree = |why: String| {
+        Error::new(
+            Kind::Refused,
+            format!("{} is no musl tree: {why}", given.display()),
+        )
+        .remedy("give the directory that holds musl's VERSION, configure and src/, or its tarball")
+    };
+    let text =
+        fs::read_to_string(dir.join("VERSION")).map_err(|e| no_tree(format!("VERSION: {e}")))?;
+    let version = text.trim();
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-+_~".contains(c);
+    let good = version.starts_with(|c: char| c.is_ascii_digit())
+        && version.len() <= 64
+        && version.chars().all(plain);
+    if good {
+        return Ok(version.to_owned());
+    }
+    let start: String = version.chars().take(40).collect();
+    Err(no_tree(format!(
+        "VERSION says {start:?}, which is no version"
+    )))
+}
+
+/// The files of a tree by name, each with its hash.
+struct Files(BTreeMap<String, String>);
+
+impl Files {
+    fn list(dir: &Path) -> Result<Self> {
+        let mut files = BTreeMap::new();
+        list(dir, "", &mut files)?;
+        Ok(Files(files))
+    }
+
+    fn digest(&self) -> String {
+        let add = |all: digest::Inputs, (name, hash): (&String, &String)| all.text(name, hash);
+        self.0.iter().fold(digest::Inputs::new(), add).finish()
+    }
+
+    /// How the files differ from those of the release; `None` when they do not. The release's
+    /// tarball is asked only if its hash of the tree does not agree, and not fetched for that.
+    fn unlike(
+        &self,
+        project: &Project,
+        family: &Family,
+        release: &Release,
+    ) -> Result<Option<String>> {
+        let version = &release.version;
+        if release.tree.as_ref() == Some(&self.digest()) {
+            return Ok(None);
         }
-        Ok(digest::Inputs::new().tree(&self.path, "")?.finish())
+        let Some(tarball) = fetch::at_hand(project, "musl", family, version) else {
+            return Ok(Some(format!(
+                "is not known to be musl {version} as released (`byssal fetch --musl {version}` \
+                 gets what it is compared with)"
+            )));
+        };
+        let temp = tempfile::tempdir()?;
+        let released = Files::list(&unpack(&tarball, temp.path())?)?;
+        let names: BTreeSet<_> = self.0.keys().chain(released.0.keys()).collect();
+        let mut differ = Vec::new();
+        for name in names {
+            match (self.0.get(name), released.0.get(name)) {
+                (Some(ours), Some(theirs)) if ours == theirs => {}
+                (Some(_), Some(_)) => differ.push(name.clone()),
+                (Some(_), None) => differ.push(format!("{name} (added)")),
+                _ => differ.push(format!("{name} (missing)")),
+            }
+        }
+        let more = differ.len().saturating_sub(NAMED);
+        let list = differ[..differ.len() - more].join(", ");
+        let more = if more == 0 {
+            String::new()
+        } else {
+            format!(" and {more} more")
+        };
+        Ok((!differ.is_empty())
+            .then(|| format!("differs from musl {version} as released in {list}{more}")))
     }
 }
 
+fn list(dir: &Path, within: &str, files: &mut BTreeMap<String, String>) -> Result<()> {
+    for entry in fs::read_dir(dir).at("reading directory", dir)? {
+        let entry = entry.at("reading directory", dir)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if within.is_empty() && NOT_SOURCE.contains(&&*name) {
+            continue;
+        }
+        let (path, name) = (entry.path(), format!("{within}{name}"));
+        let kind = entry.file_type().at("reading", &path)?;
+        if kind.is_dir() {
+            list(&path, &format!("{name}/"), files)?;
+        } else if kind.is_symlink() {
+            let target = fs::read_link(&path).at("reading link", &path)?;
+            files.insert(name, format!("link to {}", target.display()));
+        } else {
+            files.insert(name, digest::file(&path)?);
+        }
+    }
+    Ok(())
+}
+
 fn looks_like_version(musl: &str) -> bool {
-    !musl.is_empty() && musl.chars().all(|c| c.is_ascii_digit() || c == '.')
+    musl.contains(|c: char| c.is_ascii_digit())
+        && musl.chars().all(|c| c.is_ascii_digit() || c == '.')
 }
 
 /// The numbers of a version such as `1.2.6`, for comparison.
@@ -169,7 +267,10 @@ fn number(version: &str) -> Vec<u32> {
 /// # Errors
 /// `Source` when it is no tarball; entries that lead outside are refused.
 pub fn unpack(tarball: &Path, into: &Path) -> Result<PathBuf> {
-    let bad = |why: String| Error::new(Kind::Source, format!("{}: {why}", tarball.display()));
+    let bad = |why: String| {
+        Error::new(Kind::Source, format!("{}: {why}", tarball.display()))
+            .remedy("the file is damaged or no tarball: get it again")
+    };
     fs::create_dir_all(into).at("making directory", into)?;
     let mut archive = tar::Archive::new(stream(tarball)?);
     let (mut top, mut single) = (None, true);
@@ -182,7 +283,14 @@ pub fn unpack(tarball: &Path, into: &Path) -> Result<PathBuf> {
         if let Some(Component::Normal(name)) = path.components().next() {
             single &= top.get_or_insert_with(|| name.to_owned()) == name;
         }
-        if !entry.unpack_in(into).at("unpacking", tarball)? {
+        let unpacked = entry.unpack_in(into).map_err(|e| {
+            bad(format!(
+                "{} cannot be unpacked: {}",
+                path.display(),
+                cause(&e)
+            ))
+        })?;
+        if !unpacked {
             return Err(bad(format!("the entry {} leads outside", path.display())));
         }
     }
@@ -192,6 +300,11 @@ pub fn unpack(tarball: &Path, into: &Path) -> Result<PathBuf> {
     } else {
         into.to_path_buf()
     })
+}
+
+/// What was wrong at the bottom: the errors above name our temporary directory.
+fn cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), cause)
 }
 
 /// How packed files begin, and the program that unpacks those that are not gzip's.
@@ -221,18 +334,24 @@ fn stream(tarball: &Path) -> Result<Box<dyn Read>> {
 /// What `program -dc` makes of the file, by way of an unnamed temporary one.
 fn unpacked_by(program: &str, tarball: &Path) -> Result<Box<dyn Read>> {
     let mut plain = tempfile::tempfile()?;
-    let status = Command::new(program)
+    let ended = run::neutral(&mut Command::new(program))
         .arg("-dc")
         .arg(tarball)
         .stdout(plain.try_clone()?)
-        .status()
+        .output()
         .map_err(|e| {
             Error::new(Kind::Missing, format!("cannot run {program}: {e}"))
                 .remedy("run: sudo apt-get install xz-utils bzip2")
         })?;
-    if !status.success() {
-        let what = format!("{program} cannot unpack {}: {status}", tarball.display());
-        return Err(Error::new(Kind::Source, what));
+    if !ended.status.success() {
+        let said = String::from_utf8_lossy(&ended.stderr);
+        let what = format!(
+            "{program} cannot unpack {}: {}",
+            tarball.display(),
+            said.trim()
+        );
+        return Err(Error::new(Kind::Source, what)
+            .remedy("the file is damaged or no tarball: get it again"));
     }
     plain.rewind()?;
     Ok(Box::new(plain))
