@@ -1,6 +1,6 @@
 # byssal: a malloc that lines musl. `make` does the main job, `make check` all tests.
 #
-# Settings (make NAME=value ...):
+# Settings (make NAME=value ..., or in the environment; an empty value is the default):
 #   MUSL       a version, a tarball or a source tree of musl
 #   CC         the C compiler, one word
 #   JOBS       jobs at a time (default: one for each core)
@@ -12,7 +12,6 @@
 #   FUZZ_SECONDS  how long `make fuzz` runs (default 60)
 
 PREFIX = /usr/local/musl
-export FUZZ_SECONDS
 CARGO = cargo
 
 # What root makes in a user's checkout the user cannot change. Only these leave nothing there.
@@ -24,53 +23,66 @@ endif
 endif
 endif
 
-# make has a value of its own for CC; only one that the user gave counts.
-ifneq ($(origin CC),default)
-USER_CC = $(CC)
+# The shell of a recipe finds each setting in its environment, as the user wrote it: no quote,
+# dollar sign or line break of a value can then end a word. make has a value of its own for CC;
+# only one that the user gave counts.
+ifeq ($(origin CC),default)
+CC =
 endif
+SETTINGS = MUSL CC JOBS PRESET PREFIX DESTDIR LIBC_TEST BENCH FUZZ_SECONDS
+$(foreach s,$(SETTINGS),$(eval override $s := $$(value $s)))
+$(foreach s,$(SETTINGS),$(eval $(if $(value $s),export,unexport) $s))
+export CARGO
 
-FLAGS = $(if $(MUSL),--musl '$(MUSL)') $(if $(USER_CC),--cc '$(USER_CC)') \
-	$(if $(JOBS),--jobs '$(JOBS)') $(if $(PRESET),--preset '$(PRESET)')
-BYSSAL = target/debug/byssal
+# Where cargo works: the user's choice, in full as cargo is run in other directories too.
+TARGET := $(or $(value CARGO_TARGET_DIR),$(value CARGO_BUILD_TARGET_DIR),target)
+override CARGO_TARGET_DIR := $(if $(filter /%,$(firstword $(TARGET))),$(TARGET),$(CURDIR)/$(TARGET))
+export CARGO_TARGET_DIR
+# What would have cargo put its files elsewhere, or compile and link them in another way.
+unexport CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR CARGO_TERM_COLOR CDPATH RUSTFLAGS \
+	CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS LIBRARY_PATH CPATH C_INCLUDE_PATH CFLAGS LDFLAGS
+
+COMMON = $${MUSL:+"--musl=$$MUSL"} $${CC:+"--cc=$$CC"} $${JOBS:+"--jobs=$$JOBS"}
+FLAGS = $(COMMON) $${PRESET:+"--preset=$$PRESET"}
+BYSSAL = "$$CARGO_TARGET_DIR/debug/byssal"
 
 all: tool
 	@$(BYSSAL) build $(FLAGS)
 
 check: tool
-	@CARGO='$(CARGO)' FLAGS="$(FLAGS)" ci/check
+	@ci/check $(FLAGS)
 
 verify fetch patch archive prove: tool
 	@$(BYSSAL) $@ $(FLAGS)
 
 libc-test: tool
-	@$(BYSSAL) libc-test $(FLAGS) $(if $(LIBC_TEST),'$(LIBC_TEST)')
+	@$(BYSSAL) libc-test $(FLAGS) $${LIBC_TEST:+"$$LIBC_TEST"}
 
 # Coverage-guided fuzzing of the heap for FUZZ_SECONDS; lines and branches that tests reach.
 fuzz coverage:
-	@CARGO='$(CARGO)' ci/$@
+	@ci/$@
 
 # Speed and memory beside every peer; docs/benchmark.md.
 bench:
 	@$(CARGO) build --quiet --locked -p byssal-bench
-	@target/debug/byssal-bench run --size $(or $(BENCH),full)
+	@"$$CARGO_TARGET_DIR/debug/byssal-bench" run --size="$${BENCH:-full}"
 
 # What threads do to lines that they share, counted, and what many cores would make of it:
 # docs/scaling.md.
 counts:
 	@$(CARGO) build --quiet --locked -p byssal-bench
-	@target/debug/byssal-bench counts
+	@"$$CARGO_TARGET_DIR/debug/byssal-bench" counts
 
 # Memory held for known live bytes, beside other allocators: tables, docs/footprint.md, picture.
 footprint: all
-	@$(BYSSAL) build $(filter-out --preset 'hardened' 'default',$(FLAGS)) --preset hardened \
-		--out out/hardened
+	@$(BYSSAL) build $(COMMON) --preset hardened --out out/hardened
 	@$(CARGO) run --quiet --locked -p byssal-peers -- build mimalloc2 jemalloc
 	@$(CARGO) run --quiet --locked -p byssal-footprint -- --docs
 
 # Copies what `make` has built. As root, in a user's checkout, it must build and write nothing there.
 install:
 	@[ -x $(BYSSAL) ] || { echo "error: nothing is built yet; run: make (without sudo), then this again" >&2; exit 2; }
-	@$(BYSSAL) install $(FLAGS) --prefix '$(PREFIX)' $(if $(DESTDIR),--destdir '$(DESTDIR)')
+	@$(BYSSAL) install $(FLAGS) --prefix="$$PREFIX" $${DESTDIR:+"--destdir=$$DESTDIR"}
 
 # `make` and `make check` on a Debian that has nothing else, as a user and as root: an hour, as root.
 fresh:
@@ -78,19 +90,19 @@ fresh:
 
 # Threads without mercy, about ten minutes; the heap under ThreadSanitizer, about two.
 stress: tool
-	@CARGO='$(CARGO)' FLAGS="$(FLAGS)" ci/stress
+	@ci/stress $(COMMON)
 
 tsan:
-	@CARGO='$(CARGO)' ci/tsan
+	@ci/tsan
 
 # That the models of loom can fail: one weakened ordering or dropped check after the other.
 mutants:
-	@CARGO='$(CARGO)' ci/mutants
+	@ci/mutants
 
 # The table in docs/misuse.md: both presets and their peers.
 misuse: tool
 	@$(BYSSAL) build $(FLAGS)
-	@$(BYSSAL) build $(FLAGS) --preset hardened --out out/hardened
+	@$(BYSSAL) build $(COMMON) --preset hardened --out out/hardened
 	@$(CARGO) run --quiet --locked -p byssal-peers -- build mimalloc2-secure hardened_malloc
 	@$(CARGO) run --quiet --locked -p byssal-misuse -- --into docs/misuse.md
 
@@ -108,9 +120,7 @@ clean:
 	rm -rf out target
 
 tool:
-	@command -v $(CARGO) >/dev/null || { \
-	echo "error: $(CARGO) is not installed; run: sudo apt-get install cargo (or see rustup.rs)" >&2; exit 3; }
-	@$(CARGO) build $(if $(wildcard $(BYSSAL)),--quiet) --locked -p byssal
+	@ci/tool
 
 .PHONY: all check verify fetch patch archive prove libc-test fuzz coverage bench counts footprint install misuse \
 	stress tsan shortage fresh clean tool
