@@ -223,6 +223,7 @@ fn byssal(project: &Project, hardened: bool, compiler: &Compiler) -> Result<()> 
         byssal: tree,
         stock,
         archive,
+        preset: Preset::Hardened,
     };
     library::build(&project, &settings, &built).map(drop)
 }
