@@ -28,6 +28,11 @@ HIDDEN __thread void *byssal_thread_heap __attribute__((tls_model("initial-exec"
 /* glibc's own word on whether there is a single thread; absent elsewhere. */
 extern char __libc_single_threaded __attribute__((weak));
 
+/* Whether this thread's heap was handed over: no destructor will run for it any more. */
+static __thread char handed_over __attribute__((tls_model("initial-exec")));
+/* Frees of this thread before it had a heap, of one slot in four. */
+static __thread char early_frees __attribute__((tls_model("initial-exec")));
+
 static pthread_key_t key;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static int have_key;
@@ -55,6 +60,7 @@ HIDDEN int byssal_single_threaded(void)
 static void exiting(void *unused)
 {
 	(void)unused;
+	handed_over = 1;
 	byssal_thread_exit();
 }
 
@@ -63,14 +69,26 @@ static void make_key(void)
 	have_key = !pthread_key_create(&key, exiting);
 }
 
-/* Sees to it that this thread's heap is parked when the thread exits. Other destructors may
- * allocate after ours: then the thread gets a heap again, and ours runs once more. */
-HIDDEN void byssal_register_thread(void)
+/* Sees to it that this thread's heap is parked when the thread exits; 0 if that cannot be. Other
+ * destructors may run after ours, and behind the last round of them glibc frees what it kept for the
+ * thread: a value set by then would never be looked at. */
+HIDDEN int byssal_tell_exit(void)
 {
+	if (handed_over) return 0;
 	int saved = errno;
 	pthread_once(&key_once, make_key);
-	if (have_key) pthread_setspecific(key, &key);
+	int told = have_key && !pthread_setspecific(key, &key);
 	errno = saved;
+	return told;
+}
+
+/* Whether a thread without a heap, which frees one of four slots, should get one: not for what
+ * glibc frees in the last moments of a thread that never called malloc (stacks of others). */
+HIDDEN int byssal_frees_often(void)
+{
+	if (handed_over) return 0;
+	if (early_frees < 16) early_frees++;
+	return early_frees == 16;
 }
 
 HIDDEN long byssal_futex(const void *word, int operation, unsigned value)

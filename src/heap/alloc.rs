@@ -330,6 +330,14 @@ impl<P: Platform> Process<P> {
         if n > MAX_SMALL {
             return self.large_alloc(n, 1);
         }
+        let block = self.malloc_filled(n);
+        self.end_loan();
+        block
+    }
+
+    /// malloc of a small block from a class that is refilled first.
+    #[inline(always)]
+    fn malloc_filled(&self, n: usize) -> *mut u8 {
         let class = class_of(n);
         // SAFETY: the thread's own heap, or the empty one.
         let untouched = || unsafe { (*self.heap()).slots[class] == 0 };
@@ -379,17 +387,20 @@ impl<P: Platform> Process<P> {
     /// caller needs. The block is rounded up as far as the record demands.
     pub(crate) fn start_alloc(&self, class: usize, n: usize) -> *mut u8 {
         let state = self.filled(class);
+        let mut block = ptr::null_mut();
         if state.is_null() {
             self.platform.out_of_memory();
-            return ptr::null_mut();
-        }
-        let end = (stride(class) - n).min(max_end(class));
-        // SAFETY: `filled` gives a class of the thread's own heap, with a slot at hand.
-        unsafe {
-            let slot = self.take_any(state, class);
+        } else {
+            let end = (stride(class) - n).min(max_end(class));
             let place = Place { offset: 0, end };
-            self.occupy(slot.meta(), class, slot.index(class), slot.start, place)
+            // SAFETY: `filled` gives a class of the thread's own heap, with a slot at hand.
+            unsafe {
+                let slot = self.take_any(state, class);
+                block = self.occupy(slot.meta(), class, slot.index(class), slot.start, place);
+            }
         }
+        self.end_loan();
+        block
     }
 
     /// The class of this thread's heap, with at least one slot at hand; null when memory is out.
@@ -440,12 +451,16 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// This thread's heap; attaches one first if it has none. Null when memory is out.
+    /// This thread's heap; attaches one first if it has none, and waits for that if it must. Null
+    /// when memory is out.
     #[inline(always)]
     fn heap_to_use(&self) -> *mut Heap {
-        let heap = self.heap();
+        let mut heap = self.heap();
         if self.is_empty_heap(heap) {
-            return self.attach();
+            heap = self.attach();
+            while heap.is_null() && self.numbers_are_out() {
+                heap = self.attach();
+            }
         }
         heap
     }

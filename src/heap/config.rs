@@ -158,6 +158,11 @@ pub const OUTGOING: usize = if cfg!(any(small_constants, loom)) {
     64
 };
 
+/// Heaps at most, numbered from 1 on.
+pub const MOST_HEAPS: usize = if cfg!(small_constants) { 64 } else { 0xfffe };
+/// The child of a fork uses the numbers of dead heaps anew once there are more such than this.
+pub const MOST_DEAD: usize = MOST_HEAPS / 16;
+
 /// Bytes of slots that all threads together hold back like that; see `MAX_SHARES`.
 pub const OUTGOING_BYTES: usize = if cfg!(small_constants) {
     1 << 10
@@ -245,4 +250,8 @@ const _: () = {
     assert!(RUN_PAGE % GRANULE == 0 && GRANULE % UNIT == 0);
     assert!(ADDRESS_BITS > CHUNK_SHIFT);
     assert!(OUTGOING.is_power_of_two(), "a place is a few bits");
+    assert!(
+        MOST_HEAPS < u16::MAX as usize,
+        "no heap has the number of NOBODY"
+    );
 };

@@ -22,11 +22,13 @@
 //! What a fork loses: in a heap that lives on in the child, the group of a remote free that was
 //! caught between setting its bit and listing the group (at most one for each thread that is not
 //! there any more), the slot of a free caught before its bit, and the slots that such a thread held
-//! back (`outgoing.rs`); of each dead heap its struct and
-//! its number; blocks that a thread had and nobody else knows of.
+//! back (`outgoing.rs`); blocks that a thread had and nobody else knows of; of each dead heap its
+//! struct and its number, until there are many such: then one of them takes all groups over, at the
+//! fork, while no other thread can look at an owner, and the others become new heaps. A program whose
+//! children fork again and again, each with threads, runs out of neither.
 
 use crate::chunk::{Chunk, GRANULES};
-use crate::config::{GRANULE, NEST, NEST_GROUP_MAX, PRESET};
+use crate::config::{GRANULE, MOST_DEAD, NEST, NEST_GROUP_MAX, PRESET};
 use crate::fault::{stop, Fault};
 use crate::group::bytes_of;
 use crate::meta::{Meta, State, CLASS_RUN};
@@ -59,17 +61,22 @@ impl<P: Platform> Process<P> {
             self.platform.reset_lock();
             let own = self.heap();
             let locked = self.lock();
+            let mut dead = 0;
             for id in 1..=locked.provider.heaps {
                 let heap = self.heap_by_id(id as u16);
                 if heap != own {
                     leave_behind(heap);
-                    locked.provider.abandoned |= (*heap).mail.0.is_dead();
+                    dead += (*heap).mail.0.is_dead() as usize;
                 }
             }
+            locked.provider.abandoned |= dead > 0;
             drop(locked);
             // Before their groups go: they stand in this heap's table no more.
             if !self.is_empty_heap(own) {
                 self.tell_all(own);
+            }
+            if dead > MOST_DEAD {
+                self.lock().bury();
             }
         }
     }
@@ -116,8 +123,38 @@ impl<P: Platform> Process<P> {
 }
 
 impl<P: Platform> Locked<'_, P> {
+    /// Has one dead heap take over what all have, and makes the others ready for new threads.
+    ///
+    /// # Safety
+    /// The only thread, right after the fork: nobody else may have read an owner.
+    #[cold]
+    unsafe fn bury(&mut self) {
+        // SAFETY: heaps live for ever, and dead ones are nobody's.
+        unsafe {
+            self.provider.parked.forget_dead();
+            self.provider.heir = 0;
+            for id in 1..=self.provider.heaps as u16 {
+                let heap = self.process.heap_by_id(id);
+                if !(*heap).mail.0.is_dead() {
+                    continue;
+                }
+                // For `heap_for_thread`, which clears it: not here, as the child may only exec.
+                (*heap).seed = 0;
+                if self.provider.heir == 0 {
+                    self.provider.heir = id;
+                    self.provider.abandoned = true;
+                    self.release_all_abandoned();
+                } else {
+                    self.provider.parked.enter_empty(heap);
+                }
+            }
+            self.provider.heir = 0;
+        }
+    }
+
     /// Releases every group that holds no block and every empty nest of heaps that a fork left
-    /// behind, once after the fork. Whether there was something to do.
+    /// behind, once after the fork. Whether there was something to do. What stays goes to the heir,
+    /// if there is one.
     pub(crate) fn release_all_abandoned(&mut self) -> bool {
         if !core::mem::replace(&mut self.provider.abandoned, false) {
             return false;
@@ -160,6 +197,9 @@ impl<P: Platform> Locked<'_, P> {
                 granule = (*meta).first_granule() + bytes_of(meta) / GRANULE;
                 if self.process.is_abandoned(meta) {
                     self.release_abandoned(meta);
+                } else if self.provider.heir != 0 && self.process.is_orphan(meta) {
+                    // Relaxed: there is one thread.
+                    (*meta).owner.store(self.provider.heir, Ordering::Relaxed);
                 }
             }
         }
@@ -213,10 +253,13 @@ impl<P: Platform> Locked<'_, P> {
             let nest = Chunk::nest_at(chunk, granule);
             let base = (*nest).base as usize;
             let leads_nowhere = |granule| Chunk::entry(chunk, granule).load(Ordering::Relaxed) == 0;
-            if (*self.process.heap_by_id((*nest).owner)).mail.0.is_dead()
-                && (base..base + NEST / GRANULE).all(leads_nowhere)
-            {
+            if !(*self.process.heap_by_id((*nest).owner)).mail.0.is_dead() {
+                return;
+            }
+            if (base..base + NEST / GRANULE).all(leads_nowhere) {
                 self.return_nest(nest);
+            } else if self.provider.heir != 0 {
+                (*nest).owner = self.provider.heir;
             }
         }
     }

@@ -81,7 +81,9 @@ pub struct Heap {
     pub idle_pace: Pace,
     /// Whether the slot of a wide class that malloc took last was never used, and zero.
     pub zero: bool,
-    /// State of the generator of choices.
+    /// Whether its thread has it for the time of a call only, see `thread.rs`.
+    pub lent: bool,
+    /// State of the generator of choices; 0 before `set_up`.
     pub seed: u64,
     /// Dirty granules of nests that no group uses.
     pub nests_idle: u32,
@@ -135,6 +137,7 @@ impl Heap {
         retained: 0,
         idle_pace: Pace::NEW,
         zero: false,
+        lent: false,
         seed: 0,
         nests_idle: 0,
         nests_limit: 0,

@@ -100,7 +100,8 @@ impl<P: Platform> Process<P> {
             let heap = self.heap_by_id(id as u16);
             // SAFETY: heaps live for ever; the process is at rest.
             unsafe {
-                if (*heap).mail.0.life() != Life::Dead as u32 {
+                let life = (*heap).mail.0.life();
+                if life == Life::Active as u32 || life == Life::Parked as u32 {
                     self.check_heap(heap, &mut locked)?;
                     self.check_outgoing(heap)?;
                 }
@@ -189,14 +190,20 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// How many heaps' threads freed the slot and have not told yet: of living or of dead heaps.
+    /// How many heaps' threads freed the slot and have not told yet: of living or of dead heaps. The
+    /// heir of the dead (`Locked::bury`), whose seed is 0, may have held anything.
     ///
     /// # Safety
     /// The process is at rest.
     unsafe fn holders(&self, meta: *mut Meta, bit: u32, dead: bool) -> usize {
         // SAFETY: by contract; heaps live for ever.
         let holds = |heap: *mut Heap| unsafe {
-            (*heap).mail.0.is_dead() == dead && (*heap).outgoing.held_of(meta) & bit != 0
+            let held = (*heap).outgoing.held_of(meta) & bit != 0;
+            if (*heap).mail.0.is_dead() {
+                dead && (held || (*heap).seed == 0)
+            } else {
+                !dead && held && (*heap).seed != 0
+            }
         };
         let heaps = (1..=self.heap_total()).map(|id| self.heap_by_id(id as u16));
         heaps.filter(|&heap| holds(heap)).count()

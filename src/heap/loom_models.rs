@@ -236,6 +236,15 @@ impl World {
         adopted
     }
 
+    /// As a call of a thread that keeps no heap. False: the heap is not to be had.
+    fn borrow(&self) -> bool {
+        let lent = self.adopt();
+        if lent {
+            self.park_warm();
+        }
+        lent
+    }
+
     fn freed(&self, group: usize) -> u32 {
         // SAFETY: all threads have ended, or the caller owns the heap.
         unsafe { self.groups[group].freed.get() }
@@ -355,6 +364,22 @@ fn exit_adoption_and_free() {
             world.collect();
         }
         assert_eq!(world.freed(0), 2);
+    });
+}
+
+/// Two threads borrow the heap while another frees into it: no free waits, and the heap is not lost.
+#[test]
+fn loans_against_remote_free() {
+    explore("two loans, remote free", Some(3), || {
+        let world = World::new();
+        world.park();
+        let freer = spawn(&world, |w| assert!(w.free(0, 0)));
+        let other = spawn(&world, World::borrow);
+        world.borrow();
+        freer.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(world.freed(0), 1);
+        assert!(world.adopt(), "it is parked again");
     });
 }
 

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 std::thread_local! {
     static HEAP: Cell<usize> = const { Cell::new(0) };
     static ERRNO: Cell<bool> = const { Cell::new(false) };
+    static LATE: Cell<bool> = const { Cell::new(false) };
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -138,6 +139,12 @@ impl Mock {
     /// This thread has no heap.
     pub fn new_thread() {
         HEAP.set(0);
+        LATE.set(false);
+    }
+
+    /// Nobody will call `thread_exit` in this thread any more.
+    pub fn late() {
+        LATE.set(true);
     }
 
     /// Whether errno was set since the last question.
@@ -437,6 +444,12 @@ unsafe impl Platform for Mock {
     }
     fn set_heap_field(&self, value: usize) {
         HEAP.set(value);
+    }
+    fn tell_exit(&self) -> bool {
+        !LATE.get()
+    }
+    fn frees_often(&self) -> bool {
+        !LATE.get()
     }
     fn first_heap(&self) {}
     fn out_of_memory(&self) {

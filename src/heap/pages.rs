@@ -98,9 +98,16 @@ pub unsafe trait Platform {
     /// The word that this thread keeps for the allocator; zero in a new thread.
     fn heap_field(&self) -> usize;
 
-    /// Sets that word. When it becomes nonzero, the platform sees to it that
-    /// `Process::thread_exit` runs in this thread's last moments.
+    /// Sets that word.
     fn set_heap_field(&self, value: usize);
+
+    /// Sees to it that `Process::thread_exit` runs in this thread's last moments. False: it is too
+    /// late for that, or the system refuses.
+    fn tell_exit(&self) -> bool;
+
+    /// Whether a thread without a heap is to get one, because it frees the blocks of others again and
+    /// again and is not in its last moments.
+    fn frees_often(&self) -> bool;
 
     /// Called once, when the process gets its first heap: the platform sees to it that
     /// `Process::process_exit` runs when the program ends by exit.

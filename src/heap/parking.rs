@@ -41,6 +41,16 @@ impl<H> Berth<H> {
         }
     }
 
+    /// As if a thread collected for the heap just now.
+    ///
+    /// # Safety
+    /// The heap is parked; no other thread.
+    #[cfg(all(test, small_constants, not(loom)))]
+    pub unsafe fn claim_for_test(&self) {
+        // SAFETY: by contract.
+        unsafe { self.claimed.set(true) };
+    }
+
     /// Of a heap that was never parked.
     #[allow(clippy::new_without_default)]
     #[cfg(loom)]
@@ -81,6 +91,12 @@ impl<H: Tenant> Parked<H> {
         }
     }
 
+    /// Whether there is none, claimed or not.
+    #[cfg(not(loom))]
+    pub fn is_empty(&self) -> bool {
+        self.first.is_null()
+    }
+
     /// Enters a heap that the caller works on and will not any more: one at rest, or, with `warm`
     /// bytes to count, as it is. False, and nothing done, if the warm ones would be too many. The
     /// caller must look into its mailbox once more afterwards.
@@ -107,6 +123,42 @@ impl<H: Tenant> Parked<H> {
             (*heap).mail().set_life(Life::Parked);
         }
         true
+    }
+
+    /// Takes heaps off the list that died in it, claimed by threads which a fork left behind.
+    ///
+    /// # Safety
+    /// The only thread.
+    #[cfg(not(loom))]
+    pub unsafe fn forget_dead(&mut self) {
+        let mut before: *mut H = ptr::null_mut();
+        let mut heap = self.first;
+        // SAFETY: by contract; heaps live for ever.
+        unsafe {
+            while !heap.is_null() {
+                let next = (*heap).berth().next.get();
+                if (*heap).mail().is_dead() {
+                    self.link(before, next);
+                    self.warm_bytes -= (*heap).berth().warm.get();
+                    (*heap).berth().claimed.set(false);
+                } else {
+                    before = heap;
+                }
+                heap = next;
+            }
+        }
+    }
+
+    /// Enters a dead heap without groups, as one that was never used.
+    ///
+    /// # Safety
+    /// The only thread; the heap is not on the list.
+    #[cfg(not(loom))]
+    pub unsafe fn enter_empty(&mut self, heap: *mut H) {
+        // SAFETY: by contract.
+        unsafe { self.enter(heap, 0) };
+        // SAFETY: as above.
+        unsafe { (*heap).mail().set_life(Life::Unused) };
     }
 
     /// Makes `heap` (or null) the one behind `before`, or the first.

@@ -63,6 +63,8 @@ pub struct Provider {
     pub parked: Parked<Heap>,
     /// Whether heaps that a fork left behind may hold groups without a block, see `fork.rs`.
     pub abandoned: bool,
+    /// Number of the dead heap that takes over what others have; 0 unless `bury` is at work.
+    pub(crate) heir: u16,
     /// Blocks with mappings of their own.
     pub large: Large,
     /// Addresses of blocks of no bytes, hardened preset only.
@@ -114,6 +116,7 @@ impl Provider {
             heaps: 0,
             parked: Parked::new(),
             abandoned: false,
+            heir: 0,
             large: Large::new(),
             zero: ptr::null_mut(),
         }

@@ -64,7 +64,7 @@ pub trait Node: Sized {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Life {
-    /// Nobody: never used, or the empty heap.
+    /// Nobody: the empty heap, or one that was dead and waits to be used anew.
     Unused = 0,
     /// One thread, without a lock.
     Active = 1,

@@ -100,11 +100,10 @@ impl<P: Platform> Process<P> {
             let mut heap = self.heap();
             let narrow = slot.class < FIRST_WIDE;
             let attaches = slot.index % ATTACHING_SLOTS == ATTACHING_SLOTS - 1;
-            if narrow && attaches && self.is_empty_heap(heap) {
-                let attached = self.attach();
-                if !attached.is_null() {
-                    heap = attached;
-                }
+            if narrow && attaches && self.is_empty_heap(heap) && self.platform.frees_often() {
+                self.attach();
+                self.end_loan();
+                heap = self.heap();
             }
             // It may be the group's owner by now.
             let owner = (*slot.meta).owner.load(Ordering::Relaxed) == (*heap).id;

@@ -1,9 +1,13 @@
 //! Threads come and go, heaps stay: attached to a thread, parked when it exits, adopted by the
 //! next.
+//!
+//! A thread keeps its heap until `thread_exit`. Some only borrow one, from each call that needs one
+//! to the end of that call: threads that have handed theirs over and still allocate, as nobody
+//! would park another one; threads whose exit the system does not tell; and those that find all
+//! numbers of heaps in use but one. Nobody keeps the last heap.
 
-use crate::config::{CLASSES, GRANULE, WARM_BYTES};
+use crate::config::{CLASSES, GRANULE, MOST_HEAPS, WARM_BYTES};
 use crate::heap::Heap;
-use crate::meta::NOBODY;
 use crate::pages::Platform;
 use crate::parking::{self, Keeper, Parked};
 use crate::process::Process;
@@ -12,11 +16,12 @@ use crate::remote::Life;
 use core::ptr;
 
 impl<P: Platform> Process<P> {
-    /// Gives this thread a heap: a parked one, or a new one. Null when memory is out.
+    /// Gives this thread a heap: a parked one, or a new one. The caller must `end_loan`. Null when
+    /// memory or numbers are out.
     #[cold]
     #[inline(never)]
     pub(crate) fn attach(&self) -> *mut Heap {
-        let (first, heap) = {
+        let (first, last, heap) = {
             let mut locked = self.lock();
             self.draw_secrets();
             let first = locked.provider.heaps == 0;
@@ -25,21 +30,41 @@ impl<P: Platform> Process<P> {
                 locked.release_retained();
                 heap = locked.heap_for_thread();
             }
-            (first, heap)
+            let last = self.numbers_are_out() && locked.provider.parked.is_empty();
+            (first, last, heap)
         };
         if !heap.is_null() {
             self.set_heap(heap);
+            // Now that the thread has a heap: it may allocate.
+            let keeps = self.platform.tell_exit();
             if first {
                 self.platform.first_heap();
             }
             // SAFETY: the heap is this thread's now.
-            unsafe { self.collect(heap) };
+            unsafe {
+                (*heap).lent = last || !keeps;
+                self.collect(heap);
+            }
         }
         heap
     }
 
+    /// At the end of a call that may have attached a heap: gives it back if it was only lent.
+    #[inline(always)]
+    pub(crate) fn end_loan(&self) {
+        // SAFETY: the thread's own heap, or the empty one.
+        if unsafe { (*self.heap()).lent } {
+            self.thread_exit();
+        }
+    }
+
+    /// Whether no further heap can be made. Then one at least is parked, or lent for a call.
+    pub(crate) fn numbers_are_out(&self) -> bool {
+        self.heap_total() >= MOST_HEAPS
+    }
+
     /// In the last moments of a thread: what it has to do with its heap ends. Later calls of this
-    /// thread may still free (like any other thread) and even allocate (with another heap).
+    /// thread may still free (like any other thread) and even allocate (with a heap that is lent).
     pub fn thread_exit(&self) {
         let heap = self.heap();
         if self.is_empty_heap(heap) {
@@ -48,6 +73,7 @@ impl<P: Platform> Process<P> {
         self.set_heap(self.empty_heap());
         // SAFETY: the heap was this thread's, and nobody else knows of it until it is parked.
         unsafe {
+            (*heap).lent = false;
             self.tell_all(heap);
             self.empty_quarantine(heap);
             self.collect(heap);
@@ -185,10 +211,16 @@ impl<P: Platform> Locked<'_, P> {
                 return main;
             }
             let parked = self.provider.parked.adopt(true);
-            if !parked.is_null() {
-                return parked;
+            if parked.is_null() {
+                return self.make_heap();
             }
-            self.make_heap()
+            if (*parked).seed == 0 {
+                // What it was in the parent of a fork has gone, see `Locked::bury`.
+                let id = (*parked).id as usize;
+                parked.write_bytes(0, 1);
+                self.set_up(parked, id);
+            }
+            parked
         }
     }
 
@@ -198,7 +230,7 @@ impl<P: Platform> Locked<'_, P> {
     /// None beyond the lock.
     unsafe fn make_heap(&mut self) -> *mut Heap {
         let id = self.provider.heaps + 1;
-        if id >= NOBODY as usize {
+        if id > MOST_HEAPS {
             return ptr::null_mut();
         }
         let Some(memory) = self.metadata(size_of::<Heap>()) else {
@@ -226,10 +258,10 @@ impl<P: Platform> Locked<'_, P> {
         self.process.count_heaps(self.provider.heaps);
     }
 
-    /// Readies a zero heap.
+    /// Readies a zero heap, with a new number or the one that it had.
     ///
     /// # Safety
-    /// The heap is new.
+    /// The heap is new, or nobody knows of it.
     unsafe fn set_up(&mut self, heap: *mut Heap, id: usize) {
         // SAFETY: by contract.
         unsafe {

@@ -42,7 +42,8 @@ extern "C" {
     fn sysconf(name: c_int) -> c_long;
     fn write(fd: c_int, bytes: *const c_void, len: usize) -> isize;
     // library.c.
-    fn byssal_register_thread();
+    fn byssal_tell_exit() -> c_int;
+    fn byssal_frees_often() -> c_int;
     fn byssal_single_threaded() -> c_int;
     fn byssal_clock() -> c_uint;
     fn byssal_errno_swap(value: c_int) -> c_int;
@@ -245,10 +246,14 @@ unsafe impl Platform for Host {
     }
     fn set_heap_field(&self, value: usize) {
         thread::set(value);
-        if value != 0 {
-            // SAFETY: the word is set: if this allocates, it finds a heap.
-            unsafe { byssal_register_thread() };
-        }
+    }
+    fn tell_exit(&self) -> bool {
+        // SAFETY: the thread has a heap, if this allocates.
+        unsafe { byssal_tell_exit() != 0 }
+    }
+    fn frees_often(&self) -> bool {
+        // SAFETY: only asks and counts.
+        unsafe { byssal_frees_often() != 0 }
     }
     fn first_heap(&self) {
         // library.c has a destructor.

@@ -141,8 +141,17 @@ unsafe impl Platform for Musl {
         thread::get()
     }
     fn set_heap_field(&self, value: usize) {
-        // musl calls `__malloc_thread_exit` in each exiting thread: nothing to register.
         thread::set(value);
+    }
+    #[inline(always)]
+    fn tell_exit(&self) -> bool {
+        // musl calls `__malloc_thread_exit` in each exiting thread: nothing to register. Behind that
+        // comes at most `exit`, in the last thread, which may keep a heap again.
+        true
+    }
+    #[inline(always)]
+    fn frees_often(&self) -> bool {
+        true
     }
     fn first_heap(&self) {
         // musl calls `__malloc_process_exit`: nothing to register.

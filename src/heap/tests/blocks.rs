@@ -52,6 +52,12 @@ fn a_new_process_is_zero() {
             0
         }
         fn set_heap_field(&self, _: usize) {}
+        fn tell_exit(&self) -> bool {
+            false
+        }
+        fn frees_often(&self) -> bool {
+            false
+        }
         fn first_heap(&self) {}
         fn out_of_memory(&self) {}
     }

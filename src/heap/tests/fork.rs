@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::chunk::{Chunk, GRANULES};
+#[cfg(small_constants)]
+use crate::config::{MOST_DEAD, MOST_HEAPS};
 use crate::meta::{Meta, Nest, State};
+#[cfg(small_constants)]
+use crate::pages::Platform;
 use crate::sync::Ordering;
 use core::ptr::NonNull;
 
@@ -237,4 +241,72 @@ fn groups_that_were_just_going_are_released() {
     };
     let (process, blocks) = left_behind_as(|index| index % 3 == 0, torn);
     free_and_count(&process, &blocks);
+}
+
+/// A process forks, its child forks, and so on, each with threads that stay behind: numbers and
+/// structs of their heaps serve again, and blocks of any generation can be freed.
+#[cfg(small_constants)]
+#[test]
+fn children_of_children_use_the_numbers_of_dead_heaps_anew() {
+    const THREADS: usize = 3;
+    let generations = MOST_HEAPS;
+    let process = Boxed::new(true);
+    let first = process.malloc(10);
+    let own = process.platform.heap_field();
+    let mut left: Vec<Live> = Vec::new();
+    for generation in 0..generations {
+        for thread in 0..THREADS {
+            Mock::new_thread();
+            let n = 40 * thread + generation % 64;
+            left.push(Live::new(process.malloc(n), n, n as u8));
+            let other = left.swap_remove(generation * 7 % left.len());
+            other.verify();
+            // SAFETY: live. Of this heap, another, or a dead one.
+            unsafe { process.free(other.at) };
+            assert!(!process.malloc(n).is_null(), "generation {generation}");
+        }
+        process.platform.set_heap_field(own);
+        process.before_fork();
+        // SAFETY: the only thread.
+        unsafe { process.after_fork_child() };
+        let heaps = process.verify().heaps;
+        assert!(heaps <= MOST_DEAD + THREADS + 2, "{heaps} heaps");
+    }
+    for block in left {
+        block.verify();
+        // SAFETY: live, its thread is not here.
+        unsafe { process.free(block.at) };
+    }
+    // SAFETY: live.
+    unsafe { process.free(first) };
+    assert_eq!(process.verify().live, generations * THREADS);
+}
+
+/// A thread that frees into a parked heap has claimed it and stays behind: the heap is not lost.
+#[cfg(small_constants)]
+#[test]
+fn a_heap_that_was_claimed_at_the_fork_is_used_anew() {
+    let process = Boxed::new(true);
+    let own = process.platform.heap_field();
+    for _ in 0..=MOST_DEAD {
+        Mock::new_thread();
+        process.malloc(1);
+    }
+    Mock::new_thread();
+    process.malloc(1);
+    let claimed = process.heap();
+    process.thread_exit();
+    // SAFETY: parked.
+    unsafe { (*claimed).berth.claim_for_test() };
+    process.platform.set_heap_field(own);
+    process.before_fork();
+    // SAFETY: the only thread.
+    unsafe { process.after_fork_child() };
+    process.verify();
+    let before = process.verify().heaps;
+    for _ in 0..=MOST_DEAD {
+        Mock::new_thread();
+        assert!(!process.malloc(1).is_null());
+    }
+    assert_eq!(process.verify().heaps, before, "no new number");
 }

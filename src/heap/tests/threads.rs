@@ -234,3 +234,111 @@ fn an_overflow_is_found_when_the_thread_exits() {
         assert!(super::misuse::overflow_is_found_by(n, |process| process.thread_exit()));
     }
 }
+
+/// Late code of a thread, which libc runs behind all destructors, frees and allocates.
+#[test]
+fn a_thread_that_handed_its_heap_over_keeps_no_other() {
+    let process = Boxed::new(true);
+    let others: Vec<_> = (0..400)
+        .map(|_| Live::new(process.malloc(100), 100, 1))
+        .collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            Mock::new_thread();
+            let own: Vec<_> = (0..400)
+                .map(|n| Live::new(process.malloc(n), n, 2))
+                .collect();
+            process.thread_exit();
+            Mock::late();
+            for block in own.iter().chain(&others) {
+                // SAFETY: live.
+                unsafe { process.free(block.at) };
+                assert!(process.is_empty_heap(process.heap()), "attached by a free");
+            }
+            for i in 0..400 {
+                let block = match i % 4 {
+                    0 => process.aligned_alloc(64, i),
+                    1 => process.malloc(200_000),
+                    _ => process.malloc(i),
+                };
+                let mut live = Live::new(block, i, 7);
+                assert!(process.is_empty_heap(process.heap()), "kept after a malloc");
+                // SAFETY: live; then the new block is.
+                live.at = unsafe { process.realloc(live.at, i + 700) };
+                assert!(!live.at.is_null());
+                live.verify();
+                // SAFETY: live.
+                unsafe { process.free(live.at) };
+                assert!(
+                    process.is_empty_heap(process.heap()),
+                    "kept after a realloc"
+                );
+            }
+        });
+    });
+    let end = process.verify();
+    assert_eq!((end.live, end.large, end.heaps), (0, 0, 2));
+}
+
+/// A thread that only ever frees, and only in its last moments.
+#[test]
+fn a_late_free_attaches_no_heap() {
+    let process = Boxed::new(true);
+    let blocks: Vec<_> = (0..4000)
+        .map(|_| Live::new(process.malloc(272), 272, 1))
+        .collect();
+    for part in blocks.chunks(40) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                Mock::new_thread();
+                Mock::late();
+                for block in part {
+                    // SAFETY: live, handed over.
+                    unsafe { process.free(block.at) };
+                }
+            });
+        });
+    }
+    let end = process.verify();
+    assert_eq!((end.live, end.heaps), (0, 1));
+}
+
+/// More threads than there are numbers of heaps: the last heap is lent to all that have none.
+#[cfg(small_constants)]
+#[test]
+fn threads_beyond_the_last_number_share_a_heap() {
+    use crate::config::MOST_HEAPS;
+    let process = Boxed::new(true);
+    let barrier = std::sync::Barrier::new(MOST_HEAPS + 20);
+    std::thread::scope(|scope| {
+        for thread in 0..MOST_HEAPS + 20 {
+            let (process, barrier) = (&process, &barrier);
+            scope.spawn(move || {
+                Mock::new_thread();
+                let first = Live::new(process.malloc(thread), thread, 1);
+                barrier.wait();
+                for n in 0..200 {
+                    let block = Live::new(process.malloc(n), n, n as u8);
+                    let zero = process.aligned_alloc(32, n);
+                    assert!(!zero.is_null());
+                    block.verify();
+                    // SAFETY: live.
+                    unsafe {
+                        process.free(block.at);
+                        process.free(zero);
+                    }
+                }
+                first.verify();
+                barrier.wait();
+                // SAFETY: live.
+                unsafe { process.free(first.at) };
+                process.thread_exit();
+            });
+        }
+    });
+    let end = process.verify();
+    assert_eq!((end.live, end.heaps), (0, MOST_HEAPS));
+    // Nothing of it stays: a lone thread keeps its heap.
+    process.malloc(1);
+    assert!(!process.is_empty_heap(process.heap()));
+}
