@@ -1,6 +1,7 @@
 /* What libbyssal needs of its host libc: thread-local storage, thread exit, fork, and stdio for
  * dump_heap. Works beside glibc and beside musl. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -10,6 +11,10 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <gnu/libc-version.h>
+#include <stdlib.h>
+#endif
 
 #define HIDDEN __attribute__((visibility("hidden")))
 
@@ -50,6 +55,17 @@ HIDDEN unsigned byssal_clock(void)
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	errno = saved;
 	return (unsigned)now.tv_sec * 1000u + (unsigned)(now.tv_nsec / 1000000);
+}
+
+/* The second number of the version of glibc (36 of 2.36) that the process runs with; -1 beside
+ * another libc. */
+HIDDEN int byssal_glibc(void)
+{
+#ifdef __GLIBC__
+	return atoi(gnu_get_libc_version() + sizeof "2." - 1);
+#else
+	return -1;
+#endif
 }
 
 HIDDEN int byssal_single_threaded(void)

@@ -280,7 +280,7 @@ fn semantics() -> Vec<Program> {
         Program::new("api_realloc"),
         Program::new("api_usable_size"),
         Program::new("api_aligned").only(ALL),
-        Program::new("api_aligned_zero").only(ALL),
+        Program::new("api_host").only(ALL),
         Program::new("api_aligned_huge"),
         Program::new("api_aligned_footprint"),
         Program::new("api_every_size"),

@@ -96,6 +96,11 @@ pub fn tests() -> Vec<HostTest> {
             script: GIT,
         },
         HostTest {
+            name: "malloc_rules",
+            needs: &["gcc"],
+            script: MALLOC_RULES,
+        },
+        HostTest {
             name: "gcc",
             needs: &["gcc"],
             script: GCC,
@@ -197,6 +202,12 @@ git blame -s dir1/file1 | tail -n 5
 git clone -q . ../clone
 git -C ../clone rev-parse HEAD
 git grep -n 99 | cksum
+"#;
+
+/// What libcs differ in must be as without the library.
+const MALLOC_RULES: &str = r#"
+gcc -fno-builtin -O1 -o rules "$TESTS/programs/api_host.c"
+./rules
 "#;
 
 const GCC: &str = r#"

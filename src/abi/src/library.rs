@@ -44,6 +44,7 @@ extern "C" {
     // library.c.
     fn byssal_tell_exit() -> c_int;
     fn byssal_frees_often() -> c_int;
+    fn byssal_glibc() -> c_int;
     fn byssal_single_threaded() -> c_int;
     fn byssal_clock() -> c_uint;
     fn byssal_errno_swap(value: c_int) -> c_int;
@@ -343,14 +344,76 @@ unsafe extern "C" fn free(p: *mut c_void) {
     unsafe { PROCESS.free(p.cast()) }
 }
 
-/// C's realloc; size 0 gives a block of 0 bytes.
+/// What the host's libc does where libcs differ: programs rely on it. Measured on glibc 2.36 and
+/// musl 1.2.6; the change of glibc 2.38 stands in its NEWS.
+mod host {
+    /// Which realloc, given a block and size 0.
+    #[derive(PartialEq)]
+    pub enum Zero {
+        /// Frees it and returns null; errno stays.
+        Frees,
+        /// Gives a block of 0 bytes.
+        Resizes,
+    }
+
+    /// The second number of glibc's version; None beside another libc.
+    fn glibc() -> Option<i32> {
+        // SAFETY: only asks.
+        let minor = unsafe { super::byssal_glibc() };
+        (minor >= 0).then_some(minor)
+    }
+
+    /// See `Zero`.
+    pub fn realloc_to_zero() -> Zero {
+        match glibc() {
+            Some(_) => Zero::Frees,
+            None => Zero::Resizes,
+        }
+    }
+
+    /// The alignment that aligned_alloc gives for `align`; None: EINVAL.
+    pub fn aligned_alloc(align: usize) -> Option<usize> {
+        match glibc() {
+            Some(..38) => rounded(align),
+            Some(_) => align.is_power_of_two().then_some(align),
+            None => powers(align),
+        }
+    }
+
+    /// The same for memalign.
+    pub fn memalign(align: usize) -> Option<usize> {
+        match glibc() {
+            Some(_) => rounded(align),
+            None => powers(align),
+        }
+    }
+
+    /// The next power of two.
+    fn rounded(align: usize) -> Option<usize> {
+        align.checked_next_power_of_two()
+    }
+
+    /// Powers of two, and 0 as the least alignment.
+    fn powers(align: usize) -> Option<usize> {
+        let align = align.max(1);
+        align.is_power_of_two().then_some(align)
+    }
+}
+
+/// C's realloc.
 ///
 /// # Safety
 /// C's contract.
 #[no_mangle]
 unsafe extern "C" fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
     // SAFETY: by contract.
-    unsafe { PROCESS.realloc(p.cast(), n).cast() }
+    unsafe {
+        if n == 0 && !p.is_null() && host::realloc_to_zero() == host::Zero::Frees {
+            free(p);
+            return ptr::null_mut();
+        }
+        PROCESS.realloc(p.cast(), n).cast()
+    }
 }
 
 /// POSIX-2024's reallocarray.
@@ -369,20 +432,25 @@ unsafe extern "C" fn reallocarray(p: *mut c_void, count: usize, size: usize) -> 
     }
 }
 
-/// C's aligned_alloc: any size, any power of two.
+/// C's aligned_alloc: any size.
 #[no_mangle]
 extern "C" fn aligned_alloc(align: usize, n: usize) -> *mut c_void {
-    if !align.is_power_of_two() {
-        set_errno(EINVAL);
-        return ptr::null_mut();
-    }
-    PROCESS.aligned_alloc(align, n).cast()
+    aligned(host::aligned_alloc(align), n)
 }
 
 /// The old name of aligned_alloc.
 #[no_mangle]
 extern "C" fn memalign(align: usize, n: usize) -> *mut c_void {
-    aligned_alloc(align, n)
+    aligned(host::memalign(align), n)
+}
+
+/// A block at a multiple of `align`; EINVAL without one.
+fn aligned(align: Option<usize>, n: usize) -> *mut c_void {
+    let Some(align) = align else {
+        set_errno(EINVAL);
+        return ptr::null_mut();
+    };
+    PROCESS.aligned_alloc(align, n).cast()
 }
 
 /// POSIX's posix_memalign: returns the error, leaves errno and, on failure, *out alone.
@@ -406,7 +474,7 @@ unsafe extern "C" fn posix_memalign(out: *mut *mut c_void, align: usize, n: usiz
 /// A block at a page's start.
 #[no_mangle]
 extern "C" fn valloc(n: usize) -> *mut c_void {
-    aligned_alloc(PROCESS.platform.page_size(), n)
+    aligned(Some(PROCESS.platform.page_size()), n)
 }
 
 /// Whole pages.
@@ -443,6 +511,8 @@ unsafe extern "C" fn free_sized(p: *mut c_void, n: usize) {
 /// C's contract.
 #[no_mangle]
 unsafe extern "C" fn free_aligned_sized(p: *mut c_void, align: usize, n: usize) {
+    // What aligned_alloc would have made of it; no block was asked for with what it refuses.
+    let align = host::aligned_alloc(align).unwrap_or(0);
     // SAFETY: by contract.
     unsafe { PROCESS.free_sized(p.cast(), align, n) }
 }
