@@ -124,7 +124,8 @@ impl Model<'_> {
             0 => local.as_mut_ptr() as usize + n % 64,
             1 => 1 + n,
             2 => usize::MAX - n,
-            3 => 1 << 47 | n,
+            // No address that a program can have, where words are long enough.
+            3 => (1u64 << 47) as usize | n,
             _ => (self.process.heap() as usize).wrapping_add(n),
         };
         if self.is_live(address) {
@@ -140,10 +141,13 @@ impl Model<'_> {
             return;
         };
         let (process, at, usable) = (self.process, block.live.at, block.live.n);
+        // A block may stand by chance where a greater alignment than it was asked for would be
+        // right: the least one that is wrong for this address. 0, no alignment, if there is none.
+        let lowest_bit = at.addr() & at.addr().wrapping_neg();
         let (align, size) = match n % 4 {
             0 => (1, usable + 1 + n),
             1 => (3, block.asked),
-            2 => (1 << 40, block.asked),
+            2 => (lowest_bit.wrapping_mul(2), block.asked),
             _ => (1, usable + 1),
         };
         // SAFETY: the misuse under test.

@@ -1,7 +1,9 @@
 //! What lies unused goes back by time; what is in use does not. Large blocks find mappings again.
 
 use super::*;
-use crate::config::{DIRTY_PAGES, HUGE_LEAST, HUGE_PAGE, NEST, PRESET, RUN_PAGE, SETTLE_PAUSE};
+use crate::config::{DIRTY_PAGES, NEST, PRESET, RUN_PAGE, SETTLE_PAUSE};
+#[cfg(target_pointer_width = "64")]
+use crate::config::{HUGE_LEAST, HUGE_PAGE};
 use crate::inspect::Summary;
 use crate::mock::Call;
 use std::sync::atomic::Ordering;
@@ -247,6 +249,8 @@ fn a_freed_table_of_callocs_waits_without_pages() {
     process.verify();
 }
 
+// With words of 32 bits no block asks for huge pages.
+#[cfg(target_pointer_width = "64")]
 #[test]
 fn blocks_of_huge_pages_lie_on_their_multiples() {
     if PRESET.seal_freed_large {
