@@ -25,9 +25,9 @@ pub fn all(project: &Project, settings: &Settings) -> Result<()> {
     let libraries = library::build(project, settings, &built)?;
     let gates = verified(project, &built)?;
     let proof = sample::prove(project, &built)?;
-    Ready::of(project, &built.source.label, settings.preset).note()?;
     let gates = gates.lines().last().unwrap_or_default();
     publish(project, &built, &libraries)?;
+    Ready::of(project, &built.source.label, settings.preset).note()?;
     summary(project, settings, &built, &libraries, gates, &proof)?;
     say(&format!("Done in {:.1} s.", start.elapsed().as_secs_f32()));
     Ok(())
