@@ -92,8 +92,8 @@ impl Chunk {
     /// Makes a chunk header at `at`, for data from `data` to `limit` of which `open` is open.
     ///
     /// # Safety
-    /// [at, at + META_END) is zero and writable, or was a chunk's whose cells and runs were all
-    /// returned; at is chunk-aligned, and the provider lock is held.
+    /// [at, at + META_END) is zero and writable, or a chunk went from there (`Locked::vacate`); at is
+    /// chunk-aligned, and the provider lock is held.
     pub unsafe fn create(at: *mut u8, data: usize, open: usize, limit: usize) -> *mut Chunk {
         let chunk = at.cast::<Chunk>();
         // SAFETY: by contract; all-zero bytes are a valid header.
@@ -105,7 +105,6 @@ impl Chunk {
             }
             (*chunk).next = ptr::null_mut();
             (*chunk).free_cells = ptr::null_mut();
-            (*chunk).dirty = [0; WORDS];
             (*chunk).fresh_cell = HEADER_CELLS as u32;
             (*chunk).data = data as u32;
             (*chunk).open = open as u32;

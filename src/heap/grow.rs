@@ -9,7 +9,7 @@
 //! entry keeps the chunk. The next chunk is made where one went, if what lay behind its map is free
 //! again; so there are no more such places than were in use or in somebody's way at one time.
 
-use crate::chunk::{count_set, Chunk, MAP_END, META_END, PAGES};
+use crate::chunk::{self, Chunk, MAP_END, META_END, PAGES};
 use crate::config::{CHUNK, RUN_PAGE};
 use crate::pages::{Access, Platform};
 use crate::provider::Locked;
@@ -225,7 +225,7 @@ impl<P: Platform> Locked<'_, P> {
             if last > page {
                 platform.purge(at.add(page), last - page);
             }
-            let dirty = count_set(&header.dirty, 0, PAGES);
+            let dirty = chunk::set(&mut header.dirty, 0, PAGES, false);
             let (next, prev) = (header.next, header.prev);
             self.forget_dirty(dirty);
             self.provider.idle_chunks -= 1;
