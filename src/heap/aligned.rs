@@ -2,7 +2,7 @@
 
 use crate::chunk::Chunk;
 use crate::config::{CHUNK, CLASSES, GRANULE, PRESET, RUN_PAGE, UNIT};
-use crate::fault::{stop, Fault};
+use crate::fault::{Fault, Found};
 use crate::meta::{Meta, State, CLASS_RUN, NOBODY};
 use crate::pages::Platform;
 use crate::process::Process;
@@ -72,17 +72,14 @@ impl<P: Platform> Process<P> {
     /// Frees the run block at `block`.
     ///
     /// # Safety
-    /// `meta` is a run's, `block` its start, and the program does not use it any more.
+    /// `meta` was found for `block`, and the program does not use it any more.
     pub(crate) unsafe fn free_run(&self, meta: *mut Meta, block: *mut u8) {
-        let mut locked = self.lock();
-        // SAFETY: by contract; under the lock only one of two racing frees finds the run.
-        unsafe {
-            if !(*meta).is(State::Run) {
-                stop(Fault::DoubleFree, block.addr());
-            }
-            self.check_run_end(meta, block);
+        // SAFETY: by contract; it is still that run's.
+        self.locked(|locked| unsafe {
+            self.check_run(meta, block)?;
             locked.release_run(meta, block);
-        }
+            Ok(())
+        })
     }
 
     /// Writes down the length of a run's block, and the guard behind it.
@@ -100,34 +97,37 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// Resizes a run's block if it keeps its number of pages.
+    /// Resizes a run's block if it keeps its number of pages. Its length then.
     ///
     /// # Safety
-    /// `meta` is a run's, `block` its start, and the caller owns the live block.
-    pub(crate) unsafe fn resize_run(&self, meta: *mut Meta, block: *mut u8, n: usize) -> bool {
-        // SAFETY: by contract.
-        unsafe {
-            let same = run_pages(n) == (*Meta::run_length(meta))[1];
-            if same {
-                self.check_run_end(meta, block);
+    /// `meta` was found for `block`, and the caller owns the live block.
+    pub(crate) unsafe fn resize_run(&self, meta: *mut Meta, block: *mut u8, n: usize) -> usize {
+        // SAFETY: by contract; it is still that run's.
+        self.locked(|_| unsafe {
+            self.check_run(meta, block)?;
+            if run_pages(n) == (*Meta::run_length(meta))[1] {
                 self.set_run_length(meta, block, n);
             }
-            same
-        }
+            Ok((*Meta::run_length(meta))[0])
+        })
     }
 
-    /// Stops the process if the byte behind a run's block was written.
+    /// Err unless `meta` tells of a live block and the byte behind it stands. Provider lock.
     ///
     /// # Safety
-    /// `meta` is a run's, `block` its start.
-    unsafe fn check_run_end(&self, meta: *mut Meta, block: *mut u8) {
-        // SAFETY: by contract.
+    /// `meta` was found for `block`.
+    unsafe fn check_run(&self, meta: *mut Meta, block: *mut u8) -> Result<(), Found> {
+        // SAFETY: metas that the map gives are readable; runs come and go under the lock.
         unsafe {
+            if !(*meta).is(State::Run) {
+                return Err(Found(Fault::DoubleFree, block.addr()));
+            }
             let [n, pages] = *Meta::run_length(meta);
-            if n < pages * RUN_PAGE && !self.guards_stand(GUARD, block.add(n), 1) {
-                stop(Fault::Overflow, block.add(n).addr());
+            if n < pages * RUN_PAGE {
+                self.check_guards(GUARD, block.add(n), 1)?;
             }
         }
+        Ok(())
     }
 }
 

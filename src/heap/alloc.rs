@@ -1,7 +1,7 @@
 //! malloc: class, ring, slot.
 
 use crate::config::{IDLE_STRIDE, PRESET, UNIT};
-use crate::fault::{stop, Fault};
+use crate::fault::{raise, stop, Fault};
 use crate::heap::{Class, Heap};
 use crate::meta::Meta;
 use crate::pages::Platform;
@@ -240,7 +240,7 @@ impl<P: Platform> Process<P> {
             let last = limit.sub(1);
             let last_guard = self.guard_of(class, guard, last.addr());
             if PRESET.check_at_free {
-                self.check_clear(slot.start, stride);
+                raise(self.check_clear(slot.start, stride));
                 last.write(last_guard);
                 return slot;
             }
@@ -276,14 +276,14 @@ impl<P: Platform> Process<P> {
             if !NARROW {
                 (*self.heap()).zero = mark == ZERO;
             }
+            if stride >= IDLE_STRIDE && mark == USED {
+                (*self.heap()).idle -= stride;
+            }
             if PRESET.check_at_free || mark != USED {
-                self.check_clear(start, stride);
+                raise(self.check_clear(start, stride));
                 last.write(guard);
             } else if last.read() != guard {
                 stop(Fault::Overflow, last.addr());
-            }
-            if stride >= IDLE_STRIDE && mark == USED {
-                (*self.heap()).idle -= stride;
             }
             slot
         }

@@ -6,7 +6,7 @@
 //! heap makes a group of its class, and again when memory is out.
 
 use crate::config::{PRESET, UNIT};
-use crate::fault::{stop, Fault};
+use crate::fault::{Fault, Found};
 use crate::meta::{Meta, NOBODY};
 use crate::pages::Platform;
 use crate::pointer::{Slot, Untrusted};
@@ -160,38 +160,39 @@ impl<P: Platform> Process<P> {
         if !self.has_donated() {
             return ptr::null_mut();
         }
-        let _locked = self.lock();
-        for index in 0..self.donated.len() {
-            let meta = self.donated.meta(index);
-            // SAFETY: masks of donated groups belong to the lock's holder.
-            unsafe {
-                if (*meta).class as usize != class {
-                    continue;
+        self.locked(|_| {
+            for index in 0..self.donated.len() {
+                let meta = self.donated.meta(index);
+                // SAFETY: masks of donated groups belong to the lock's holder.
+                unsafe {
+                    if (*meta).class as usize != class {
+                        continue;
+                    }
+                    let free = (*meta).free_slots();
+                    let slots = if reuse {
+                        free
+                    } else {
+                        free & !(*meta).dirty(free)
+                    };
+                    if slots == 0 {
+                        continue;
+                    }
+                    let slot = slots.trailing_zeros() as usize;
+                    (*meta).freed.fetch_and(!(1 << slot), Ordering::Relaxed);
+                    let stride = stride(class);
+                    let start = self.donated.start(index).add(slot * stride);
+                    self.check_clear(start, stride)?;
+                    let slack = stride - n;
+                    let offset = narrow_offset(slack, 0);
+                    let place = Place {
+                        offset,
+                        end: slack - offset,
+                    };
+                    return Ok(self.occupy(meta, class, slot, start, place));
                 }
-                let free = (*meta).free_slots();
-                let slots = if reuse {
-                    free
-                } else {
-                    free & !(*meta).dirty(free)
-                };
-                if slots == 0 {
-                    continue;
-                }
-                let slot = slots.trailing_zeros() as usize;
-                (*meta).freed.fetch_and(!(1 << slot), Ordering::Relaxed);
-                let stride = stride(class);
-                let start = self.donated.start(index).add(slot * stride);
-                self.check_clear(start, stride);
-                let slack = stride - n;
-                let offset = narrow_offset(slack, 0);
-                let place = Place {
-                    offset,
-                    end: slack - offset,
-                };
-                return self.occupy(meta, class, slot, start, place);
             }
-        }
-        ptr::null_mut()
+            Ok(ptr::null_mut())
+        })
     }
 
     /// Frees the block of a donated slot, whichever thread calls.
@@ -199,15 +200,15 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// The slot is live, the program does not use its block any more.
     pub(crate) unsafe fn donated_free(&self, slot: &Slot) {
-        let _locked = self.lock();
         // SAFETY: by contract; masks of donated groups belong to the lock's holder.
-        unsafe {
-            self.check_end(slot);
+        self.locked(|_| unsafe {
+            self.check_end(slot)?;
             slot.clear_record();
             self.clear_freed(slot);
             if (*slot.meta).freed.fetch_or(slot.bit(), Ordering::Relaxed) & slot.bit() != 0 {
-                stop(Fault::DoubleFree, slot.block().addr());
+                return Err(Found(Fault::DoubleFree, slot.block().addr()));
             }
-        }
+            Ok(())
+        })
     }
 }

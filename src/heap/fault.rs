@@ -36,13 +36,44 @@ impl Fault {
     }
 }
 
+/// A fault that was found, and the address that it names. It is for whoever can stop: while the
+/// provider lock is held nobody may, as a handler of the signal then waits for that lock when it
+/// allocates, prints or forks.
+#[derive(Debug)]
+pub struct Found(pub Fault, pub usize);
+
+/// The result of a check, raised where no lock is held: stops the process if a fault was found.
+#[inline(always)]
+pub fn raise<T>(checked: Result<T, Found>) -> T {
+    match checked {
+        Ok(result) => result,
+        Err(Found(fault, address)) => stop(fault, address),
+    }
+}
+
 /// The fault that stopped the process: number, then address. Zero while all is well.
 pub static mut FAULT: [usize; 2] = [0; 2];
+
+/// Whether a fault was found before: the process stops, and this is a handler of the signal, or
+/// another thread.
+#[cold]
+pub fn was_found() -> bool {
+    #[cfg(any(test, feature = "model"))]
+    return crate::mock::is_handler();
+    // SAFETY: a word that is written once, see `stop`; volatile, as another thread may write it.
+    #[cfg(not(any(test, feature = "model")))]
+    unsafe {
+        (&raw const FAULT).read_volatile()[0] != 0
+    }
+}
 
 /// Called with the fault before the process stops, when a library wants to print it.
 pub static mut REPORT: Option<fn(Fault, usize)> = None;
 
-/// Stops the process. `address` is the pointer or the clobbered byte.
+/// Stops the process. `address` is the pointer or the clobbered byte. The caller holds no lock, and
+/// left its heap as another call of the same thread may find it: a handler of the signal may allocate.
+/// What was damaged is out of reach then: a block that still lives, or a slot in no ring and no
+/// mask. (Trap and report are opaque to the compiler: all writes before them are done.)
 #[cold]
 #[inline(never)]
 pub fn stop(fault: Fault, address: usize) -> ! {

@@ -29,7 +29,7 @@
 
 use crate::chunk::{Chunk, GRANULES};
 use crate::config::{GRANULE, MOST_DEAD, NEST, NEST_GROUP_MAX, PRESET};
-use crate::fault::{stop, Fault};
+use crate::fault::{Fault, Found};
 use crate::group::bytes_of;
 use crate::meta::{Meta, State, CLASS_RUN};
 use crate::pages::Platform;
@@ -88,25 +88,26 @@ impl<P: Platform> Process<P> {
     #[cold]
     #[inline(never)]
     pub(crate) unsafe fn free_abandoned(&self, slot: &Slot) {
-        let mut locked = self.lock();
         let block = slot.block();
-        // Once more, as records of dead heaps are cleared under the lock only: of two frees of the
-        // same block that race, the second finds none, whatever became of the group.
-        let Some(slot) = Untrusted::new(block).find(self) else {
-            stop(Fault::DoubleFree, block.addr());
-        };
-        // SAFETY: the block is live, and so is its group as long as we hold the lock.
-        unsafe {
-            self.check_around(&slot);
-            slot.clear_record();
-            self.clear_freed(&slot);
-            (*slot.meta).mask().add(slot.bit());
-            if self.is_abandoned(slot.meta) {
-                locked.release_abandoned(slot.meta);
-                // A child that frees what others made means to stay.
-                locked.release_all_abandoned();
+        self.locked(|locked| {
+            // Once more, as records of dead heaps are cleared under the lock only: of two frees of
+            // the same block that race, the second finds none, whatever became of the group.
+            let slot = Untrusted::new(block).find(self);
+            let slot = slot.ok_or(Found(Fault::DoubleFree, block.addr()))?;
+            // SAFETY: a dead heap's group changes under the lock only; by contract the block dies.
+            unsafe {
+                self.check_around(&slot)?;
+                slot.clear_record();
+                self.clear_freed(&slot);
+                (*slot.meta).mask().add(slot.bit());
+                if self.is_abandoned(slot.meta) {
+                    locked.release_abandoned(slot.meta);
+                    // A child that frees what others made means to stay.
+                    locked.release_all_abandoned();
+                }
             }
-        }
+            Ok(())
+        })
     }
 
     /// Whether a group belongs to a dead heap and holds no block.

@@ -2,7 +2,7 @@
 
 use crate::chunk::Chunk;
 use crate::config::{PRESET, RING};
-use crate::fault::{stop, Fault};
+use crate::fault::{raise, stop, Fault};
 use crate::heap::{Class, Heap};
 use crate::meta::{Meta, State, CLASS_RUN, NOBODY};
 use crate::pages::Platform;
@@ -97,7 +97,7 @@ impl<P: Platform> Process<P> {
             let Some(slot) = pointer.find_in(meta, pointer.distance(meta), geometry) else {
                 return self.free_slow(block);
             };
-            self.check_around(&slot);
+            raise(self.check_around(&slot));
             slot.clear_record();
             self.clear_freed(&slot);
             let entry = slot.vacancy().entry();
@@ -129,7 +129,7 @@ impl<P: Platform> Process<P> {
                 return self.free_found(state, meta, index, start, rest);
             }
             let class = (*meta).class as usize;
-            self.check_end_of(state, class, start, rest + 1);
+            raise(self.check_end_of(state, class, start, rest + 1));
             Vacancy::of::<true>(meta, index, start).set_used::<true>();
             self.put_back(self.heap(), class, meta, 1 << index, 1, true);
         }
@@ -265,8 +265,7 @@ impl<P: Platform> Process<P> {
                 if let Some(slot) = pointer.find_in_group(meta) {
                     return Block::Slot(slot);
                 }
-            } else if !meta.is_null() && (*meta).class == CLASS_RUN && Meta::base_of(meta) == block
-            {
+            } else if pointer.starts_run(meta) {
                 return Block::Run(meta);
             }
         }

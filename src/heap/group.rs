@@ -4,6 +4,7 @@ use crate::chunk::Chunk;
 use crate::config::{
     CLASSES, FIRST_GROUP, GRANULE, GROUP_MAX, IDLE_STRIDE, NEST_GROUP_MAX, RUN_PAGE,
 };
+use crate::fault::raise;
 use crate::heap::Heap;
 use crate::meta::{ones, Meta, State};
 use crate::nest::Part;
@@ -172,7 +173,13 @@ impl<P: Platform> Process<P> {
             debug_assert!(class < CLASSES && (*meta).is_empty());
             let bytes = bytes_of(meta);
             let (chunk, first) = (Chunk::around(meta), (*meta).first_granule());
-            self.check_clear(Meta::base_of(meta), bytes);
+            let clear = self.check_clear(Meta::base_of(meta), bytes);
+            if clear.is_err() {
+                // It stays, in no queue.
+                (*meta).set(State::Detached);
+                *locked = None;
+            }
+            raise(clear);
             (*heap).slots[class] -= (*meta).capacity() as u32;
             (*heap).classes[class].count(class, (*heap).slots[class]);
             (*heap).bytes -= bytes;

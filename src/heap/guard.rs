@@ -6,7 +6,7 @@
 //! whenever the block is resized.
 
 use crate::config::{PRESET, QUARANTINE};
-use crate::fault::{stop, Fault};
+use crate::fault::{was_found, Fault, Found};
 use crate::heap::Heap;
 use crate::pages::Platform;
 use crate::pointer::Slot;
@@ -43,17 +43,32 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// Stops the process if the end of `slot` was written.
+    /// Err if the end of `slot` was written.
     ///
     /// # Safety
     /// The slot's memory is mapped.
     #[inline(always)]
-    pub(crate) unsafe fn check_end(&self, slot: &Slot) {
+    pub(crate) unsafe fn check_end(&self, slot: &Slot) -> Result<(), Found> {
         // SAFETY: by contract.
-        unsafe {
-            if !self.guards_stand(slot.class, slot.end_at(), slot.end) {
-                stop(Fault::Overflow, slot.end_at().addr());
-            }
+        unsafe { self.check_guards(slot.class, slot.end_at(), slot.end) }
+    }
+
+    /// Err if a guard of an end of `len` bytes at `at` was written.
+    ///
+    /// # Safety
+    /// The end is readable.
+    #[inline(always)]
+    pub(crate) unsafe fn check_guards(
+        &self,
+        class: usize,
+        at: *mut u8,
+        len: usize,
+    ) -> Result<(), Found> {
+        // SAFETY: by contract.
+        if unsafe { self.guards_stand(class, at, len) } {
+            Ok(())
+        } else {
+            Err(Found(Fault::Overflow, at.addr()))
         }
     }
 
@@ -80,19 +95,21 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// The slot's memory is mapped, and the slot is of no donated group.
     #[inline(always)]
-    pub(crate) unsafe fn check_around(&self, slot: &Slot) {
+    pub(crate) unsafe fn check_around(&self, slot: &Slot) -> Result<(), Found> {
         // SAFETY: by contract. Before slot 0 lies another group, or an inaccessible page.
         unsafe {
-            self.check_end(slot);
+            self.check_end(slot)?;
             if PRESET.front_guard && (slot.offset > 0 || slot.index > 0) {
                 let front = slot.block().sub(1);
                 // Volatile: see `guards_stand`.
                 let byte = front.read_volatile();
                 let neighbour_free = slot.offset == 0 && byte == 0;
-                if !neighbour_free && byte != self.guard(slot.class, front.addr()) {
-                    stop(Fault::Overflow, front.addr());
+                // A damaged end that was told of still stands before the next slot: once is enough.
+                if !neighbour_free && !was_found() && byte != self.guard(slot.class, front.addr()) {
+                    return Err(Found(Fault::Overflow, front.addr()));
                 }
             }
+            Ok(())
         }
     }
 
@@ -108,24 +125,25 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// If the preset clears freed memory: stops the process if free memory is no longer clear.
+    /// If the preset clears freed memory: Err if free memory is no longer clear.
     ///
     /// # Safety
     /// [start, start + len) is free memory; start and len are multiples of 16.
     #[inline(always)]
-    pub(crate) unsafe fn check_clear(&self, start: *mut u8, len: usize) {
+    pub(crate) unsafe fn check_clear(&self, start: *mut u8, len: usize) -> Result<(), Found> {
         if !PRESET.zero_on_free {
-            return;
+            return Ok(());
         }
         // SAFETY: by contract. Volatile: the writer we look for may be racing.
         unsafe {
             let words = start.cast::<u64>();
             for word in 0..len / 8 {
                 if words.add(word).read_volatile() != 0 {
-                    stop(Fault::WriteAfterFree, words.add(word).addr());
+                    return Err(Found(Fault::WriteAfterFree, words.add(word).addr()));
                 }
             }
         }
+        Ok(())
     }
 
     /// In the hardened preset a freed slot first waits in line, at a random place: how long cannot

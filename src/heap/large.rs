@@ -11,7 +11,7 @@ use crate::config::{
     CHUNK, CLASSES, HUGE_LEAST, HUGE_MOST, HUGE_PAGE, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES,
     LARGE_CACHE_SHARE, PRESET,
 };
-use crate::fault::{stop, Fault};
+use crate::fault::Found;
 use crate::meta::Meta;
 use crate::pages::{Access, Platform};
 use crate::process::Process;
@@ -156,16 +156,18 @@ impl Large {
         }
     }
 
-    /// Takes the record of the live block at `address` out.
-    fn remove(&mut self, address: usize) -> Option<*mut Record> {
-        let link = self.link_to(address)?;
+    /// Takes the record that a link leads to out.
+    ///
+    /// # Safety
+    /// `link_to` gave the link.
+    unsafe fn unlink(&mut self, link: *mut *mut Record) -> *mut Record {
         // SAFETY: found links and records are alive.
         unsafe {
             let record = *link;
             *link = (*record).next;
             self.live -= 1;
             self.live_bytes -= (*record).len;
-            Some(record)
+            record
         }
     }
 
@@ -249,13 +251,18 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// The program does not use the block any more.
     pub(crate) unsafe fn large_free(&self, block: *mut u8) -> bool {
-        let mut locked = self.lock();
-        let Some(record) = locked.provider.large.remove(block.addr()) else {
-            return false;
-        };
-        // SAFETY: by contract.
-        unsafe { locked.retire_large(record) };
-        true
+        self.locked(|locked| {
+            let Some(link) = locked.provider.large.link_to(block.addr()) else {
+                return Ok(false);
+            };
+            // SAFETY: by contract; a block that is found damaged stays alive.
+            unsafe {
+                self.check_large_end(*link)?;
+                let record = locked.provider.large.unlink(link);
+                locked.retire_large(record);
+            }
+            Ok(true)
+        })
     }
 
     /// Bytes of the large block that starts at `block`, if one does.
@@ -301,31 +308,32 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// The program's use of the old address ends on success.
     pub(crate) unsafe fn large_resize(&self, block: *mut u8, n: usize) -> *mut u8 {
-        let mut locked = self.lock();
-        let large = &mut locked.provider.large;
-        let Some(record) = large.find(block.addr()).map(ptr::from_mut) else {
-            return ptr::null_mut();
-        };
-        // SAFETY: the record is of a live block, and of the same one when it is entered again.
-        unsafe {
-            self.check_large_end(record);
-            let Some(len) = self.mapping_len(n) else {
-                return ptr::null_mut();
+        self.locked(|locked| {
+            let Some(link) = locked.provider.large.link_to(block.addr()) else {
+                return Ok(ptr::null_mut());
             };
-            // What grows stays in its mapping while that holds it.
-            if len > (*record).len || len < (*record).len && n < (*record).n {
-                large.remove(block.addr());
-                let resized = locked.resize_mapping(record, len);
-                locked.provider.large.insert(record);
-                if !resized {
-                    return ptr::null_mut();
+            // SAFETY: the record is of a live block, and of the same one when it is entered again.
+            unsafe {
+                let record = *link;
+                self.check_large_end(record)?;
+                let Some(len) = self.mapping_len(n) else {
+                    return Ok(ptr::null_mut());
+                };
+                // What grows stays in its mapping while that holds it.
+                if len > (*record).len || len < (*record).len && n < (*record).n {
+                    locked.provider.large.unlink(link);
+                    let resized = locked.resize_mapping(record, len);
+                    locked.provider.large.insert(record);
+                    if !resized {
+                        return Ok(ptr::null_mut());
+                    }
                 }
+                (*record).n = n;
+                (*record).fresh = false;
+                self.write_large_guard(record);
+                Ok((*record).base)
             }
-            (*record).n = n;
-            (*record).fresh = false;
-            self.write_large_guard(record);
-            (*record).base
-        }
+        })
     }
 
     /// Bytes of a mapping that holds a block of `n` bytes and its guard.
@@ -352,18 +360,13 @@ impl<P: Platform> Process<P> {
         unsafe { self.write_guards(GUARD, (*record).base.add((*record).n), 1) };
     }
 
-    /// Stops the process if the byte behind a large block was written.
+    /// Err if the byte behind a large block was written.
     ///
     /// # Safety
     /// The record is of a live block.
-    pub(crate) unsafe fn check_large_end(&self, record: *mut Record) {
-        // SAFETY: as above.
-        unsafe {
-            let end = (*record).base.add((*record).n);
-            if !self.guards_stand(GUARD, end, 1) {
-                stop(Fault::Overflow, end.addr());
-            }
-        }
+    unsafe fn check_large_end(&self, record: *mut Record) -> Result<(), Found> {
+        // SAFETY: n is below the mapping's length.
+        unsafe { self.check_guards(GUARD, (*record).base.add((*record).n), 1) }
     }
 }
 

@@ -147,14 +147,13 @@ impl<P: Platform> Locked<'_, P> {
         }
     }
 
-    /// Verifies the end of a block that was freed, and caches or unmaps its mapping.
+    /// Caches or unmaps the mapping of a block that was freed.
     ///
     /// # Safety
     /// The record is of a freed block and in no list.
     pub(crate) unsafe fn retire_large(&mut self, record: *mut Record) {
         // SAFETY: by contract.
         unsafe {
-            self.process.check_large_end(record);
             let base = NonNull::new_unchecked((*record).base);
             let large = &mut self.provider.large;
             large.frees = large.frees.wrapping_add(1);

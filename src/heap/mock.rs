@@ -5,6 +5,7 @@ use crate::pages::{Access, Platform};
 use core::ptr::NonNull;
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::Mutex;
 
@@ -13,16 +14,50 @@ std::thread_local! {
     static ERRNO: Cell<bool> = const { Cell::new(false) };
     static LATE: Cell<bool> = const { Cell::new(false) };
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
+    /// Locks that this thread holds.
+    static LOCKS: Cell<usize> = const { Cell::new(0) };
+    /// The fault whose handler runs.
+    static HANDLED: Cell<Option<crate::fault::Fault>> = const { Cell::new(None) };
 }
 
 /// In place of the trap: a panic. One that `expecting` awaits passes by the panic hook, so that
-/// it neither prints nor ends a fuzzer.
+/// it neither prints nor ends a fuzzer. Before that, what a handler of the signal may do: each fault
+/// of each test proves that no lock is held and that the heap is fit for use.
 pub fn fault(fault: crate::fault::Fault, address: usize) -> ! {
     let text = format!("byssal fault: {} at {address:#x}", fault.name());
+    let wrong = if LOCKS.get() != 0 {
+        Some("with the lock held")
+    } else {
+        HANDLED
+            .replace(Some(fault))
+            .map(|_| "in a handler of another")
+    };
+    if let Some(wrong) = wrong {
+        // Not a panic: whoever expects a fault would take it for one.
+        let trace = std::backtrace::Backtrace::force_capture();
+        let _ = writeln!(std::io::stderr(), "{text}, {wrong}\n{trace}");
+        std::process::abort();
+    }
+    let errno = ERRNO.get();
+    crate::model::handle();
+    ERRNO.set(errno);
+    HANDLED.set(None);
     if EXPECTED.get() {
         std::panic::resume_unwind(Box::new(text));
     }
     panic!("{text}");
+}
+
+/// Whether a handler runs.
+pub fn is_handler() -> bool {
+    HANDLED.get().is_some()
+}
+
+/// Runs an action as a handler of a fault: another one ends the test.
+pub fn handling(fault: crate::fault::Fault, action: impl FnOnce()) {
+    HANDLED.set(Some(fault));
+    action();
+    HANDLED.set(None);
 }
 
 /// Runs an action; the text of the fault or panic that it ended in.
@@ -429,12 +464,15 @@ unsafe impl Platform for Mock {
         while self.held.swap(true, Ordering::Acquire) {
             std::thread::yield_now();
         }
+        LOCKS.set(LOCKS.get() + 1);
     }
     fn unlock(&self) {
         assert!(self.held.swap(false, Ordering::Release));
+        LOCKS.set(LOCKS.get() - 1);
     }
     unsafe fn reset_lock(&self) {
         self.held.store(false, Ordering::Release);
+        LOCKS.set(0);
     }
     fn threaded(&self) -> bool {
         !self.single.load(Ordering::Relaxed)

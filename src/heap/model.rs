@@ -8,6 +8,7 @@
 use crate::inspect::Summary;
 use crate::mock::Mock;
 use crate::process::Process;
+use std::cell::Cell;
 use std::ops::Deref;
 
 mod misuse;
@@ -16,6 +17,52 @@ mod step;
 
 pub use run::{run, Report};
 pub use step::{decode, fingerprint, parse, print, Op, Step};
+
+std::thread_local! {
+    /// The process that this thread made last.
+    static CURRENT: Cell<*const Process<Mock>> = const { Cell::new(std::ptr::null()) };
+}
+
+/// What a handler of the signal by which a process stops does in the worst case: it allocates,
+/// frees, resizes, and forks. Only for the thread that made the process.
+pub(crate) fn handle() {
+    // SAFETY: null, or alive as long as its `Boxed`.
+    let Some(process) = (unsafe { CURRENT.get().as_ref() }) else {
+        return;
+    };
+    let mut blocks = Vec::new();
+    for n in [
+        0,
+        1,
+        40,
+        100,
+        300,
+        600,
+        1000,
+        4000,
+        10_000,
+        60_000,
+        200_000,
+        1 << 20,
+    ] {
+        for align in [1, 1, 64, 4096] {
+            blocks.push((process.aligned_alloc(align, n), n));
+        }
+    }
+    process.before_fork();
+    process.after_fork_parent();
+    for (mut block, n) in blocks.into_iter().filter(|(block, _)| !block.is_null()) {
+        // SAFETY: live.
+        unsafe {
+            block.write_bytes(1, n.min(5000));
+            let moved = process.realloc(block, 2 * n);
+            if !moved.is_null() {
+                block = moved;
+            }
+            process.free(block);
+        }
+    }
+}
 
 /// A process in memory of its own (its window table is too large for a stack).
 pub struct Boxed(*mut Process<Mock>);
@@ -35,6 +82,7 @@ impl Boxed {
             assert_ne!(at, libc::MAP_FAILED, "no memory for a process");
             let process = at.cast::<Process<Mock>>();
             Process::init_for_test(process, Mock::new(has_break));
+            CURRENT.set(process);
             Boxed(process)
         }
     }
@@ -63,6 +111,9 @@ impl Deref for Boxed {
 impl Drop for Boxed {
     fn drop(&mut self) {
         Mock::new_thread();
+        if CURRENT.get() == self.0 {
+            CURRENT.set(std::ptr::null());
+        }
         // SAFETY: the last use.
         unsafe {
             core::ptr::drop_in_place(&raw mut (*self.0).platform);

@@ -120,6 +120,15 @@ impl Untrusted {
         unsafe { Chunk::meta_at(Chunk::around(self.0), self.address()) }
     }
 
+    /// Whether a live block alone in a run starts exactly here.
+    ///
+    /// # Safety
+    /// `meta` is what the map gives for this address, or null.
+    pub(crate) unsafe fn starts_run(self, meta: *mut Meta) -> bool {
+        // SAFETY: cells are readable.
+        unsafe { !meta.is_null() && (*meta).class == CLASS_RUN && Meta::base_of(meta) == self.0 }
+    }
+
     /// The slot of the live block that starts exactly here. None for anything else, runs and
     /// large blocks included.
     pub fn find<P: Platform>(self, process: &Process<P>) -> Option<Slot> {

@@ -1,6 +1,7 @@
 //! Everything there is one of in a process.
 
 use crate::config::{ADDRESS_BITS, CHUNK_SHIFT, CLASSES, MAX_SHARES, PRESET, RUN_PAGE};
+use crate::fault::{raise, Found};
 use crate::heap::Heap;
 use crate::pages::Platform;
 use crate::provider::{Locked, Provider};
@@ -181,6 +182,14 @@ impl<P: Platform> Process<P> {
             process: self,
             provider,
         }
+    }
+
+    /// Does `work` under the provider lock. A fault that it finds stops the process when the lock is
+    /// released.
+    #[inline(always)]
+    pub(crate) fn locked<T>(&self, work: impl FnOnce(&mut Locked<'_, P>) -> Result<T, Found>) -> T {
+        let done = work(&mut self.lock());
+        raise(done)
     }
 
     /// Takes the provider lock if `locked` does not have it yet.

@@ -2,7 +2,7 @@
 
 use crate::config::{OUTGOING_BYTES, PRESET};
 use crate::count::{note, Event};
-use crate::fault::{stop, Fault};
+use crate::fault::{raise, stop, Fault};
 use crate::heap::Heap;
 use crate::meta::Meta;
 use crate::pages::Platform;
@@ -92,7 +92,7 @@ impl<P: Platform> Process<P> {
             if self.is_orphan(slot.meta) {
                 return self.free_abandoned(slot);
             }
-            self.check_around(slot);
+            raise(self.check_around(slot));
             // Before the bit goes out: afterwards the owner may write a new record.
             note(Event::RemoteFree);
             slot.clear_record();

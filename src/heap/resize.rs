@@ -1,6 +1,7 @@
 //! realloc and malloc_usable_size.
 
 use crate::config::PRESET;
+use crate::fault::raise;
 use crate::free::Block;
 use crate::meta::Meta;
 use crate::pages::Platform;
@@ -51,11 +52,13 @@ impl<P: Platform> Process<P> {
                     }
                     slot.length()
                 }
+                Block::Run(_) if n == 0 && PRESET.seal_zero_size => 0,
                 Block::Run(meta) => {
-                    if (n > 0 || !PRESET.seal_zero_size) && self.resize_run(*meta, block, n) {
+                    let length = self.resize_run(*meta, block, n);
+                    if length == n {
                         return block;
                     }
-                    (*Meta::run_length(*meta))[0]
+                    length
                 }
                 Block::Outside => {
                     if n > MAX_SMALL {
@@ -96,7 +99,7 @@ impl<P: Platform> Process<P> {
         };
         // SAFETY: by contract. The old end is verified, as it becomes the program's.
         unsafe {
-            self.check_end(slot);
+            raise(self.check_end(slot));
             let place = Place {
                 offset: slot.offset,
                 end: slot.stride - slot.offset - n,

@@ -13,7 +13,7 @@
 
 use crate::chunk::Chunk;
 use crate::config::{CHUNK, CLASSES, KEEP_CLASS, PRESET, RING};
-use crate::fault::{stop, Fault};
+use crate::fault::{raise, Fault, Found};
 use crate::heap::{Class, Heap};
 use crate::meta::Meta;
 use crate::pages::Platform;
@@ -309,6 +309,15 @@ impl Class {
         };
     }
 
+    /// Takes out what lies at a position.
+    #[inline(never)]
+    fn remove(&mut self, position: u32) {
+        let (place, oldest) = (position as usize % RING, self.head as usize % RING);
+        self.ring[place] = self.ring[oldest];
+        self.records[place] = self.records[oldest];
+        self.head = self.head.wrapping_add(1);
+    }
+
     /// The slots in the ring, oldest first.
     pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
         (0..self.ready()).map(|i| self.at(self.head.wrapping_add(i)))
@@ -326,14 +335,12 @@ impl<P: Platform> Process<P> {
         state: *mut Class,
         class: usize,
         slot: Vacancy,
-    ) {
+    ) -> Result<(), Found> {
         if PRESET.check_at_free {
-            return;
+            return Ok(());
         }
         // SAFETY: a slot in a ring keeps its group alive.
-        unsafe {
-            self.check_end_of(state, class, slot.start, slot.end::<NARROW>());
-        }
+        unsafe { self.check_end_of(state, class, slot.start, slot.end::<NARROW>()) }
     }
 
     /// Verifies the end, of `len` bytes, of a slot of `class` that starts at `start`.
@@ -347,7 +354,7 @@ impl<P: Platform> Process<P> {
         class: usize,
         start: *mut u8,
         len: usize,
-    ) {
+    ) -> Result<(), Found> {
         // SAFETY: by contract.
         unsafe {
             let limit = start.add((*state).stride as usize);
@@ -355,8 +362,9 @@ impl<P: Platform> Process<P> {
             // Volatile: see `guards_stand`.
             let guard = |at: *mut u8| self.guard_of(class, (*state).guard, at.addr());
             if end.read_volatile() != guard(end) || last.read_volatile() != guard(last) {
-                stop(Fault::Overflow, end.addr());
+                return Err(Found(Fault::Overflow, end.addr()));
             }
+            Ok(())
         }
     }
 
@@ -378,11 +386,16 @@ impl<P: Platform> Process<P> {
             let mut position = tail.wrapping_sub((*state).ready().min(entered.into()));
             while position != tail {
                 let slot = (*state).at(position).slot();
-                if class < FIRST_WIDE {
-                    self.check_freed::<true>(state, class, slot);
+                let checked = if class < FIRST_WIDE {
+                    self.check_freed::<true>(state, class, slot)
                 } else {
-                    self.check_freed::<false>(state, class, slot);
+                    self.check_freed::<false>(state, class, slot)
+                };
+                if checked.is_err() {
+                    // A handler's malloc is not to come upon it.
+                    (*state).remove(position);
                 }
+                raise(checked);
                 position = position.wrapping_add(1);
             }
         }
@@ -438,10 +451,10 @@ impl<P: Platform> Process<P> {
         unsafe {
             let state = Heap::class(heap, class);
             if class < FIRST_WIDE {
-                self.check_freed::<true>(state, class, slot);
+                raise(self.check_freed::<true>(state, class, slot));
                 slot.set_used::<true>();
             } else {
-                self.check_freed::<false>(state, class, slot);
+                raise(self.check_freed::<false>(state, class, slot));
                 slot.set_used::<false>();
             }
             self.put_back(heap, class, slot.meta(), 1 << slot.index(class), 1, away);

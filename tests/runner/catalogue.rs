@@ -400,6 +400,7 @@ fn process() -> Vec<Program> {
             .with(&[&["single"], &["thread"]])
             .within(20)
             .says("handlers ran"),
+        Program::new("fault_handlers").only(ALL),
         Program::new("replaced_malloc").only(MUSL),
         Program::new("freelocale_link").only(&[Mode::MuslStatic]),
         Program::new("oom").with(&[&["as"], &["data"], &["large"], &["threads"], &["realloc"]]),

@@ -1,0 +1,190 @@
+//! Whatever fault is found, and wherever: no lock is held, and the heap is fit for use. The mock
+//! sees to that at each fault (`mock::fault`); here are all places that find one. Afterwards the
+//! process goes on and never comes upon the damage again.
+
+// Each block is live, then comes the misuse under test.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
+use super::*;
+use crate::config::PRESET;
+use crate::fault::Fault;
+use crate::mock::handling;
+use crate::pointer::Untrusted;
+use crate::size_class::MAX_SMALL;
+
+/// Damages what follows a block.
+fn overflow(block: *mut u8, n: usize) {
+    unsafe { block.add(n).write(!block.add(n).read()) };
+}
+
+/// Blocks of that size, and of all others, come and go without another fault.
+fn goes_on(process: &Boxed, n: usize) {
+    handling(Fault::Overflow, || {
+        for round in 0..4 {
+            let sizes = (0..300).map(|i| if i % 2 == 0 { n } else { (i * 97) % 9000 });
+            let blocks: Vec<_> = sizes
+                .map(|n| Live::new(process.malloc(n), n, round))
+                .collect();
+            blocks.iter().for_each(Live::verify);
+            blocks
+                .iter()
+                .for_each(|block| unsafe { process.free(block.at) });
+        }
+        process.process_exit();
+        process.thread_exit();
+    });
+}
+
+/// By name, what comes upon the damage behind a block of so many bytes.
+type Finder = (&'static str, fn(&Boxed, *mut u8, usize));
+
+fn finders() -> Vec<Finder> {
+    vec![
+        ("free and churn", |process, block, n| unsafe {
+            process.free(block);
+            churn(process, n);
+        }),
+        ("free and exit", |process, block, _| unsafe {
+            process.free(block);
+            process.thread_exit();
+        }),
+        ("free and end", |process, block, _| unsafe {
+            process.free(block);
+            process.process_exit();
+        }),
+        ("free and trim", |process, block, _| unsafe {
+            process.free(block);
+            process.trim(process.heap());
+        }),
+        ("realloc in place", |process, block, n| unsafe {
+            process.realloc(block, n - 1);
+            process.free(block);
+            process.process_exit();
+        }),
+        ("realloc elsewhere", |process, block, n| unsafe {
+            process.realloc(block, 3 * n);
+            process.process_exit();
+        }),
+        ("free by another", |process, block, n| unsafe {
+            let own = process.heap();
+            process.set_heap(process.empty_heap());
+            let _another = process.malloc(n);
+            let freed = crate::mock::expecting(|| process.free(block));
+            process.set_heap(own);
+            // Of run and large blocks nobody is the owner.
+            assert!(freed.is_some_and(|text| text.contains("overflow")));
+            process.free(block);
+            process.process_exit();
+        }),
+    ]
+}
+
+#[test]
+fn an_overflow_behind_any_block_leaves_the_heap_fit_for_use() {
+    let kinds = [
+        (1, 40),
+        (1, 600),
+        (1, 1000),
+        (1, 5000),
+        (1, 60_000),
+        (64, 127),
+        (4096, 5000),
+        (1, MAX_SMALL + 1),
+        (1, 1 << 20),
+        (1 << 20, 300_000),
+    ];
+    for (align, n) in kinds {
+        for (how, find) in finders() {
+            let process = Boxed::new(true);
+            let _stays: Vec<_> = (0..4).map(|_| process.malloc(n)).collect();
+            let block = process.aligned_alloc(align, n);
+            // As much as may be used.
+            let n = process.usable_size(block);
+            overflow(block, n);
+            let found = faults("overflow", || find(&process, block, n));
+            assert!(found, "{n} bytes at {align}: {how}");
+            goes_on(&process, n);
+        }
+    }
+}
+
+#[test]
+fn an_overflow_in_donated_memory_leaves_the_heap_fit_for_use() {
+    for resize in [false, true] {
+        let process = Boxed::new(true);
+        let mut gift = vec![u128::MAX; 1024 / 16].into_boxed_slice();
+        let range = gift.as_mut_ptr_range();
+        unsafe { process.donate(range.start.cast(), range.end.cast()) };
+        unsafe {
+            let class = usize::from((*process.donated.meta(0)).class);
+            let n = crate::size_class::stride(class) - 4;
+            let block = process.donated_alloc(class, n, true);
+            overflow(block, n);
+            let found = faults("overflow", || {
+                if resize {
+                    process.realloc(block, 3000);
+                } else {
+                    process.free(block);
+                }
+            });
+            assert!(found, "resized: {resize}");
+            goes_on(&process, n);
+        }
+    }
+}
+
+#[test]
+fn an_overflow_in_a_dead_heap_leaves_the_heap_fit_for_use() {
+    for n in [40, 1000, 20_000] {
+        let process = Boxed::new(true);
+        let first = process.malloc(10);
+        let own = process.heap();
+        process.set_heap(process.empty_heap());
+        let blocks: Vec<_> = (0..8).map(|_| process.malloc(n)).collect();
+        process.set_heap(own);
+        process.before_fork();
+        unsafe {
+            process.after_fork_child();
+            overflow(blocks[3], n);
+            assert!(faults("overflow", || process.free(blocks[3])));
+            let slot = Untrusted::new(blocks[4]).find(&*process).expect("live");
+            process.free(blocks[4]);
+            assert!(faults("double", || process.free_abandoned(&slot)));
+            process.free(first);
+        }
+        goes_on(&process, n);
+    }
+}
+
+#[test]
+fn a_write_after_free_leaves_the_heap_fit_for_use() {
+    if !PRESET.zero_on_free {
+        return;
+    }
+    for n in [40, 600, 1000] {
+        for trim in [false, true] {
+            let process = Boxed::new(true);
+            let blocks: Vec<_> = (0..300).map(|_| process.malloc(n)).collect();
+            unsafe {
+                blocks.iter().for_each(|&block| process.free(block));
+                // The last ones: their groups are still there.
+                for &block in blocks.iter().rev().take(1) {
+                    block.write(1);
+                }
+            }
+            let found = faults("write after free", || {
+                if trim {
+                    unsafe { process.trim(process.heap()) };
+                }
+                for _ in 0..20 {
+                    let again: Vec<_> = (0..300).map(|_| process.malloc(n)).collect();
+                    again
+                        .into_iter()
+                        .for_each(|block| unsafe { process.free(block) });
+                }
+            });
+            assert!(found, "{n}, trimmed: {trim}");
+            goes_on(&process, n);
+        }
+    }
+}
