@@ -5,6 +5,7 @@ use crate::config::{CHUNK, CLASSES, GRANULE, PRESET, RUN_PAGE, UNIT};
 use crate::fault::{Fault, Found};
 use crate::meta::{Meta, State, CLASS_RUN, NOBODY};
 use crate::pages::Platform;
+use crate::pointer::Untrusted;
 use crate::process::Process;
 use crate::provider::{Locked, Run};
 use crate::size_class::{class_of, stride, MAX_SMALL};
@@ -112,14 +113,17 @@ impl<P: Platform> Process<P> {
         })
     }
 
-    /// Err unless `meta` tells of a live block and the byte behind it stands. Provider lock.
+    /// Err unless a live block starts at `block` of which `meta` tells, and the byte behind it
+    /// stands. Provider lock: without it a run that was found may be freed, and its cell tell of
+    /// another.
     ///
     /// # Safety
     /// `meta` was found for `block`.
     unsafe fn check_run(&self, meta: *mut Meta, block: *mut u8) -> Result<(), Found> {
+        let pointer = Untrusted::new(block);
         // SAFETY: metas that the map gives are readable; runs come and go under the lock.
         unsafe {
-            if !(*meta).is(State::Run) {
+            if pointer.meta(self) != meta || !pointer.starts_run(meta) {
                 return Err(Found(Fault::DoubleFree, block.addr()));
             }
             let [n, pages] = *Meta::run_length(meta);

@@ -195,18 +195,39 @@ impl<P: Platform> Process<P> {
         })
     }
 
-    /// Frees the block of a donated slot, whichever thread calls.
+    /// The slot of the block that starts at `block`, which was found before. Under the lock: of two
+    /// frees that race the second finds none.
+    #[inline(never)]
+    fn donated_at(&self, block: *mut u8) -> Result<Slot, Found> {
+        let found = self.donated.find(Untrusted::new(block));
+        found.ok_or(Found(Fault::DoubleFree, block.addr()))
+    }
+
+    /// Resizes the block in a donated slot to `n` bytes within its slot, if it has room.
     ///
     /// # Safety
-    /// The slot is live, the program does not use its block any more.
-    pub(crate) unsafe fn donated_free(&self, slot: &Slot) {
-        // SAFETY: by contract; masks of donated groups belong to the lock's holder.
-        self.locked(|_| unsafe {
-            self.check_end(slot)?;
-            slot.clear_record();
-            self.clear_freed(slot);
-            if (*slot.meta).freed.fetch_or(slot.bit(), Ordering::Relaxed) & slot.bit() != 0 {
-                return Err(Found(Fault::DoubleFree, slot.block().addr()));
+    /// The caller owns the live block.
+    pub(crate) unsafe fn donated_resize(&self, block: *mut u8, n: usize) -> bool {
+        self.locked(|_| {
+            let slot = self.donated_at(block)?;
+            // SAFETY: live, and not freed while the lock is held.
+            unsafe { self.resize_slot(&slot, n) }
+        })
+    }
+
+    /// Frees the block in a donated slot, whichever thread calls.
+    ///
+    /// # Safety
+    /// The program does not use the block any more.
+    pub(crate) unsafe fn donated_free(&self, block: *mut u8) {
+        self.locked(|_| {
+            let slot = self.donated_at(block)?;
+            // SAFETY: by contract; masks of donated groups belong to the lock's holder.
+            unsafe {
+                self.check_end(&slot)?;
+                slot.clear_record();
+                self.clear_freed(&slot);
+                (*slot.meta).freed.fetch_or(slot.bit(), Ordering::Relaxed);
             }
             Ok(())
         })

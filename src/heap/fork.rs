@@ -91,8 +91,11 @@ impl<P: Platform> Process<P> {
         let block = slot.block();
         self.locked(|locked| {
             // Once more, as records of dead heaps are cleared under the lock only: of two frees of
-            // the same block that race, the second finds none, whatever became of the group.
-            let slot = Untrusted::new(block).find(self);
+            // the same block that race, the second finds none, or, if the group has gone by then, one
+            // that a living heap made in its place.
+            let found = Untrusted::new(block).find(self);
+            // SAFETY: the group of a live block lives.
+            let slot = found.filter(|slot| unsafe { self.is_orphan(slot.meta) });
             let slot = slot.ok_or(Found(Fault::DoubleFree, block.addr()))?;
             // SAFETY: a dead heap's group changes under the lock only; by contract the block dies.
             unsafe {

@@ -212,21 +212,13 @@ impl<P: Platform> Process<P> {
         if block.is_null() {
             return;
         }
-        // SAFETY: by contract; `find` said what it is.
-        unsafe { self.release(self.find(block), block) }
-    }
-
-    /// Frees the block of that kind at `block`.
-    ///
-    /// # Safety
-    /// As `free`; `kind` is what `find` said.
-    #[inline(never)]
-    pub(crate) unsafe fn release(&self, kind: Block, block: *mut u8) {
-        // SAFETY: by contract.
+        // SAFETY: by contract; `find` said what it is. What changes under the lock is looked up once
+        // more when it is held: another thread may free the same block meanwhile, and what told of it
+        // may tell of another by then.
         unsafe {
-            match kind {
+            match self.find(block) {
                 Block::Slot(slot) => self.free_slot(&slot),
-                Block::Donated(slot) => self.donated_free(&slot),
+                Block::Donated(_) => self.donated_free(block),
                 Block::Run(meta) => self.free_run(meta, block),
                 Block::Outside => self.free_outside(block),
             }

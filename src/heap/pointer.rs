@@ -5,7 +5,7 @@
 
 use crate::chunk::Chunk;
 use crate::heap::Heap;
-use crate::meta::{Meta, CLASS_RUN};
+use crate::meta::{Meta, State, CLASS_RUN};
 use crate::pages::Platform;
 use crate::process::Process;
 use crate::ring::Vacancy;
@@ -126,7 +126,12 @@ impl Untrusted {
     /// `meta` is what the map gives for this address, or null.
     pub(crate) unsafe fn starts_run(self, meta: *mut Meta) -> bool {
         // SAFETY: cells are readable.
-        unsafe { !meta.is_null() && (*meta).class == CLASS_RUN && Meta::base_of(meta) == self.0 }
+        unsafe {
+            !meta.is_null()
+                && (*meta).class == CLASS_RUN
+                && (*meta).is(State::Run)
+                && Meta::base_of(meta) == self.0
+        }
     }
 
     /// The slot of the live block that starts exactly here. None for anything else, runs and

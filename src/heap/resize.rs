@@ -1,7 +1,7 @@
 //! realloc and malloc_usable_size.
 
 use crate::config::PRESET;
-use crate::fault::raise;
+use crate::fault::{raise, stop, Fault, Found};
 use crate::free::Block;
 use crate::meta::Meta;
 use crate::pages::Platform;
@@ -44,17 +44,22 @@ impl<P: Platform> Process<P> {
         }
         // SAFETY: by contract; `find` and `outside_length` let live blocks only pass.
         unsafe {
-            let kind = self.find(block);
-            let usable = match &kind {
-                Block::Slot(slot) | Block::Donated(slot) => {
-                    if self.resize_slot(slot, n) {
+            let usable = match self.find(block) {
+                Block::Slot(slot) => {
+                    if raise(self.resize_slot(&slot, n)) {
+                        return block;
+                    }
+                    slot.length()
+                }
+                Block::Donated(slot) => {
+                    if self.donated_resize(block, n) {
                         return block;
                     }
                     slot.length()
                 }
                 Block::Run(_) if n == 0 && PRESET.seal_zero_size => 0,
                 Block::Run(meta) => {
-                    let length = self.resize_run(*meta, block, n);
+                    let length = self.resize_run(meta, block, n);
                     if length == n {
                         return block;
                     }
@@ -75,11 +80,14 @@ impl<P: Platform> Process<P> {
                 }
             };
             let new = malloc(n);
+            if new == block {
+                // Another thread freed it meanwhile.
+                stop(Fault::DoubleFree, block.addr());
+            }
             if !new.is_null() {
                 ptr::copy_nonoverlapping(block, new, usable.min(n));
-                // Known to be live, it need not be looked up once more. Should another thread have
-                // freed it meanwhile, that is found where two frees that race are.
-                self.release(kind, block);
+                // Looked up once more: freed by another thread meanwhile, its slot may hold another.
+                self.free_slow(block);
             }
             new
         }
@@ -90,23 +98,23 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The caller owns the live block.
-    unsafe fn resize_slot(&self, slot: &Slot, n: usize) -> bool {
+    pub(crate) unsafe fn resize_slot(&self, slot: &Slot, n: usize) -> Result<bool, Found> {
         if n > MAX_SMALL || class_of(n) != slot.class || n == 0 && PRESET.seal_zero_size {
-            return false;
+            return Ok(false);
         }
         let Some(n) = fit(slot.class, slot.stride, slot.offset, n) else {
-            return false;
+            return Ok(false);
         };
         // SAFETY: by contract. The old end is verified, as it becomes the program's.
         unsafe {
-            raise(self.check_end(slot));
+            self.check_end(slot)?;
             let place = Place {
                 offset: slot.offset,
                 end: slot.stride - slot.offset - n,
             };
             self.occupy(slot.meta, slot.class, slot.index, slot.start, place);
         }
-        true
+        Ok(true)
     }
 
     /// Bytes that the program may use at `block`; 0 for null. Stops the process if it is no live

@@ -14,6 +14,7 @@ mod random;
 mod rare;
 mod settle;
 mod shortage;
+mod stale;
 mod stress;
 mod threads;
 mod vacant;

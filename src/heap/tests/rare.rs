@@ -62,7 +62,7 @@ fn racing_frees_of_large_run_and_donated_blocks_are_found() {
         let large = process.malloc(300 << 10);
         process.free(large);
         assert!(matches!(process.find(large), Block::Outside));
-        assert!(faults("double", || process.release(Block::Outside, large)));
+        assert!(faults("double", || process.free_slow(large)));
         // What the handler of that fault allocated may have had the mapping.
         let large = process.malloc(300 << 10);
         process.free(large);
@@ -160,7 +160,7 @@ fn donated_slots_serve_again_when_memory_is_out() {
         process.free(first);
         assert!(faults("double", || process.free(first)));
         // The end is as it was only where freed memory is not cleared.
-        assert!(faults("", || process.donated_free(&slot)));
+        assert!(faults("", || process.donated_free(slot.block())));
     }
     process.verify();
     process.platform.calls_left.store(0, Relaxed);
