@@ -48,16 +48,12 @@ fn misuse_is_found_at_the_free() {
                     "{n} before"
                 );
                 process.free(p);
+                // Named while its group stays.
+                let named = n <= MAX_SMALL && (warm || n < 4000);
                 assert!(
-                    faults("", || process.free(p)),
+                    faults(if named { "double" } else { "" }, || process.free(p)),
                     "{n} double free, warm {warm}"
                 );
-                if n <= MAX_SMALL && (warm || n < 4000) {
-                    assert!(
-                        faults("double", || process.free(p)),
-                        "{n} double free named"
-                    );
-                }
                 assert!(
                     faults("", || _ = process.realloc(p, 10)),
                     "{n} realloc of freed"
