@@ -198,21 +198,9 @@ impl<P: Platform> Process<P> {
     /// The slot of the block that starts at `block`, which was found before. Under the lock: of two
     /// frees that race the second finds none.
     #[inline(never)]
-    fn donated_at(&self, block: *mut u8) -> Result<Slot, Found> {
+    pub(crate) fn donated_at(&self, block: *mut u8) -> Result<Slot, Found> {
         let found = self.donated.find(Untrusted::new(block));
         found.ok_or(Found(Fault::DoubleFree, block.addr()))
-    }
-
-    /// Resizes the block in a donated slot to `n` bytes within its slot, if it has room.
-    ///
-    /// # Safety
-    /// The caller owns the live block.
-    pub(crate) unsafe fn donated_resize(&self, block: *mut u8, n: usize) -> bool {
-        self.locked(|_| {
-            let slot = self.donated_at(block)?;
-            // SAFETY: live, and not freed while the lock is held.
-            unsafe { self.resize_slot(&slot, n) }
-        })
     }
 
     /// Frees the block in a donated slot, whichever thread calls.

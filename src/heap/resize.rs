@@ -44,15 +44,20 @@ impl<P: Platform> Process<P> {
         }
         // SAFETY: by contract; `find` and `outside_length` let live blocks only pass.
         unsafe {
-            let usable = match self.find(block) {
-                Block::Slot(slot) => {
-                    if raise(self.resize_slot(&slot, n)) {
-                        return block;
-                    }
-                    slot.length()
-                }
-                Block::Donated(slot) => {
-                    if self.donated_resize(block, n) {
+            let kind = self.find(block);
+            let usable = match kind {
+                Block::Slot(slot) | Block::Donated(slot) => {
+                    // Masks of donated groups change under the lock.
+                    let donated = matches!(kind, Block::Donated(_));
+                    let locked = donated.then(|| self.lock());
+                    let resized = if donated {
+                        self.donated_at(block)
+                    } else {
+                        Ok(slot)
+                    };
+                    let resized = resized.and_then(|slot| self.resize_slot(&slot, n));
+                    drop(locked);
+                    if raise(resized) {
                         return block;
                     }
                     slot.length()
@@ -98,7 +103,8 @@ impl<P: Platform> Process<P> {
     ///
     /// # Safety
     /// The caller owns the live block.
-    pub(crate) unsafe fn resize_slot(&self, slot: &Slot, n: usize) -> Result<bool, Found> {
+    #[inline(always)]
+    unsafe fn resize_slot(&self, slot: &Slot, n: usize) -> Result<bool, Found> {
         if n > MAX_SMALL || class_of(n) != slot.class || n == 0 && PRESET.seal_zero_size {
             return Ok(false);
         }
