@@ -2,6 +2,7 @@
  * dump_heap. Works beside glibc and beside musl. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -26,17 +27,22 @@ HIDDEN void byssal_after_fork_parent(void);
 HIDDEN void byssal_after_fork_child(void);
 HIDDEN char *byssal_dump(size_t *len, size_t *mapped);
 
-/* The initial-exec model costs one load; the word fits the spare room that every libc keeps for
- * libraries loaded late. */
-HIDDEN __thread void *byssal_thread_heap __attribute__((tls_model("initial-exec")));
+/* The initial-exec model costs one load. What dlopen loads may use it beside glibc, which keeps spare
+ * room for that, and may not beside musl: thread.rs knows. */
+#ifdef __GLIBC__
+#define THREAD __thread __attribute__((tls_model("initial-exec")))
+#else
+#define THREAD __thread
+#endif
+HIDDEN THREAD void *byssal_thread_heap;
 
 /* glibc's own word on whether there is a single thread; absent elsewhere. */
 extern char __libc_single_threaded __attribute__((weak));
 
 /* Whether this thread's heap was handed over: no destructor will run for it any more. */
-static __thread char handed_over __attribute__((tls_model("initial-exec")));
+static THREAD char handed_over;
 /* Frees of this thread before it had a heap, of one slot in four. */
-static __thread char early_frees __attribute__((tls_model("initial-exec")));
+static THREAD char early_frees;
 
 static pthread_key_t key;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
@@ -199,7 +205,28 @@ __attribute__((destructor)) static void finish(void)
 #endif
 }
 
+#ifdef __GLIBC__
+/* Absent in static programs, which have nothing to unload. */
+extern void *dlopen(const char *, int) __attribute__((weak));
+extern char *dlerror(void) __attribute__((weak));
+extern int dladdr(const void *, Dl_info *) __attribute__((weak));
+
+/* A plugin that was linked with libbyssal.a stays when it is closed: threads that used it have a
+ * destructor here, and blocks of it may live. (libbyssal.so is linked to stay.) */
+static void stay(void)
+{
+	Dl_info own, program;
+	if (!dlopen || !dlerror || !dladdr || !dladdr((void *)exiting, &own)) return;
+	if (dladdr((void *)getauxval(AT_PHDR), &program) && own.dli_fbase == program.dli_fbase) return;
+	if (!dlopen(own.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE)) dlerror();
+}
+#else
+/* musl unloads nothing. */
+static void stay(void) {}
+#endif
+
 __attribute__((constructor)) static void start(void)
 {
+	stay();
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }

@@ -28,6 +28,8 @@ pub struct Companion {
     pub source: &'static str,
     pub flags: &'static [&'static str],
     pub link: Link,
+    /// Whether libbyssal.a is linked into it.
+    pub archive: bool,
 }
 
 /// One C (or C++) program.
@@ -222,6 +224,16 @@ const PLUGIN: &[Companion] = &[Companion {
     source: "dlopen_plugin.c",
     flags: &[],
     link: Link::AtRunTime,
+    archive: false,
+}];
+
+/// A plugin that brings its own allocator.
+const UNLOADED: &[Companion] = &[Companion {
+    name: "unloaded",
+    source: "unload_plugin.c",
+    flags: &["-Wl,--exclude-libs,ALL"],
+    link: Link::AtRunTime,
+    archive: true,
 }];
 
 const FORK_LIBRARY: &[Companion] = &[Companion {
@@ -229,6 +241,7 @@ const FORK_LIBRARY: &[Companion] = &[Companion {
     source: "fork_handlers_library.c",
     flags: &[],
     link: Link::WithProgram,
+    archive: false,
 }];
 
 const TLS_LIBRARIES: &[Companion] = &[
@@ -237,18 +250,21 @@ const TLS_LIBRARIES: &[Companion] = &[
         source: "tls_library.c",
         flags: &["-DNUMBER=1", "-DTLS_BYTES=300000", "-DTLS_ALIGN=64"],
         link: Link::WithProgram,
+        archive: false,
     },
     Companion {
         name: "tlstwo",
         source: "tls_library.c",
         flags: &["-DNUMBER=2", "-DTLS_BYTES=1000", "-DTLS_ALIGN=4096"],
         link: Link::WithProgram,
+        archive: false,
     },
     Companion {
         name: "tlsthree",
         source: "tls_library.c",
         flags: &["-DNUMBER=3", "-DTLS_BYTES=2000000", "-DTLS_ALIGN=32"],
         link: Link::WithProgram,
+        archive: false,
     },
 ];
 
@@ -390,6 +406,10 @@ fn process() -> Vec<Program> {
             .only(DYNAMIC)
             .beside(PLUGIN)
             .skip(Mode::MuslStatic, "a static program has no dlopen"),
+        Program::new("unload")
+            .only(&[Mode::Plain, Mode::MuslDynamic])
+            .with(&[&["plugin"], &["library"]])
+            .beside(UNLOADED),
         Program::new("startup_large_tls").beside(TLS_LIBRARIES),
         Program::new("atexit_handlers")
             .only(ALL)

@@ -82,12 +82,20 @@ impl Mode {
 
     /// The library that brings byssal into the program, if it is not libc itself.
     fn library(self) -> Option<PathBuf> {
-        match self {
-            Mode::MuslStatic | Mode::MuslDynamic | Mode::Plain => None,
-            Mode::MuslPreload => Some(toolchain().join("lib/libbyssal.so")),
-            Mode::MuslArchive => Some(toolchain().join("lib/libbyssal.a")),
-            Mode::Preload => Some(libraries().join("libbyssal.so")),
-            Mode::Archive | Mode::HostStatic => Some(libraries().join("libbyssal.a")),
+        let name = match self {
+            Mode::MuslStatic | Mode::MuslDynamic | Mode::Plain => return None,
+            Mode::MuslPreload | Mode::Preload => "libbyssal.so",
+            Mode::MuslArchive | Mode::Archive | Mode::HostStatic => "libbyssal.a",
+        };
+        Some(self.libraries().join(name))
+    }
+
+    /// Where the libraries for the mode's libc are, whether it uses them or not.
+    fn libraries(self) -> PathBuf {
+        if self.is_musl() {
+            toolchain().join("lib")
+        } else {
+            libraries()
         }
     }
 
@@ -293,6 +301,9 @@ pub fn build_in(program: &Program, mode: Mode, folder: PathBuf) -> Result<Built,
             .args(["-shared", "-fPIC"]);
         command.args(companion.flags);
         command.arg(sources.join("programs").join(companion.source));
+        if companion.archive {
+            command.arg(present(mode.libraries().join("libbyssal.a"))?);
+        }
         compile(command, &library, &mut built.commands)?;
         if companion.link == Link::WithProgram {
             linked.push(library);
@@ -303,6 +314,8 @@ pub fn build_in(program: &Program, mode: Mode, folder: PathBuf) -> Result<Built,
         .args(FLAGS)
         .args(mode.defines())
         .args(program.flags());
+    let loadable = mode.libraries().join("libbyssal.so");
+    command.arg(format!("-DLIBBYSSAL=\"{}\"", loadable.display()));
     if mode.is_static() {
         command.arg("-static");
     }

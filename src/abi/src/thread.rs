@@ -96,6 +96,39 @@ mod access {
     }
 
     /// Reads the word.
+    #[cfg(feature = "tlsdesc")]
+    #[inline(always)]
+    pub fn get() -> usize {
+        let value;
+        // SAFETY: a descriptor of the variable gives its offset from the thread pointer, in rax; what
+        // it calls changes no other register and needs no aligned stack. In a program the linker puts
+        // the offset itself there.
+        unsafe {
+            core::arch::asm!(
+                "lea rax, [rip + {0}@TLSDESC]",
+                "call qword ptr [rax + {0}@TLSCALL]",
+                "mov rax, fs:[rax]",
+                sym byssal_thread_heap, out("rax") value);
+        }
+        value
+    }
+
+    /// Writes the word.
+    #[cfg(feature = "tlsdesc")]
+    #[inline(always)]
+    pub fn set(value: usize) {
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!(
+                "lea rax, [rip + {0}@TLSDESC]",
+                "call qword ptr [rax + {0}@TLSCALL]",
+                "mov fs:[rax], {1}",
+                sym byssal_thread_heap, in(reg) value, out("rax") _);
+        }
+    }
+
+    /// Reads the word.
+    #[cfg(not(feature = "tlsdesc"))]
     #[inline(always)]
     pub fn get() -> usize {
         let value;
@@ -112,6 +145,7 @@ mod access {
     }
 
     /// Writes the word.
+    #[cfg(not(feature = "tlsdesc"))]
     #[inline(always)]
     pub fn set(value: usize) {
         // SAFETY: as above.

@@ -31,6 +31,8 @@ struct Beside<'a> {
     /// Tells the builds from each other.
     name: String,
     cc: &'a Path,
+    /// Cargo features of its build.
+    features: &'static str,
     dest: PathBuf,
 }
 
@@ -45,12 +47,14 @@ pub fn build(project: &Project, settings: &Settings, built: &Built) -> Result<Ve
             what: "library",
             name: "host".into(),
             cc: Path::new(&built.compiler.cc),
+            features: "library",
             dest: project.made.join("lib"),
         },
         Beside {
             what: "for musl",
             name: format!("musl-{}", built.source.label),
             cc: &wrapper,
+            features: "library,tlsdesc",
             dest: built.byssal.prefix.join("lib"),
         },
     ];
@@ -136,7 +140,7 @@ fn cargo(
     ])
     .args([
         "--features",
-        &preset.features("library"),
+        &preset.features(beside.features),
         "--crate-type",
         "staticlib",
     ])
@@ -184,6 +188,8 @@ fn link(
         // Its constructor before all others: then its handler of fork takes the lock after those
         // of other libraries have waited for theirs (glibc; musl's loader has no such order).
         "-Wl,-z,initfirst",
+        // dlclose leaves it: threads that used it have a destructor in it, and blocks live on.
+        "-Wl,-z,nodelete",
     ]);
     // musl's crti.o brings _init and _fini as global names: the list holds for them too.
     let script = format!("{{ global: {}; local: *; }};", exports.join("; "));
