@@ -228,5 +228,8 @@ static void stay(void) {}
 __attribute__((constructor)) static void start(void)
 {
 	stay();
+	/* Before the program makes keys of its own: beyond the 32nd, glibc allocates a table for a value,
+	 * and if that is the thread's first use of malloc, the table in which ours is set is lost. */
+	pthread_once(&key_once, make_key);
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }

@@ -334,6 +334,12 @@ fn threads() -> Vec<Program> {
         Program::new("threads_hundreds").only(ALL),
         Program::new("threads_thousand"),
         Program::new("thread_exits").only(ALL),
+        Program::new("thread_late").only(ALL).with(&[
+            &["strerror"],
+            &["dlerror"],
+            &["rounds"],
+            &["keys"],
+        ]),
         Program::new("remote_free").with(&[&["pipe"], &["all"], &["lifo"]]),
         Program::new("remote_large"),
         Program::new("exchange"),
