@@ -16,6 +16,8 @@ fn main() {
             .pic(true)
             .flag("-std=gnu11")
             .flag("-fno-plt")
+            // musl-clang hands flags of the linker to every compilation; gcc knows no such warning.
+            .flag("-Wno-unused-command-line-argument")
             .warnings_into_errors(true)
             .compile("byssal_library");
     }
