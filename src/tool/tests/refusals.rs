@@ -272,3 +272,208 @@ fn a_killed_build_leaves_nothing_under_a_final_name() {
         assert!(!out.join(name).exists(), "{name} is there");
     }
 }
+
+/// The tool with these variables in its environment.
+fn byssal_with(variables: &[(&str, &str)], args: &[&str]) -> (i32, String) {
+    let mut cmd = Command::new(env!("CARGO_BIN_EXE_byssal"));
+    cmd.args(args)
+        .current_dir(common::root())
+        .envs(variables.iter().copied());
+    outcome(&cmd.output().unwrap())
+}
+
+#[test]
+fn a_number_of_jobs_is_a_number_that_make_takes() {
+    for jobs in ["0", "-1", "x", "", "99999999999999999999"] {
+        let (code, text) = outcome(&byssal(&["fetch", &format!("--jobs={jobs}")]));
+        assert_eq!(code, 2, "JOBS={jobs}: {text}");
+        assert!(text.contains("JOBS") || jobs.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn a_prefix_that_a_toolchain_cannot_have_is_refused() {
+    for (prefix, why) in [
+        ("", "is empty"),
+        ("relative", "not absolute"),
+        ("/", "the root"),
+        ("/a#b", "'#'"),
+        ("/a\nb", "'\\n'"),
+    ] {
+        let (code, text) = outcome(&byssal(&["install", &format!("--prefix={prefix}")]));
+        assert_eq!(code, 2, "PREFIX={prefix}: {text}");
+        assert!(text.contains(why), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_compiler_for_this_machine_is_refused_before_anything_is_built() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("out");
+    let out = format!("--out={}", out.display());
+    for (cc, code, why) in [
+        ("no-such-compiler", 3, "is not there"),
+        ("/bin/false", 2, "neither gcc nor clang"),
+        ("/a b/cc", 2, "not one plain word"),
+        ("gcc -m32", 2, "not one plain word"),
+    ] {
+        let (got, text) = outcome(&byssal(&["build", "--cc", cc, &out]));
+        assert_eq!(got, code, "CC={cc}: {text}");
+        assert!(text.contains(why), "{text}");
+    }
+}
+
+#[test]
+fn settings_pass_through_make_as_they_are_written() {
+    for musl in [
+        "it's",
+        "a\"b",
+        "$x$(y)`z`",
+        "back\\slash",
+        "line\nbreak",
+        "-x",
+    ] {
+        let mut make = Command::new("make");
+        make.current_dir(common::root())
+            .args(["fetch", &format!("MUSL={musl}")])
+            .env_remove("MAKEFLAGS");
+        let (code, text) = outcome(&make.output().unwrap());
+        assert_ne!(code, 0, "{text}");
+        let want = format!("MUSL={musl:?} is neither");
+        assert!(text.contains(&want), "{want}: {text}");
+    }
+}
+
+#[test]
+fn a_damaged_tarball_is_told_of_in_plain_words() {
+    let temp = tempfile::tempdir().unwrap();
+    let noise: Vec<u8> = (0..4096u32).map(|i| (i * 7 + i / 256) as u8).collect();
+    for (name, start) in [
+        ("plain.tar", &b""[..]),
+        ("x.tar.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\x03"),
+        ("x.tar.xz", b"\xfd7zXZ\0"),
+    ] {
+        let file = temp.path().join(name);
+        fs::write(&file, [start, &noise].concat()).unwrap();
+        let (code, text) = outcome(&byssal(&["patch", "--musl", file.to_str().unwrap()]));
+        assert_eq!(code, 4, "{text}");
+        assert!(
+            text.contains(name) && text.contains("get it again"),
+            "{text}"
+        );
+        let odd = |c: char| c.is_control() && c != '\n';
+        assert!(!text.contains(odd), "{text:?}");
+        let ours = text.replace(temp.path().to_str().unwrap(), "");
+        assert!(!ours.contains(".tmp"), "names a temporary path: {text}");
+    }
+}
+
+#[test]
+fn a_failed_download_tells_what_the_client_said_last() {
+    let temp = tempfile::tempdir().unwrap();
+    let site = temp.path().join("nothing-here");
+    let project = temp.path().join("project");
+    project_with_pins(&project, &pins(&site, &"0".repeat(64)));
+    // Only python3, and no apt: the way of a machine without curl and wget.
+    let path = temp.path().join("path");
+    fs::create_dir(&path).unwrap();
+    let python = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|dir| dir.join("python3"))
+        .find(|p| p.is_file());
+    let Some(python) = python else {
+        println!("skipped: python3 is not installed");
+        return;
+    };
+    std::os::unix::fs::symlink(python, path.join("python3")).unwrap();
+    let variables = [
+        ("PATH", path.to_str().unwrap()),
+        ("HOME", temp.path().to_str().unwrap()),
+        ("XDG_CACHE_HOME", ""),
+        ("BYSSAL_CACHE", ""),
+    ];
+    let root = format!("--root={}", project.display());
+    let (code, text) = byssal_with(&variables, &["fetch", &root]);
+    assert_eq!(code, 4, "{text}");
+    assert!(
+        !text.contains("Traceback") && !text.contains("import"),
+        "{text}"
+    );
+    assert!(text.contains("nothing-here"), "{text}");
+}
+
+#[test]
+fn messages_about_a_patched_tree_name_the_tree_of_the_user() {
+    let temp = tempfile::tempdir().unwrap();
+    let tree = temp.path().join("mine");
+    likeness(&tree, "1.2.6");
+    fs::create_dir_all(tree.join("src/malloc/byssal")).unwrap();
+    fs::write(tree.join("src/malloc/byssal/glue.c"), "").unwrap();
+    let (code, text) = outcome(&byssal(&["patch", "--musl", tree.to_str().unwrap()]));
+    assert_eq!(code, 5, "{text}");
+    let named = tree.join("src/malloc/byssal/glue.c is there already");
+    assert!(text.contains(named.to_str().unwrap()), "{text}");
+    assert!(!text.contains(".byssal-tmp"), "{text}");
+}
+
+#[test]
+fn an_unpacked_release_is_known_and_a_change_is_named() {
+    let Ok(source) = common::musl("1.2.6") else {
+        println!("skipped: needs musl 1.2.6");
+        return;
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let tree = source.lay(temp.path()).unwrap();
+    let find = || outcome(&byssal(&["fetch", "--musl", tree.to_str().unwrap()]));
+    // What a build and git leave is no change.
+    fs::create_dir_all(tree.join("obj/src")).unwrap();
+    fs::write(tree.join("config.mak"), "").unwrap();
+    let (code, text) = find();
+    assert_eq!(code, 0, "{text}");
+    assert!(!text.contains("warning"), "{text}");
+    fs::write(tree.join("Makefile"), "all:\n").unwrap();
+    fs::remove_file(tree.join("COPYRIGHT")).unwrap();
+    let (code, text) = find();
+    assert_eq!(code, 0, "{text}");
+    let named = format!("{} differs from musl 1.2.6", tree.display());
+    assert!(text.contains(&named), "{text}");
+    assert!(text.contains("COPYRIGHT (missing), Makefile;"), "{text}");
+    fs::write(tree.join("VERSION"), "../../elsewhere\n").unwrap();
+    let (code, text) = find();
+    assert_eq!(code, 5, "{text}");
+}
+
+#[test]
+fn the_old_toolchain_is_there_after_a_build_that_fails() {
+    if let Err(why) = common::musl("1.2.6") {
+        println!("skipped: needs musl 1.2.6: {why}");
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("out");
+    for file in [
+        "musl-1.2.6/lib/libc.a",
+        "lib/libbyssal.so",
+        "patches/musl-1.2.6/INSTALL",
+    ] {
+        let file = out.join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "old").unwrap();
+    }
+    // A compiler that looks good and fails at the first file of musl itself.
+    let cc = temp.path().join("cc");
+    let script =
+        "#!/bin/sh\ncase \"$*\" in *src/*) echo broken >&2; exit 1;; esac\nexec gcc \"$@\"\n";
+    fs::write(&cc, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&cc, mode).unwrap();
+    let out_flag = format!("--out={}", out.display());
+    let (code, text) = outcome(&byssal(&["build", "--cc", cc.to_str().unwrap(), &out_flag]));
+    assert_eq!(code, 6, "{text}");
+    for file in [
+        "musl-1.2.6/lib/libc.a",
+        "lib/libbyssal.so",
+        "patches/musl-1.2.6/INSTALL",
+    ] {
+        assert_eq!(fs::read_to_string(out.join(file)).unwrap(), "old", "{file}");
+    }
+}
