@@ -14,8 +14,10 @@ pub const PLACE: &str = "/byssal-prefix";
 /// Where musl's make installs to, relative to its tree: make splits no path at a space then.
 const INSTALLED: &str = ".byssal-installed";
 
+/// How a path is written in a kind of file.
+type Quote = fn(&str) -> String;
 /// The files, and how they quote.
-const NAMING: [(&str, fn(&str) -> String); 4] = [
+const NAMING: [(&str, Quote); 4] = [
     ("bin/musl-gcc", in_shell),
     ("bin/musl-clang", in_shell),
     ("bin/ld.musl-clang", in_shell),
@@ -118,6 +120,9 @@ pub fn publish(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// A word for a recipe of make that has `path` as one word for the shell.
+///
+/// # Errors
+/// When the path is not UTF-8.
 pub fn in_recipe(path: &Path) -> Result<String> {
     let text = path
         .to_str()
