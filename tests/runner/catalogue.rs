@@ -429,6 +429,7 @@ fn process() -> Vec<Program> {
         Program::new("fault_handlers").only(ALL),
         Program::new("replaced_malloc").only(MUSL),
         Program::new("freelocale_link").only(&[Mode::MuslStatic]),
+        Program::new("own_libc_names").only(&[Mode::MuslStatic]),
         Program::new("oom").with(&[&["as"], &["data"], &["large"], &["threads"], &["realloc"]]),
         Program::new("no_growth").with(&[&["brk"], &["mmap"], &["both"]]),
     ]

@@ -24,6 +24,10 @@ const OURS: &str = "__libc_malloc_impl";
 /// all of .bss, where it does not part what else is there.
 const STATE: [&str; 2] = [".bss.byssal_process", ".lbss"];
 
+/// Names that a static program may define, too, and yet have libc's aligned_alloc. mallocng has them
+/// in members of their own, which such a program does not link; of ours they are weak.
+const YIELDING: [&str; 2] = ["__libc_free", "__libc_realloc"];
+
 /// Named sets of knobs, `src/heap/config.rs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Preset {
@@ -109,6 +113,9 @@ impl Recipe {
         objcopy.args(["--strip-debug", "--discard-locals"]);
         for section in [".eh_frame", ".rela.eh_frame", ".rel.eh_frame", ".comment"] {
             objcopy.args(["-R", section]);
+        }
+        for name in YIELDING {
+            objcopy.arg(format!("--weaken-symbol={name}"));
         }
         objcopy
             .arg(format!("--rename-section={}={}", STATE[0], STATE[1]))

@@ -75,7 +75,7 @@ fn an_archive_made_for_a_tree_completes_it() {
     let (code, text) = outcome(&byssal(&args));
     assert_eq!(code, 0, "{text}");
     for target in [
-        "obj/src/malloc/byssal/core.lo",
+        "obj/src/malloc/byssal/malloc.lo",
         "obj/src/malloc/byssal/glue.lo",
     ] {
         let (code, text) = make(&tree, target);
@@ -139,4 +139,54 @@ fn destdir_goes_before_the_prefix_and_into_no_file() {
     );
     let (code, text) = install(&["--prefix", "relative"]);
     assert_eq!(code, 2, "{text}");
+}
+
+/// Members that hold malloc in musl's own libc.a. Whoever puts another allocator there deletes them.
+const MALLOC_MEMBERS: &[&str] = &[
+    "aligned_alloc",
+    "calloc",
+    "donate",
+    "free",
+    "libc_calloc",
+    "lite_malloc",
+    "malloc",
+    "malloc_usable_size",
+    "memalign",
+    "posix_memalign",
+    "realloc",
+    "reallocarray",
+    "valloc",
+];
+
+#[test]
+fn deleting_mallocs_members_from_libc_a_leaves_no_allocator() {
+    let temp = tempfile::tempdir().unwrap();
+    let library = temp.path().join("libc.a");
+    let built = root().join("out/musl-1.2.6/lib/libc.a");
+    fs::copy(built, &library).expect("no toolchain: run `make` first");
+    for member in MALLOC_MEMBERS {
+        for name in [format!("{member}.o"), format!("{member}.lo")] {
+            // One after the other: there are two of some names.
+            for _ in 0..2 {
+                let status = Command::new("ar")
+                    .arg("d")
+                    .arg(&library)
+                    .arg(&name)
+                    .status();
+                assert!(status.unwrap().success());
+            }
+        }
+    }
+    let names = Command::new("nm").arg(&library).output().unwrap();
+    let names = String::from_utf8_lossy(&names.stdout).into_owned();
+    for name in [
+        "malloc",
+        "free",
+        "__libc_malloc_impl",
+        "__libc_free",
+        "__malloc_donate",
+    ] {
+        let defined = [" T ", " W "].map(|kind| format!("{kind}{name}\n"));
+        assert!(!defined.iter().any(|d| names.contains(d)), "{name} is left");
+    }
 }
