@@ -14,6 +14,7 @@
 #include <unistd.h>
 #ifdef __GLIBC__
 #include <gnu/libc-version.h>
+#include <link.h>
 #include <stdlib.h>
 #endif
 
@@ -210,12 +211,17 @@ __attribute__((destructor)) static void finish(void)
 extern void *dlopen(const char *, int) __attribute__((weak));
 extern char *dlerror(void) __attribute__((weak));
 extern int dladdr(const void *, Dl_info *) __attribute__((weak));
+/* What the object that this is in asks of the dynamic linker. */
+extern ElfW(Dyn) _DYNAMIC[] __attribute__((weak, visibility("hidden")));
 
 /* A plugin that was linked with libbyssal.a stays when it is closed: threads that used it have a
- * destructor here, and blocks of it may live. (libbyssal.so is linked to stay.) */
+ * destructor here, and blocks of it may live. Not so libbyssal.so, which is linked to stay: dlopen
+ * from its constructor, the first of all, would run libc's before its time, without an environment. */
 static void stay(void)
 {
 	Dl_info own, program;
+	for (const ElfW(Dyn) *d = _DYNAMIC; d && d->d_tag; d++)
+		if (d->d_tag == DT_FLAGS_1 && d->d_un.d_val & DF_1_NODELETE) return;
 	if (!dlopen || !dlerror || !dladdr || !dladdr((void *)exiting, &own)) return;
 	if (dladdr((void *)getauxval(AT_PHDR), &program) && own.dli_fbase == program.dli_fbase) return;
 	if (!dlopen(own.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE)) dlerror();
