@@ -82,12 +82,6 @@ pub struct Chunk {
     nests: [AtomicU16; NEST_WINDOWS],
 }
 
-/// The chunk's window that `address` lies in.
-#[inline(always)]
-pub fn window(address: usize) -> usize {
-    address >> crate::config::CHUNK_SHIFT
-}
-
 impl Chunk {
     /// Makes a chunk header at `at`, for data from `data` to `limit` of which `open` is open.
     ///

@@ -14,6 +14,7 @@ use crate::config::{CHUNK, RUN_PAGE};
 use crate::pages::{Access, Platform};
 use crate::provider::Locked;
 use crate::provider::FIRST_OPEN;
+use crate::windows::Leaf;
 use core::ptr::{self, NonNull};
 
 impl<P: Platform> Locked<'_, P> {
@@ -30,7 +31,6 @@ impl<P: Platform> Locked<'_, P> {
         let chunk = self
             .chunk_from_break(data, need)
             .or_else(|| self.map_chunk(data, need))?;
-        self.process.enter_chunk(chunk.addr());
         let provider = &mut *self.provider;
         provider.sequence += 1;
         // SAFETY: the chunk is new and ours; `last` is null or in the list.
@@ -68,8 +68,7 @@ impl<P: Platform> Locked<'_, P> {
             .max(data + FIRST_OPEN)
             .next_multiple_of(platform.page_size());
         let limit = CHUNK - platform.page_size();
-        if !self.process.is_address(start.checked_add(CHUNK)?) || !platform.move_break(start + open)
-        {
+        if !platform.move_break(start.checked_add(open)?) {
             return None;
         }
         let at = ptr::with_exposed_provenance_mut::<u8>(start);
@@ -80,7 +79,7 @@ impl<P: Platform> Locked<'_, P> {
             platform.protect(guard, platform.page_size(), Access::None);
             let chunk = Chunk::create(at, data, open, limit);
             (*chunk).is_break = true;
-            Some(chunk)
+            self.enter(chunk).then_some(chunk)
         }
     }
 
@@ -113,7 +112,10 @@ impl<P: Platform> Locked<'_, P> {
                 if platform.protect(at, data - page_size, Access::ReadWrite)
                     && platform.protect(first_data, open - data, Access::ReadWrite)
                 {
-                    return Some(Chunk::create(at.as_ptr(), data, open, span - page_size));
+                    let chunk = Chunk::create(at.as_ptr(), data, open, span - page_size);
+                    if self.enter(chunk) {
+                        return Some(chunk);
+                    }
                 }
                 let mut reserved = at.sub(page_size);
                 if old.is_some() {
@@ -167,6 +169,12 @@ impl<P: Platform> Locked<'_, P> {
             }
         }
         None
+    }
+
+    /// Enters a new chunk's window: from now on its map is looked at. False: no room for a leaf.
+    fn enter(&mut self, chunk: *mut Chunk) -> bool {
+        let windows = &self.process.windows;
+        windows.enter(chunk.addr(), || self.metadata(size_of::<Leaf>()))
     }
 
     /// `span` bytes of inaccessible address space at a chunk's alignment, behind one more page that

@@ -13,7 +13,7 @@
 //! settle                               what lay unused for a while goes back
 //! provider grow                        runs of pages from chunks, under the one lock; chunks
 //! pointer heap parking remote outgoing wild pointer to slot; a heap's state; frees from elsewhere
-//! chunk meta slot size_class           layouts: map, masks, records, strides
+//! chunk windows meta slot size_class   layouts: map, where chunks are, masks, records, strides
 //! lock pages sync count fault config   the system, atomics, the one stop, every knob
 //! ```
 //!
@@ -204,6 +204,8 @@ pub mod size_class;
 mod slot;
 #[cfg(not(loom))]
 mod thread;
+#[cfg(not(loom))]
+mod windows;
 #[cfg(not(loom))]
 mod zero;
 

@@ -73,7 +73,7 @@ impl Boxed {
     /// A process on a fresh mock system, this thread its first.
     pub fn new(has_break: bool) -> Self {
         Mock::new_thread();
-        // Of a mapping's own: a malloc that kept the memory would have to clear all 4 MiB.
+        // Of a mapping's own: a malloc that kept the memory would have to clear all of it.
         // SAFETY: all-zero bytes are a valid process but for its platform, which is written here.
         unsafe {
             let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE);

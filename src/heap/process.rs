@@ -1,17 +1,15 @@
 //! Everything there is one of in a process.
 
-use crate::config::{ADDRESS_BITS, CHUNK_SHIFT, CLASSES, MAX_SHARES, PRESET, RUN_PAGE};
+use crate::config::{CLASSES, MAX_SHARES, PRESET, RUN_PAGE};
 use crate::fault::{raise, Found};
 use crate::heap::Heap;
 use crate::pages::Platform;
 use crate::provider::{Locked, Provider};
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU8, AtomicUsize, Ordering};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use crate::windows::Windows;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr;
-
-/// Windows of a chunk's size in the address space.
-const WINDOWS: usize = 1 << (ADDRESS_BITS - CHUNK_SHIFT);
 
 /// Heaps that the first table holds, and each further one.
 const FIRST_HEAPS: usize = 8;
@@ -22,7 +20,7 @@ const TABLES: usize = (1 << 16) / MORE_HEAPS;
 /// The state of the allocator in one process: a static in the libraries, many in tests.
 ///
 /// What a small process writes stands together: at the start the provider, and behind it the
-/// windows of low addresses, where the break of a program that is not moved (PIE) lies.
+/// windows of low addresses, where the chunks of a program that is not moved (PIE) lie.
 #[repr(C)]
 pub struct Process<P: Platform> {
     provider: UnsafeCell<Provider>,
@@ -38,8 +36,8 @@ pub struct Process<P: Platform> {
     first_heaps: [AtomicPtr<Heap>; FIRST_HEAPS],
     /// Whether `donated` holds anything: looked at oftener than the rest of it.
     pub(crate) has_donated: AtomicU8,
-    /// One bit a window: is there a chunk, or was there one? Its map stays, see `grow.rs`.
-    windows: [AtomicU32; WINDOWS / 32],
+    /// Where chunks are, or were: their maps stay, see `grow.rs`.
+    pub(crate) windows: Windows,
     /// Room for the first thread's heap from a page's start on, so that its counters and the
     /// classes of small blocks lie in one page.
     main: MainRoom,
@@ -89,7 +87,7 @@ impl<P: Platform> Process<P> {
             heap_count: AtomicUsize::new(0),
             has_donated: AtomicU8::new(0),
             empty: Heap::EMPTY,
-            windows: [const { AtomicU32::new(0) }; WINDOWS / 32],
+            windows: Windows::new(),
             more_heaps: [const { AtomicPtr::new(ptr::null_mut()) }; TABLES],
             donated: crate::donate::Donated::new(),
         }
@@ -143,34 +141,10 @@ impl<P: Platform> Process<P> {
         room.map_addr(|at| at.next_multiple_of(RUN_PAGE)).cast()
     }
 
-    /// Whether `address` could be in a chunk.
-    #[inline(always)]
-    pub fn is_address(&self, address: usize) -> bool {
-        crate::chunk::window(address) < WINDOWS
-    }
-
-    /// Whether `address` lies in the window of a chunk, or of one that was there.
+    /// Whether `address` lies in the window of a chunk.
     #[inline(always)]
     pub fn in_chunk(&self, address: usize) -> bool {
-        let window = crate::chunk::window(address);
-        // Relaxed: a live block's pointer came here by the program's own synchronisation, which
-        // orders the bit too; for any other pointer either answer is right.
-        window / 32 < WINDOWS / 32
-            && self.windows[window / 32].load(Ordering::Relaxed) & 1 << (window % 32) != 0
-    }
-
-    /// Enters the window of a new chunk. Provider lock.
-    pub(crate) fn enter_chunk(&self, address: usize) {
-        let window = crate::chunk::window(address);
-        // Relaxed: see `in_chunk`. Writers hold the lock.
-        self.windows[window / 32].fetch_or(1 << (window % 32), Ordering::Relaxed);
-    }
-
-    /// Forgets the window of a chunk, which is not done but to see that it is missed.
-    #[cfg(test)]
-    pub(crate) fn leave_chunk(&self, address: usize) {
-        let window = crate::chunk::window(address);
-        self.windows[window / 32].fetch_and(!(1 << (window % 32)), Ordering::Relaxed);
+        self.windows.has(address)
     }
 
     /// Takes the provider lock.

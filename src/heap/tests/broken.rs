@@ -212,7 +212,7 @@ fn check_misses_a_window() {
     // A run: no block in a slot that would miss it first.
     let block = process.aligned_alloc(4096, 4096);
     process.verify();
-    process.lock().process.leave_chunk(block.addr());
+    process.lock().process.windows.leave(block.addr());
     let told = process.check().err();
     assert_eq!(told, Some("a chunk's window is entered"));
 }

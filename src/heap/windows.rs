@@ -1,0 +1,116 @@
+//! Which windows of a chunk's size hold a chunk: a byte each, in leaves that exist where chunks
+//! do. A process has room for the leaf of its first chunk, which most have all chunks in.
+
+use crate::config::{ADDRESS_BITS, CHUNK_SHIFT};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use core::ptr;
+
+/// log2 of the number of windows.
+const WINDOW_BITS: u32 = ADDRESS_BITS - CHUNK_SHIFT;
+/// log2 of those that one leaf tells of: 32 GiB of addresses where chunks have 4 MiB.
+const LEAF_BITS: u32 = if WINDOW_BITS < 13 { WINDOW_BITS } else { 13 };
+/// Windows of a leaf.
+const LEAF: usize = 1 << LEAF_BITS;
+/// Leaves that the address space has room for.
+const LEAVES: usize = 1 << (WINDOW_BITS - LEAF_BITS);
+
+/// Whether there is a chunk, for each window of a region. Zero memory is a leaf without one.
+pub struct Leaf([AtomicU8; LEAF]);
+
+/// The leaf of the first chunk, and the others by region. Leaves stay. Written under the provider
+/// lock.
+#[repr(C)]
+pub struct Windows {
+    /// Number of the first leaf's region, plus one; 0 before there is a chunk. Written once.
+    region: AtomicUsize,
+    first: Leaf,
+    /// Leaves of the other regions, null where there never was a chunk.
+    others: [AtomicPtr<Leaf>; LEAVES],
+}
+
+/// Number of the region that one leaf tells of.
+#[inline(always)]
+fn region(address: usize) -> usize {
+    // Two shifts: on 32 bits the sum is the width of the word.
+    address >> CHUNK_SHIFT >> LEAF_BITS
+}
+
+/// Tells the compiler that a branch is not the usual one.
+#[cold]
+fn seldom() {}
+
+impl Windows {
+    /// No chunk.
+    pub const fn new() -> Self {
+        Windows {
+            region: AtomicUsize::new(0),
+            first: Leaf([const { AtomicU8::new(0) }; LEAF]),
+            others: [const { AtomicPtr::new(ptr::null_mut()) }; LEAVES],
+        }
+    }
+
+    /// Whether `address` lies in the window of a chunk.
+    #[inline(always)]
+    pub fn has(&self, address: usize) -> bool {
+        // Relaxed, all three: a live block's pointer came here by the program's own
+        // synchronisation, which orders leaf and byte too. For any other pointer either answer is
+        // right; a leaf was zero before it was entered, and what is read of it depends on its
+        // address, which was read first.
+        let leaf = if self.region.load(Ordering::Relaxed) == region(address) + 1 {
+            &self.first
+        } else {
+            seldom();
+            // What is no address of this system has no leaf either.
+            let Some(leaf) = self.others.get(region(address)) else {
+                return false;
+            };
+            let leaf = leaf.load(Ordering::Relaxed);
+            if leaf.is_null() {
+                return false;
+            }
+            // SAFETY: a leaf stays.
+            unsafe { &*leaf }
+        };
+        leaf.0[address >> CHUNK_SHIFT & (LEAF - 1)].load(Ordering::Relaxed) != 0
+    }
+
+    /// The byte of the window around `address`; None if its region never had a chunk.
+    fn byte(&self, address: usize) -> Option<&AtomicU8> {
+        let leaf = if self.region.load(Ordering::Relaxed) == region(address) + 1 {
+            &self.first
+        } else {
+            let leaf = self.others.get(region(address))?.load(Ordering::Relaxed);
+            // SAFETY: null, or a leaf, which stays.
+            unsafe { leaf.as_ref()? }
+        };
+        Some(&leaf.0[address >> CHUNK_SHIFT & (LEAF - 1)])
+    }
+
+    /// Enters the window of a new chunk. The first leaf of a further region takes what `room` gives:
+    /// zero memory for ever, a leaf's bytes. False without it. Provider lock.
+    pub fn enter(&self, address: usize, room: impl FnOnce() -> Option<*mut u8>) -> bool {
+        if self.region.load(Ordering::Relaxed) == 0 {
+            self.region.store(region(address) + 1, Ordering::Relaxed);
+        } else if self.byte(address).is_none() {
+            let (Some(entry), Some(leaf)) = (self.others.get(region(address)), room()) else {
+                return false;
+            };
+            // Release: the leaf is zero for whoever finds it.
+            entry.store(leaf.cast(), Ordering::Release);
+        }
+        let Some(byte) = self.byte(address) else {
+            return false;
+        };
+        // Relaxed: see `has`.
+        byte.store(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Forgets the window of a chunk, which is not done but to see that it is missed.
+    #[cfg(test)]
+    pub fn leave(&self, address: usize) {
+        if let Some(byte) = self.byte(address) {
+            byte.store(0, Ordering::Relaxed);
+        }
+    }
+}
