@@ -54,7 +54,7 @@ impl<P: Platform> Process<P> {
         };
         // SAFETY: the run is ours; so is the cell.
         unsafe {
-            let Some(cell) = Chunk::take_cell(run.chunk) else {
+            let Some(cell) = locked.take_cell(run.chunk) else {
                 locked.return_run(run);
                 return ptr::null_mut();
             };

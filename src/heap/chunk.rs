@@ -1,8 +1,14 @@
 //! Chunks: 4 MiB aligned windows of address space that hold groups and their metas.
 //!
 //! ```text
-//! | header | first metas | map: u16 a granule | more metas | guard page | data ... | end |
+//! | header | first metas | map: u16 a granule | more metas ->     | data ->       |
+//! | always mapped                             | open | no memory  | open | no mem |
 //! ```
+//!
+//! Metas and data are opened as they are needed, each in its place; between them stays at least a
+//! page without memory, and one behind the data. Header and map, once made, can be read for ever:
+//! a thread may look an address up whose chunk goes out of use meanwhile, such as that of a large
+//! block whose mapping lies in the same window.
 //!
 //! A map entry is the index of the granule's meta, in cells of 64 bytes from the chunk's start;
 //! 0 leads to the header's first cell, a pseudo-meta that no pointer passes. The first metas
@@ -31,12 +37,12 @@ const HEADER_CELLS: usize = size_of::<Chunk>().div_ceil(CELL);
 const FIRST_METAS: usize = 8;
 /// Where the map starts, in bytes.
 pub const MAP_OFFSET: usize = (HEADER_CELLS + FIRST_METAS) * CELL;
-/// End of header and map, in bytes: what is looked at without a lock, see `grow.rs`.
-pub const MAP_END: usize = MAP_OFFSET + GRANULES * 2;
 /// First cell behind the map.
-const MORE_METAS: usize = MAP_END.div_ceil(CELL);
+const MORE_METAS: usize = (MAP_OFFSET + GRANULES * 2).div_ceil(CELL);
+/// End of what is always mapped, when pages are no larger.
+pub const MAP_END: usize = MORE_METAS * CELL;
 /// End of the metas: cells for 7 of 8 granules, which are all that are left for data.
-pub const META_END: usize = MAP_END + GRANULES * 7 / 8 * CELL;
+pub const META_END: usize = MAP_OFFSET + GRANULES * 2 + GRANULES * 7 / 8 * CELL;
 
 /// Cells for metas and nests in a chunk.
 const CELLS: usize = FIRST_METAS + META_END / CELL - MORE_METAS;
@@ -51,8 +57,6 @@ pub struct Chunk {
     pseudo: Meta,
     /// Next chunk, in the order of their making.
     pub next: *mut Chunk,
-    /// The previous one.
-    pub prev: *mut Chunk,
     /// Number in that order.
     pub sequence: usize,
     /// First free cell that was used before.
@@ -61,18 +65,22 @@ pub struct Chunk {
     fresh_cell: u32,
     /// Cells in use.
     pub cells: u32,
+    /// Cells there can be at most.
+    pub most_cells: u32,
+    /// Metas up to here have memory, as an offset.
+    pub metas: u32,
     /// First byte of data, as an offset.
     pub data: u32,
-    /// Data up to here may be touched (the rest is reserved), as an offset.
+    /// Data up to here has memory, as an offset.
     pub open: u32,
-    /// The chunk's end, as an offset.
+    /// Data could be opened up to here, as an offset.
     pub limit: u32,
     /// Run pages in use.
     pub used_pages: u32,
     /// No free run is longer than this many run pages.
     pub longest: u32,
-    /// Grows with the program break; never unmapped.
-    pub is_break: bool,
+    /// Its memory stays: it is the program break's, or lies where others would take its place.
+    pub stays: bool,
     /// Pages in runs, and pages that do not exist.
     pub used: Pages,
     /// Free pages that are not zero.
@@ -83,36 +91,47 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Makes a chunk header at `at`, for data from `data` to `limit` of which `open` is open.
+    /// Makes a chunk header at `at`, see `lay_out`.
     ///
     /// # Safety
-    /// [at, at + META_END) is zero and writable, or a chunk went from there (`Locked::vacate`); at is
-    /// chunk-aligned, and the provider lock is held.
-    pub unsafe fn create(at: *mut u8, data: usize, open: usize, limit: usize) -> *mut Chunk {
+    /// [at, at + metas) is zero and writable, at is chunk-aligned, and nobody else knows of it.
+    pub unsafe fn create(at: *mut u8, metas: usize, data: [usize; 3]) -> *mut Chunk {
         let chunk = at.cast::<Chunk>();
-        // SAFETY: by contract; all-zero bytes are a valid header.
+        // SAFETY: the memory is ours and zero, which is a valid header.
         unsafe {
-            // Where a chunk was, other threads may be looking at this.
-            if (*chunk).pseudo.class != CLASS_NONE {
-                (*chunk).pseudo.class = CLASS_NONE;
-                (*chunk).pseudo.owner.store(NOBODY, Ordering::Relaxed);
-            }
-            (*chunk).next = ptr::null_mut();
-            (*chunk).free_cells = ptr::null_mut();
-            (*chunk).fresh_cell = HEADER_CELLS as u32;
-            (*chunk).data = data as u32;
-            (*chunk).open = open as u32;
-            (*chunk).limit = limit as u32;
-            (*chunk).used = [u64::MAX; WORDS];
-            set(
-                &mut (*chunk).used,
-                data / RUN_PAGE,
-                (limit - data) / RUN_PAGE,
-                false,
-            );
-            (*chunk).longest = ((limit - data) / RUN_PAGE) as u32;
+            (*chunk).pseudo.class = CLASS_NONE;
+            (*chunk).pseudo.owner.store(NOBODY, Ordering::Relaxed);
+            (*chunk).lay_out(metas, data);
         }
         chunk
+    }
+
+    /// Nothing is in use, neither of the metas that are open up to `metas`, nor of the data: where it
+    /// starts, is open up to, and may be opened up to. No free page is dirty.
+    pub fn lay_out(&mut self, metas: usize, [data, open, limit]: [usize; 3]) {
+        self.fresh_cell = HEADER_CELLS as u32;
+        self.free_cells = ptr::null_mut();
+        self.most_cells = CELLS as u32;
+        self.metas = metas as u32;
+        self.data = data as u32;
+        self.open = open as u32;
+        self.limit = limit as u32;
+        self.used = [u64::MAX; WORDS];
+        let pages = (limit - data) / RUN_PAGE;
+        set(&mut self.used, data / RUN_PAGE, pages, false);
+        self.longest = pages as u32;
+    }
+
+    /// Ends the data where it is open: what is behind belongs to somebody else.
+    pub fn end_here(&mut self) {
+        let rest = self.open as usize / RUN_PAGE;
+        set(&mut self.used, rest, PAGES - rest, true);
+        self.limit = self.open;
+    }
+
+    /// Cells that have memory.
+    pub fn open_cells(&self) -> usize {
+        FIRST_METAS + (self.metas as usize).min(META_END) / CELL - MORE_METAS
     }
 
     /// The chunk around a cell or a byte of data.
@@ -191,14 +210,14 @@ impl Chunk {
         unsafe { &(*chunk).nests[granule / 64] }
     }
 
-    /// A cell for a meta or a nest, zero but for `next`. Provider lock.
+    /// A cell that has memory, for a meta or a nest, zero but for `next`. Provider lock.
     ///
     /// # Safety
     /// `chunk` is a chunk, and the caller holds the provider lock.
-    pub unsafe fn take_cell(chunk: *mut Chunk) -> Option<*mut Meta> {
-        // SAFETY: the lock makes the header ours; cells below META_END exist.
+    pub unsafe fn take_open_cell(chunk: *mut Chunk) -> Option<*mut Meta> {
+        // SAFETY: the lock makes the header ours; so many cells exist.
         unsafe {
-            if (*chunk).cells as usize == CELLS {
+            if (*chunk).cells as usize == (*chunk).open_cells() {
                 return None;
             }
             let mut cell = (*chunk).free_cells;
@@ -213,6 +232,21 @@ impl Chunk {
             }
             (*chunk).cells += 1;
             Some(cell)
+        }
+    }
+
+    /// Clears the cells that have memory up to offset `metas`, none of them in use.
+    ///
+    /// # Safety
+    /// `chunk` is a chunk, nothing leads to its cells, and the caller holds the provider lock.
+    pub unsafe fn clear_cells(chunk: *mut Chunk, metas: usize) {
+        // SAFETY: the first metas and those behind the map, as far as they have memory.
+        unsafe {
+            let cells = chunk.cast::<Meta>();
+            cells.add(HEADER_CELLS).write_bytes(0, FIRST_METAS);
+            cells
+                .add(MORE_METAS)
+                .write_bytes(0, metas / CELL - MORE_METAS);
         }
     }
 
@@ -238,7 +272,7 @@ impl Chunk {
     /// Whether the chunk has cells left for a nest and a group: records of large blocks take
     /// theirs from any chunk, so its pages may outlast them. Provider lock.
     pub fn has_cells(&self) -> bool {
-        self.cells as usize + 2 <= CELLS
+        self.cells + 2 <= self.most_cells
     }
 
     /// Gives a cell back.

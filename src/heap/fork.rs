@@ -164,20 +164,11 @@ impl<P: Platform> Locked<'_, P> {
             return false;
         }
         let mut chunk = self.provider.chunks;
-        // SAFETY: chunks in the list exist, and those that are pinned stay. The next one is before
-        // this one may go, as with it others go that the system refused to take before.
+        // SAFETY: chunks in the list stay there, whatever is released.
         unsafe {
-            if !chunk.is_null() {
-                self.pin(chunk);
-            }
             while !chunk.is_null() {
                 self.release_abandoned_in(chunk);
-                let next = (*chunk).next;
-                if !next.is_null() {
-                    self.pin(next);
-                }
-                self.unpin(chunk);
-                chunk = next;
+                chunk = (*chunk).next;
             }
         }
         true
@@ -186,7 +177,7 @@ impl<P: Platform> Locked<'_, P> {
     /// The same for one chunk.
     ///
     /// # Safety
-    /// The chunk is in the list and pinned.
+    /// The chunk is in the list.
     unsafe fn release_abandoned_in(&mut self, chunk: *mut Chunk) {
         let mut granule = 0;
         while granule < GRANULES {
@@ -247,7 +238,7 @@ impl<P: Platform> Locked<'_, P> {
     /// Releases the nest around a granule if a dead heap has one there, without a group.
     ///
     /// # Safety
-    /// The chunk is in the list and pinned, or the nest's.
+    /// The chunk is in the list.
     unsafe fn release_vacant(&mut self, chunk: *mut Chunk, granule: usize) {
         // SAFETY: by contract; owners of nests are heaps, and heaps live for ever.
         unsafe {

@@ -207,7 +207,7 @@ impl<P: Platform> Locked<'_, P> {
         let run = self.take_run(pages, 1)?;
         // SAFETY: the lock is held, and the run ours.
         unsafe {
-            let Some(cell) = Chunk::take_cell(run.chunk) else {
+            let Some(cell) = self.take_cell(run.chunk) else {
                 self.return_run(run);
                 return None;
             };

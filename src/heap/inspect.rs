@@ -35,8 +35,6 @@ pub struct Summary {
     pub used_bytes: usize,
     /// Bytes of free pages in chunks that are not zero.
     pub dirty_bytes: usize,
-    /// Chunks that went and left header and map.
-    pub vacant: usize,
     /// Bytes of freed large mappings kept.
     pub cached_bytes: usize,
 }
@@ -403,7 +401,7 @@ impl<P: Platform> Locked<'_, P> {
             summary.runs += 1;
             summary.live_bytes += n;
         });
-        let (mut used, mut dirty, mut cells, mut idle) = (0, 0, 0, 0);
+        let (mut used, mut dirty, mut cells) = (0, 0, 0);
         let mut chunk = self.provider.chunks;
         while !chunk.is_null() {
             // SAFETY: chunks in the list exist; the lock is held.
@@ -426,18 +424,12 @@ impl<P: Platform> Locked<'_, P> {
                 )?;
                 check_nests(process, chunk)?;
                 cells += header.cells as usize - check_cells(process, chunk)?;
-                idle += usize::from(Self::is_idle(header));
                 self.check_roomy(header)?;
                 chunk = header.next;
             }
         }
-        self.check_vacant(summary)?;
         ensure(cells == self.record_cells(), "cells in use are counted")?;
         ensure(used == self.provider.used_pages, "pages in use are counted")?;
-        ensure(
-            idle == self.provider.idle_chunks,
-            "chunks without a use are counted",
-        )?;
         ensure(
             dirty == self.provider.dirty_pages,
             "dirty pages are counted",
@@ -449,26 +441,6 @@ impl<P: Platform> Locked<'_, P> {
 }
 
 impl<P: Platform> Locked<'_, P> {
-    /// Verifies what is left of chunks that went.
-    fn check_vacant(&self, summary: &mut Summary) -> Result<(), Broken> {
-        let mut chunk = self.provider.vacant;
-        while !chunk.is_null() {
-            let entered = self.process.in_chunk(chunk.addr());
-            ensure(entered, "a chunk's window stays entered")?;
-            summary.vacant += 1;
-            // SAFETY: headers and maps stay mapped; the lock is held.
-            let leads_nowhere =
-                |granule| unsafe { Chunk::entry(chunk, granule) }.load(Ordering::Relaxed) == 0;
-            ensure(
-                (0..GRANULES).all(leads_nowhere),
-                "a vacant map leads nowhere",
-            )?;
-            // SAFETY: as above.
-            chunk = unsafe { (*chunk).next };
-        }
-        Ok(())
-    }
-
     /// Verifies that no search passes a chunk with room, and that the first chunks with room for so
     /// many pages come in the order of their numbers.
     fn check_roomy(&self, header: &Chunk) -> Result<(), Broken> {

@@ -70,11 +70,12 @@ pub fn expecting(action: impl FnOnce()) -> Option<String> {
     Some(text.unwrap_or_else(|| "a panic without text".into()))
 }
 
-/// Bytes of address space for the break of a mock process.
+/// Bytes of addresses that a mock process with a break has to itself, from the break's start on:
+/// first those that the break may move over, then those where wishes are heard.
+const ARENA: usize = 4 << 30;
 const BREAK_SPACE: usize = 16 << 20;
-
-/// Bytes of addresses that are a process's own, see `Mock::enclose`.
-const ENCLOSED: usize = 1 << 30;
+/// Where arenas are looked for: far from the stacks of threads.
+const ARENAS: usize = 0x1000_0000_0000;
 
 /// The calls that the system may refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,12 +130,10 @@ pub struct Mock {
     pub refused: [AtomicUsize; CALLS],
     /// Whether there is one thread only.
     pub single: AtomicBool,
-    /// Whether there is a break.
+    /// Whether there is a break, and behind it room for mappings that are wished for there.
     pub has_break: bool,
     break_start: AtomicUsize,
     break_now: AtomicUsize,
-    /// Where it finds all its mappings, unless 0.
-    enclosed: AtomicUsize,
     held: AtomicBool,
     /// The time, which goes on with each question.
     clock: AtomicU32,
@@ -159,7 +158,6 @@ impl Mock {
             has_break,
             break_start: AtomicUsize::new(0),
             break_now: AtomicUsize::new(0),
-            enclosed: AtomicUsize::new(0),
             held: AtomicBool::new(false),
             clock: AtomicU32::new(0),
             frozen: AtomicBool::new(false),
@@ -190,35 +188,6 @@ impl Mock {
     /// Bytes mapped now, reservations included.
     pub fn mapped(&self) -> usize {
         self.maps.lock().unwrap().values().sum()
-    }
-
-    /// From here on all mappings lie in addresses where other tests have none, each as far up as it
-    /// can, and so do not depend on them. Nothing is remapped.
-    pub fn enclose(&self) {
-        let at = system_map(0, ENCLOSED, Access::None).expect("addresses");
-        self.enclosed.store(at.addr().get(), Ordering::Relaxed);
-    }
-
-    /// A place for `len` bytes there: at `hint`, if that is free.
-    fn place(&self, hint: usize, len: usize) -> Option<usize> {
-        let start = self.enclosed.load(Ordering::Relaxed);
-        let mut end = start + ENCLOSED;
-        if (start..end - len).contains(&hint) && self.is_free(hint, len) {
-            return Some(hint);
-        }
-        for (&at, &mapped) in self.maps.lock().unwrap().iter().rev() {
-            if at < end && at + mapped + len <= end {
-                break;
-            }
-            end = end.min(at);
-        }
-        (end >= start + len).then(|| end - len)
-    }
-
-    fn is_free(&self, at: usize, len: usize) -> bool {
-        let maps = self.maps.lock().unwrap();
-        let below = maps.range(..at + len).next_back();
-        below.is_none_or(|(&start, &mapped)| start + mapped <= at)
     }
 
     /// Counts a call; whether it may succeed.
@@ -276,6 +245,16 @@ impl Mock {
         }
     }
 
+    /// Whether [at, at + len) lies where wishes are heard, and nothing is there.
+    fn is_free(&self, at: usize, len: usize) -> bool {
+        let start = self.break_start.load(Ordering::Relaxed);
+        let maps = self.maps.lock().unwrap();
+        let below = maps.range(..at + len).next_back();
+        start != 0
+            && (start + BREAK_SPACE..start + ARENA - len).contains(&at)
+            && below.is_none_or(|(&below, &length)| below + length <= at)
+    }
+
     fn holds(&self, at: usize, len: usize) -> bool {
         let start = self.break_start.load(Ordering::Relaxed);
         if start != 0 && at >= start && at + len <= start + BREAK_SPACE {
@@ -296,12 +275,6 @@ impl Mock {
 
 impl Drop for Mock {
     fn drop(&mut self) {
-        let enclosed = self.enclosed.load(Ordering::Relaxed);
-        if enclosed != 0 {
-            // SAFETY: the process that used all of it is gone.
-            unsafe { libc::munmap(enclosed as *mut _, ENCLOSED) };
-            return;
-        }
         for (&at, &len) in self.maps.lock().unwrap().iter() {
             // SAFETY: the process that used the mapping is gone.
             unsafe { libc::munmap(at as *mut _, len) };
@@ -309,7 +282,7 @@ impl Drop for Mock {
         let start = self.break_start.load(Ordering::Relaxed);
         if start != 0 {
             // SAFETY: as above.
-            unsafe { libc::munmap(start as *mut _, BREAK_SPACE) };
+            unsafe { libc::munmap(start as *mut _, ARENA) };
         }
     }
 }
@@ -321,23 +294,17 @@ fn protection(access: Access) -> i32 {
     }
 }
 
-fn system_map(hint: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
+fn system_map(hint: usize, len: usize, access: Access, fixed: bool) -> Option<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a fresh private mapping.
+    let flags = flags | if fixed { libc::MAP_FIXED } else { 0 };
+    // SAFETY: a fresh private mapping, or within an arena that is ours.
     let at = unsafe { libc::mmap(hint as *mut _, len, protection(access), flags, -1, 0) };
-    (at != libc::MAP_FAILED).then(|| NonNull::new(at.cast()).unwrap())
-}
-
-/// The same over whatever is there.
-fn system_map_over(at: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
-    // SAFETY: addresses of an enclosed process, which says that this part may go.
-    let at = unsafe { libc::mmap(at as *mut _, len, protection(access), flags, -1, 0) };
     (at != libc::MAP_FAILED).then(|| NonNull::new(at.cast()).unwrap())
 }
 
 // SAFETY: real pages, a real lock, a thread-local word.
 unsafe impl Platform for Mock {
+    const BREAK_ROOM: usize = BREAK_SPACE;
     fn page_size(&self) -> usize {
         4096
     }
@@ -356,11 +323,8 @@ unsafe impl Platform for Mock {
         if !self.may(Call::Map) {
             return None;
         }
-        let at = if self.enclosed.load(Ordering::Relaxed) == 0 {
-            system_map(hint, len, access)?
-        } else {
-            system_map_over(self.place(hint, len)?, len, access)?
-        };
+        let heard = self.is_free(hint, len);
+        let at = system_map(if heard { hint } else { 0 }, len, access, heard)?;
         self.maps.lock().unwrap().insert(at.as_ptr() as usize, len);
         Some(at)
     }
@@ -372,9 +336,12 @@ unsafe impl Platform for Mock {
         if !self.may(Call::Unmap) {
             return false;
         }
-        self.forget(at.as_ptr() as usize, len);
-        if self.enclosed.load(Ordering::Relaxed) != 0 {
-            return system_map_over(at.addr().get(), len, Access::None).is_some();
+        let address = at.as_ptr() as usize;
+        self.forget(address, len);
+        let start = self.break_start.load(Ordering::Relaxed);
+        if start != 0 && (start..start + ARENA).contains(&address) {
+            // The addresses stay this process's.
+            return system_map(address, len, Access::None, true).is_some();
         }
         // SAFETY: by contract.
         unsafe { libc::munmap(at.as_ptr().cast(), len) == 0 }
@@ -411,7 +378,7 @@ unsafe impl Platform for Mock {
         new: usize,
         may_move: bool,
     ) -> Option<NonNull<u8>> {
-        if !self.may(Call::Remap) || self.enclosed.load(Ordering::Relaxed) != 0 {
+        if !self.may(Call::Remap) {
             return None;
         }
         let flags = if may_move { libc::MREMAP_MAYMOVE } else { 0 };
@@ -429,13 +396,15 @@ unsafe impl Platform for Mock {
             return 0;
         }
         if self.break_start.load(Ordering::Relaxed) == 0 {
-            let Some(at) = system_map(0, BREAK_SPACE, Access::None) else {
+            static MADE: AtomicUsize = AtomicUsize::new(0);
+            let hint = ARENAS + MADE.fetch_add(1, Ordering::Relaxed) % 1024 * 2 * ARENA;
+            let Some(at) = system_map(hint, ARENA, Access::None, false) else {
                 return 0;
             };
-            self.break_start
-                .store(at.as_ptr() as usize, Ordering::Relaxed);
-            self.break_now
-                .store(at.as_ptr() as usize, Ordering::Relaxed);
+            let at = at.as_ptr() as usize;
+            self.break_start.store(at, Ordering::Relaxed);
+            // Anywhere in a chunk.
+            self.break_now.store(at + 0x5000, Ordering::Relaxed);
         }
         self.break_now.load(Ordering::Relaxed)
     }

@@ -342,7 +342,7 @@ impl<P: Platform> Locked<'_, P> {
         };
         // SAFETY: the run is ours and lies in one window of a nest's size; the cell is ours.
         unsafe {
-            let Some(cell) = Chunk::take_cell(run.chunk) else {
+            let Some(cell) = self.take_cell(run.chunk) else {
                 self.return_run(run);
                 return false;
             };
@@ -369,7 +369,7 @@ impl<P: Platform> Locked<'_, P> {
         for _ in 0..CELLS_AT_ONCE {
             // SAFETY: by contract.
             unsafe {
-                if let Some(cell) = Chunk::take_cell(Chunk::around(nest)) {
+                if let Some(cell) = self.take_cell(Chunk::around(nest)) {
                     (*nest).push(cell);
                 }
             }

@@ -21,6 +21,9 @@ pub enum Access {
 /// exclude other threads and order memory, or may do nothing while there is a single thread.
 /// `heap_field` must be per thread and start as zero in each thread.
 pub unsafe trait Platform {
+    /// Bytes behind the program break that are left to whoever moves it.
+    const BREAK_ROOM: usize;
+
     /// Size of the system's page in bytes, a power of two of at least 4096.
     fn page_size(&self) -> usize;
 
@@ -66,11 +69,10 @@ pub unsafe trait Platform {
         may_move: bool,
     ) -> Option<NonNull<u8>>;
 
-    /// The end of the program's data segment, which only this allocator moves; 0 when this
-    /// platform leaves it to others.
+    /// The end of the program's data segment; 0 where there is none.
     fn program_break(&self) -> usize;
 
-    /// Moves the break up to `to`. False: it stays.
+    /// Moves the break up to `to`. False: it stays, as it always does where others move it.
     fn move_break(&self, to: usize) -> bool;
 
     /// Sixteen unpredictable bytes, fixed for the life of the process; weaker ones if the system

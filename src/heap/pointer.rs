@@ -107,16 +107,13 @@ impl Untrusted {
     }
 
     /// The meta that the map gives for this address; null when it is in no chunk. It may be the
-    /// pseudo-meta.
-    #[inline(always)]
+    /// pseudo-meta. Not inline: free has a copy of its own.
+    #[inline(never)]
     pub fn meta<P: Platform>(self, process: &Process<P>) -> *mut Meta {
         if !process.in_chunk(self.address()) {
             return core::ptr::null_mut();
         }
-        // SAFETY: the window says that a chunk is there, or was: header and map stay readable (see
-        // `grow.rs`), also should another thread be giving the chunk back. The cell that an entry
-        // leads to stays as long as the entry does. (A program that frees a stale pointer into a
-        // chunk that another thread gives back just then may stop by a segment fault.)
+        // SAFETY: the window says that a chunk is there, whose map can be read for ever.
         unsafe { Chunk::meta_at(Chunk::around(self.0), self.address()) }
     }
 

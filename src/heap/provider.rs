@@ -1,18 +1,15 @@
 //! Runs of pages, under the one lock: chunks from the system, runs from chunks, dirty pages back.
 
-use crate::chunk::{self, each_run, find_clear, Chunk, PAGES};
-use crate::config::{CHUNK, DIRTY_MOST, DIRTY_PAGES, DIRTY_SHIFT, GRANULE, NEST, RUN_PAGE};
+use crate::chunk::{self, each_run, find_clear, Chunk, MAP_END, PAGES};
+use crate::config::{CHUNK, DIRTY_MOST, DIRTY_PAGES, DIRTY_SHIFT, GRANULE, RUN_PAGE};
 use crate::heap::Heap;
 use crate::large::Large;
 use crate::meta::Meta;
-use crate::pages::{Access, Pace, Platform};
+use crate::pages::{Pace, Platform};
 use crate::parking::Parked;
 use crate::process::Process;
 use crate::zero::Region;
 use core::ptr::{self, NonNull};
-
-/// Bytes of data that a new chunk opens at first, and by which the opened part grows at least.
-pub(crate) const FIRST_OPEN: usize = 2 * NEST;
 
 /// Lengths of runs, in run pages, for which the provider remembers where to start; longer ones
 /// count as the last.
@@ -20,9 +17,6 @@ const ROOMY: usize = 33;
 
 /// Unused mappings that are remembered when the system refuses to take them back.
 const OWED: usize = 8;
-
-/// Bytes that a pool for heaps reserves; only what is used becomes memory.
-const POOL: usize = 256 << 10;
 
 /// What the provider lock protects.
 pub struct Provider {
@@ -33,10 +27,8 @@ pub struct Provider {
     /// that of a lesser number.
     pub(crate) roomy: [*mut Chunk; ROOMY],
     pub(crate) sequence: usize,
-    /// Chunks without any use but their header, beyond the break's.
+    /// Chunks that have memory without any use but header and map, and could give it back.
     pub(crate) idle_chunks: usize,
-    /// Chunks that went, in the order of their `next`: headers and maps, see `grow.rs`.
-    pub(crate) vacant: *mut Chunk,
     /// Run pages in use.
     pub used_pages: usize,
     /// Free run pages that are not zero.
@@ -52,11 +44,13 @@ pub struct Provider {
     /// Unused mappings that the system refused to take back (start, length), and their number.
     owed: [(usize, usize); OWED],
     owed_count: usize,
-    /// Whether the break was tried.
-    pub(crate) break_tried: bool,
+    /// Whether the system had no memory for the last mapping, see `map_at`.
+    pub(crate) refused: bool,
+    /// Where the next chunk may go, see `next_window`; 0 before the first.
+    pub(crate) next_window: usize,
     /// Memory for heaps and their tables, see `metadata`.
-    pool: *mut u8,
-    pool_left: usize,
+    pub(crate) pool: *mut u8,
+    pub(crate) pool_left: usize,
     /// Heaps made so far; also the highest number of a heap.
     pub heaps: usize,
     /// Heaps without a thread.
@@ -101,7 +95,6 @@ impl Provider {
             roomy: [ptr::null_mut(); ROOMY],
             sequence: 0,
             idle_chunks: 0,
-            vacant: ptr::null_mut(),
             used_pages: 0,
             dirty_pages: 0,
             kept_pages: 0,
@@ -110,7 +103,8 @@ impl Provider {
             settled: 0,
             owed: [(0, 0); OWED],
             owed_count: 0,
-            break_tried: false,
+            refused: false,
+            next_window: 0,
             pool: ptr::null_mut(),
             pool_left: 0,
             heaps: 0,
@@ -154,12 +148,15 @@ impl<P: Platform> Locked<'_, P> {
 
     /// The same in the chunks that there are.
     fn take_free_run(&mut self, pages: usize, align: usize) -> Option<Run> {
+        self.provider.refused = false;
         let size = pages.min(ROOMY - 1);
         let mut chunk = self.provider.roomy[size];
         while !chunk.is_null() {
             // SAFETY: chunks in the list exist; the lock makes their headers ours.
             unsafe {
-                if (*chunk).longest as usize >= pages && (*chunk).has_cells() {
+                // Where there is no memory, a chunk that has none is not asked.
+                let asked = !self.provider.refused || (*chunk).open > (*chunk).data;
+                if asked && (*chunk).longest as usize >= pages && (*chunk).has_cells() {
                     if let Some(run) = self.take_run_in(chunk, pages, align) {
                         return Some(run);
                     }
@@ -184,6 +181,7 @@ impl<P: Platform> Locked<'_, P> {
     unsafe fn take_run_in(&mut self, chunk: *mut Chunk, pages: usize, align: usize) -> Option<Run> {
         // SAFETY: the lock makes the header ours.
         let header = unsafe { &mut *chunk };
+        let idle = self.is_idle(header);
         let page = match find_clear(&header.used, pages, align) {
             Ok(page) => page,
             Err(longest) => {
@@ -196,7 +194,7 @@ impl<P: Platform> Locked<'_, P> {
         if end > header.open as usize && !unsafe { self.open(chunk, end) } {
             return None;
         }
-        self.provider.idle_chunks -= Self::is_idle(header) as usize;
+        self.provider.idle_chunks -= idle as usize;
         chunk::set(&mut header.used, page, pages, true);
         let dirty = chunk::set(&mut header.dirty, page, pages, false);
         header.used_pages += pages as u32;
@@ -218,46 +216,6 @@ impl<P: Platform> Locked<'_, P> {
         provider.least_dirty = provider.least_dirty.min(provider.dirty_pages);
     }
 
-    /// Makes data up to offset `end` usable.
-    ///
-    /// # Safety
-    /// `chunk` is in the list, `end` at most its limit.
-    unsafe fn open(&mut self, chunk: *mut Chunk, end: usize) -> bool {
-        // SAFETY: the lock makes the header ours.
-        let header = unsafe { &mut *chunk };
-        let base = chunk.addr();
-        let (open, data) = (header.open as usize, header.data as usize);
-        // Doubling what is open bounds the number of calls; the pages cost nothing until touched.
-        let page_size = self.process.platform.page_size();
-        let end = end.next_multiple_of(page_size);
-        let generous = (open + (open - data).max(FIRST_OPEN)).clamp(end, header.limit as usize);
-        for to in [generous, end] {
-            let opened = if header.is_break {
-                self.process.platform.program_break() == base + open
-                    && self.process.platform.move_break(base + to)
-            } else {
-                // SAFETY: [open, limit) is our reservation.
-                unsafe {
-                    let at = NonNull::new_unchecked(chunk.cast::<u8>().add(open));
-                    self.process
-                        .platform
-                        .protect(at, to - open, Access::ReadWrite)
-                }
-            };
-            if opened {
-                header.open = to as u32;
-                return true;
-            }
-        }
-        if header.is_break {
-            // The break stands against something: the rest of this chunk does not exist.
-            let rest = open / RUN_PAGE;
-            chunk::set(&mut header.used, rest, PAGES - rest, true);
-            header.limit = open as u32;
-        }
-        false
-    }
-
     /// Gives a run back; its pages are dirty.
     ///
     /// # Safety
@@ -271,15 +229,24 @@ impl<P: Platform> Locked<'_, P> {
         header.longest = PAGES as u32;
         self.provider.used_pages -= run.pages;
         self.provider.dirty_pages += run.pages;
+        // SAFETY: the run's chunk is in the list.
+        unsafe { self.found_room(run.chunk) };
+        self.purge_if_due();
+    }
+
+    /// A chunk has a longer free run than before.
+    ///
+    /// # Safety
+    /// The chunk is in the list.
+    pub(crate) unsafe fn found_room(&mut self, chunk: *mut Chunk) {
         for roomy in self.provider.roomy.iter_mut().rev() {
-            // SAFETY: roomy is null or in the list.
-            if !roomy.is_null() && unsafe { (**roomy).sequence } <= header.sequence {
+            // SAFETY: both are in the list, or roomy is null; the lock makes their headers ours.
+            if !roomy.is_null() && unsafe { (**roomy).sequence <= (*chunk).sequence } {
                 // Nor are those of shorter runs later ones.
                 break;
             }
-            *roomy = run.chunk;
+            *roomy = chunk;
         }
-        self.purge_if_due();
     }
 
     /// Gives dirty free pages back if they are too many, and it is time or they are far too many:
@@ -313,40 +280,16 @@ impl<P: Platform> Locked<'_, P> {
         }
     }
 
-    /// Keeps a chunk mapped, whatever is returned to it.
-    ///
-    /// # Safety
-    /// The chunk is in the list.
-    pub(crate) unsafe fn pin(&mut self, chunk: *mut Chunk) {
-        // SAFETY: by contract; the lock makes the header ours.
-        unsafe {
-            self.provider.idle_chunks -= Self::is_idle(&*chunk) as usize;
-            (*chunk).cells += 1;
-        }
-    }
-
-    /// Ends a `pin`; an idle chunk may go.
-    ///
-    /// # Safety
-    /// The chunk is pinned.
-    pub(crate) unsafe fn unpin(&mut self, chunk: *mut Chunk) {
-        // SAFETY: by contract.
-        unsafe {
-            (*chunk).cells -= 1;
-            self.drop_idle(chunk);
-        }
-    }
-
-    /// Counts a chunk that may have become idle; only one such stays mapped.
+    /// Counts a chunk that may have become idle; only one such keeps its memory.
     ///
     /// # Safety
     /// The chunk is in the list, and was not idle before.
     unsafe fn drop_idle(&mut self, chunk: *mut Chunk) {
         // SAFETY: by contract.
         unsafe {
-            if Self::is_idle(&*chunk) {
+            if self.is_idle(&*chunk) {
                 self.provider.idle_chunks += 1;
-                if self.provider.idle_chunks > 1 && self.vacate(chunk) {
+                if self.provider.idle_chunks > 1 && self.close(chunk) {
                     // Others are left only if the system refused them before.
                     self.drop_idle_chunks(1);
                 }
@@ -360,11 +303,10 @@ impl<P: Platform> Locked<'_, P> {
         while !chunk.is_null() && self.provider.idle_chunks > keep {
             // SAFETY: chunks in the list exist; the lock makes their headers ours.
             unsafe {
-                let next = (*chunk).next;
-                if Self::is_idle(&*chunk) && !self.vacate(chunk) {
+                if self.is_idle(&*chunk) && !self.close(chunk) {
                     return;
                 }
-                chunk = next;
+                chunk = (*chunk).next;
             }
         }
     }
@@ -413,6 +355,7 @@ impl<P: Platform> Locked<'_, P> {
     /// A cell of some chunk, or of a new one.
     pub fn any_cell(&mut self) -> Option<*mut Meta> {
         let mut chunk = self.provider.chunks;
+        self.provider.refused = false;
         loop {
             let new = chunk.is_null();
             if new {
@@ -420,8 +363,8 @@ impl<P: Platform> Locked<'_, P> {
             }
             // SAFETY: chunks in the list exist; the lock makes their headers ours.
             unsafe {
-                let idle = Locked::<P>::is_idle(&*chunk);
-                let cell = Chunk::take_cell(chunk);
+                let idle = self.is_idle(&*chunk);
+                let cell = self.take_cell(chunk);
                 if cell.is_some() {
                     self.provider.idle_chunks -= idle as usize;
                 }
@@ -431,49 +374,6 @@ impl<P: Platform> Locked<'_, P> {
                 chunk = (*chunk).next;
             }
         }
-    }
-
-    /// `bytes` of zero memory for ever, at a cache line's start, between inaccessible pages: for
-    /// heaps and their tables, which no overflow of a block should reach.
-    pub fn metadata(&mut self, bytes: usize) -> Option<*mut u8> {
-        let bytes = bytes.next_multiple_of(chunk::CELL);
-        let page_size = self.process.platform.page_size();
-        // A pool for many; under a tight limit for this one alone.
-        for len in [POOL.max(bytes), bytes].map(|len| len.next_multiple_of(page_size)) {
-            if self.provider.pool_left >= bytes {
-                break;
-            }
-            if let Some(pool) = self.map_pool(len) {
-                self.provider.pool = pool;
-                self.provider.pool_left = len;
-            }
-        }
-        if self.provider.pool_left < bytes {
-            return None;
-        }
-        let at = self.provider.pool;
-        self.provider.pool = at.wrapping_add(bytes);
-        self.provider.pool_left -= bytes;
-        Some(at)
-    }
-
-    /// Zero memory between inaccessible pages.
-    fn map_pool(&mut self, len: usize) -> Option<*mut u8> {
-        if !self.may_owe(1) {
-            return None;
-        }
-        let platform = &self.process.platform;
-        let page_size = platform.page_size();
-        let at = platform.map(0, len + 2 * page_size, Access::None)?;
-        // SAFETY: just mapped and ours.
-        unsafe {
-            let inside = at.add(page_size);
-            if platform.protect(inside, len, Access::ReadWrite) {
-                return Some(inside.as_ptr());
-            }
-            self.give_back(at, len + 2 * page_size);
-        }
-        None
     }
 
     /// Takes back what `metadata` gave last.
@@ -502,9 +402,11 @@ impl<P: Platform> Locked<'_, P> {
         pages * RUN_PAGE + self.provider.idle_chunks * CHUNK + self.provider.large.cached_bytes
     }
 
-    /// Whether nothing of the chunk is in use and it could go.
-    pub(crate) fn is_idle(chunk: &Chunk) -> bool {
-        chunk.used_pages == 0 && chunk.cells == 0 && !chunk.is_break
+    /// Whether nothing of the chunk is in use, and it has memory to give back.
+    fn is_idle(&self, chunk: &Chunk) -> bool {
+        let page = self.process.platform.page_size();
+        let more = chunk.open > chunk.data || chunk.metas as usize >= MAP_END + page;
+        chunk.used_pages == 0 && chunk.cells == 0 && !chunk.stays && more
     }
 
     /// Gives the physical pages of all dirty free runs back.

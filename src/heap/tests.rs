@@ -17,7 +17,6 @@ mod shortage;
 mod stale;
 mod stress;
 mod threads;
-mod vacant;
 
 /// As many frees as it takes for a freed slot to leave its ring.
 fn churn(process: &Boxed, n: usize) {

@@ -75,6 +75,7 @@ impl Windows {
     }
 
     /// The byte of the window around `address`; None if its region never had a chunk.
+    #[inline(never)]
     fn byte(&self, address: usize) -> Option<&AtomicU8> {
         let leaf = if self.region.load(Ordering::Relaxed) == region(address) + 1 {
             &self.first
@@ -91,22 +92,20 @@ impl Windows {
     pub fn enter(&self, address: usize, room: impl FnOnce() -> Option<*mut u8>) -> bool {
         if self.region.load(Ordering::Relaxed) == 0 {
             self.region.store(region(address) + 1, Ordering::Relaxed);
-        } else if self.byte(address).is_none() {
-            let (Some(entry), Some(leaf)) = (self.others.get(region(address)), room()) else {
-                return false;
-            };
-            // Release: the leaf is zero for whoever finds it.
-            entry.store(leaf.cast(), Ordering::Release);
         }
-        let Some(byte) = self.byte(address) else {
-            return false;
-        };
+        let mut byte = self.byte(address);
+        if byte.is_none() {
+            if let (Some(entry), Some(leaf)) = (self.others.get(region(address)), room()) {
+                // Release: the leaf is zero for whoever finds it.
+                entry.store(leaf.cast(), Ordering::Release);
+                byte = self.byte(address);
+            }
+        }
         // Relaxed: see `has`.
-        byte.store(1, Ordering::Relaxed);
-        true
+        byte.map(|byte| byte.store(1, Ordering::Relaxed)).is_some()
     }
 
-    /// Forgets the window of a chunk, which is not done but to see that it is missed.
+    /// Forgets the window of a chunk, for a test that it is missed.
     #[cfg(test)]
     pub fn leave(&self, address: usize) {
         if let Some(byte) = self.byte(address) {

@@ -39,6 +39,7 @@ extern "C" {
     fn mprotect(at: *mut c_void, len: usize, prot: c_int) -> c_int;
     fn madvise(at: *mut c_void, len: usize, advice: c_int) -> c_int;
     fn mremap(at: *mut c_void, old: usize, new: usize, flags: c_int, ...) -> *mut c_void;
+    fn sbrk(by: isize) -> *mut c_void;
     fn sysconf(name: c_int) -> c_long;
     fn write(fd: c_int, bytes: *const c_void, len: usize) -> isize;
     // library.c.
@@ -142,6 +143,8 @@ unsafe extern "C" fn byssal_count(index: usize, value: *mut u64) -> *const c_cha
 
 // SAFETY: ordinary system calls; a real lock; a thread-local word.
 unsafe impl Platform for Host {
+    /// Programs may move the break.
+    const BREAK_ROOM: usize = if usize::BITS == 64 { 1 << 30 } else { 16 << 20 };
     fn page_size(&self) -> usize {
         // Relaxed: every thread finds the same value.
         match self.page_size.load(Ordering::Relaxed) {
@@ -201,10 +204,16 @@ unsafe impl Platform for Host {
         keeping_errno(|| unsafe { mapped(mremap(at.as_ptr().cast(), old, new, flags)) })
     }
     fn program_break(&self) -> usize {
-        // The break is the host libc's.
-        0
+        // SAFETY: only asks.
+        let now = keeping_errno(|| unsafe { sbrk(0) }).addr();
+        if now == usize::MAX {
+            0
+        } else {
+            now
+        }
     }
     fn move_break(&self, _: usize) -> bool {
+        // The break is the host libc's.
         false
     }
     fn random(&self) -> [u64; 2] {

@@ -59,6 +59,8 @@ fn access_code(access: Access) -> c_int {
 // SAFETY: the glue's functions do what their names say; musl's lock does nothing only while there
 // is one thread; the field is zero in each new thread.
 unsafe impl Platform for Musl {
+    /// musl has no sbrk for programs: the room is for chunks where nothing can be mapped.
+    const BREAK_ROOM: usize = 16 << 20;
     #[inline(always)]
     fn page_size(&self) -> usize {
         if let Some(size) = FIXED_PAGE {

@@ -12,6 +12,7 @@ fn a_new_process_is_zero() {
     struct Nothing;
     // SAFETY: never used.
     unsafe impl Platform for Nothing {
+        const BREAK_ROOM: usize = 0;
         fn page_size(&self) -> usize {
             4096
         }

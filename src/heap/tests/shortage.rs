@@ -13,6 +13,7 @@
 //! The platform tells of a refusal, not of its errno: ENOMEM, EAGAIN and ENOSYS are one here.
 
 use super::*;
+use crate::chunk::MAP_END;
 use crate::config::{CHUNK, CLASSES};
 use crate::heap::Heap;
 use crate::mock::{Call, Plan, CALLS};
@@ -197,16 +198,24 @@ impl Trial {
         self.process.platform.mapped()
     }
 
-    /// The most that may stay mapped when all is freed: one idle chunk, and the maps of others; pools
-    /// for heaps and their tables; buckets for large blocks.
+    /// The most that may stay mapped when all is freed: one idle chunk, header and map of others,
+    /// chunks where no wish was heard; heaps and their tables; buckets for large blocks.
     fn may_stay(&self) -> usize {
-        let maps = self.process.verify().vacant * (PAGE + self.process.lock().kept());
-        let heaps = self.process.lock().provider.heaps;
-        let heap_bytes = (size_of::<Heap>() + 4096).next_multiple_of(PAGE);
-        let pools = (heaps * heap_bytes).div_ceil(256 << 10);
-        // Where a pool was refused, a heap has one of its own.
-        let pool_bytes = pools * ((256 << 10) + 2 * PAGE) + heaps * (heap_bytes + 2 * PAGE);
-        CHUNK + PAGE + maps + pool_bytes + PAGE
+        let locked = self.process.lock();
+        let heap_bytes = (size_of::<Heap>() + 4096).next_multiple_of(PAGE) + 2 * PAGE;
+        let mut chunk = locked.provider.chunks;
+        let mut chunks = 0;
+        while !chunk.is_null() {
+            // SAFETY: chunks in the list exist.
+            let header = unsafe { &*chunk };
+            chunks += if header.stays {
+                CHUNK + PAGE
+            } else {
+                MAP_END.next_multiple_of(PAGE)
+            };
+            chunk = header.next;
+        }
+        CHUNK + chunks + locked.provider.heaps * heap_bytes + PAGE
     }
 }
 
@@ -612,7 +621,7 @@ fn shortage_large() {
 
 #[test]
 fn shortage_many_large() {
-    exhaust("many_large", false, many_large);
+    exhaust("many_large", true, many_large);
 }
 
 #[test]
@@ -637,5 +646,6 @@ fn shortage_fork_child() {
 
 #[test]
 fn shortage_peaks() {
-    exhaust("peaks", false, peaks);
+    exhaust("peaks", true, peaks);
+    exhaust("peaks, no break", false, peaks);
 }
