@@ -401,7 +401,7 @@ impl<P: Platform> Locked<'_, P> {
             summary.runs += 1;
             summary.live_bytes += n;
         });
-        let (mut used, mut dirty, mut cells) = (0, 0, 0);
+        let (mut used, mut dirty, mut cells, mut idle) = (0, 0, 0, 0);
         let mut chunk = self.provider.chunks;
         while !chunk.is_null() {
             // SAFETY: chunks in the list exist; the lock is held.
@@ -424,12 +424,17 @@ impl<P: Platform> Locked<'_, P> {
                 )?;
                 check_nests(process, chunk)?;
                 cells += header.cells as usize - check_cells(process, chunk)?;
+                idle += usize::from(self.is_idle(header));
                 self.check_roomy(header)?;
                 chunk = header.next;
             }
         }
         ensure(cells == self.record_cells(), "cells in use are counted")?;
         ensure(used == self.provider.used_pages, "pages in use are counted")?;
+        ensure(
+            idle == self.provider.idle_chunks,
+            "chunks without a use are counted",
+        )?;
         ensure(
             dirty == self.provider.dirty_pages,
             "dirty pages are counted",

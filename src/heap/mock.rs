@@ -134,6 +134,8 @@ pub struct Mock {
     pub has_break: bool,
     break_start: AtomicUsize,
     break_now: AtomicUsize,
+    /// Whether mappings for which nothing is wished lie as far down as they can behind the break.
+    pub crowded: AtomicBool,
     held: AtomicBool,
     /// The time, which goes on with each question.
     clock: AtomicU32,
@@ -158,6 +160,7 @@ impl Mock {
             has_break,
             break_start: AtomicUsize::new(0),
             break_now: AtomicUsize::new(0),
+            crowded: AtomicBool::new(false),
             held: AtomicBool::new(false),
             clock: AtomicU32::new(0),
             frozen: AtomicBool::new(false),
@@ -322,6 +325,17 @@ unsafe impl Platform for Mock {
         assert!(len > 0 && len % 4096 == 0);
         if !self.may(Call::Map) {
             return None;
+        }
+        let mut hint = hint;
+        if hint == 0 && self.crowded.load(Ordering::Relaxed) {
+            let start = self.break_start.load(Ordering::Relaxed) + BREAK_SPACE;
+            let maps = self.maps.lock().unwrap().clone();
+            let behind = maps.range(start..).map(|(&at, &len)| at + len);
+            let free = [start].into_iter().chain(behind);
+            hint = free
+                .into_iter()
+                .find(|&at| self.is_free(at, len))
+                .unwrap_or(0);
         }
         let heard = self.is_free(hint, len);
         let at = system_map(if heard { hint } else { 0 }, len, access, heard)?;

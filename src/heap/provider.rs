@@ -403,7 +403,7 @@ impl<P: Platform> Locked<'_, P> {
     }
 
     /// Whether nothing of the chunk is in use, and it has memory to give back.
-    fn is_idle(&self, chunk: &Chunk) -> bool {
+    pub(crate) fn is_idle(&self, chunk: &Chunk) -> bool {
         let page = self.process.platform.page_size();
         let more = chunk.open > chunk.data || chunk.metas as usize >= MAP_END + page;
         chunk.used_pages == 0 && chunk.cells == 0 && !chunk.stays && more

@@ -5,6 +5,7 @@ use crate::model::{Boxed, Live};
 
 mod blocks;
 mod broken;
+mod closed;
 mod faults;
 mod footprint;
 mod fork;

@@ -342,8 +342,8 @@ fn threads(t: &mut Trial) {
         }
         heaps.push(t.process.heap());
     }
-    for (i, &heap) in heaps.iter().enumerate() {
-        t.switch(heap);
+    for (i, heap) in heaps.iter_mut().enumerate() {
+        t.switch(*heap);
         for k in 0..3 {
             // Some its own, most other threads'.
             t.free(i * 7 + k * 5);
@@ -354,6 +354,8 @@ fn threads(t: &mut Trial) {
             t.free(i);
             t.process.thread_exit();
         }
+        // One that had none may have got it for a free.
+        *heap = t.process.heap();
     }
     for _ in 0..4 {
         t.new_thread();

@@ -1,0 +1,82 @@
+//! What is left of a chunk that goes out of use, and what may come to lie around chunks.
+
+use super::*;
+use crate::chunk::Chunk;
+use crate::config::CHUNK;
+use crate::meta::CLASS_NONE;
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+/// Fills some chunks; their addresses. All is given back then, but for the heap's last nest.
+fn peak(process: &Boxed) -> BTreeSet<usize> {
+    let blocks: Vec<_> = (0..600).map(|_| process.malloc(20_000)).collect();
+    let chunks = blocks.iter().map(|block| block.addr() & !(CHUNK - 1));
+    let chunks = chunks.collect();
+    for block in blocks {
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
+    // SAFETY: this thread's heap.
+    unsafe { process.trim(process.heap()) };
+    process.verify();
+    chunks
+}
+
+/// A look-up may have found the chunk's window just before another thread closed the chunk: what it
+/// reads then must be there, as its pointer may be that of a live block which shares the window.
+#[test]
+fn a_map_can_be_read_when_its_chunk_is_closed() {
+    let process = Boxed::new(true);
+    let chunks = peak(&process);
+    assert!(chunks.len() > 2);
+    let mapped = process.platform.mapped();
+    assert!(mapped < CHUNK, "{mapped} bytes of {} chunks", chunks.len());
+    for chunk in chunks {
+        let chunk = std::ptr::with_exposed_provenance_mut::<Chunk>(chunk);
+        for address in (chunk.addr()..chunk.addr() + CHUNK).step_by(512) {
+            // SAFETY: a chunk was there.
+            let class = unsafe { (*Chunk::meta_at(chunk, address)).class };
+            assert_eq!(class, CLASS_NONE);
+            let block = std::ptr::without_provenance_mut(address);
+            // SAFETY: the misuse under test.
+            assert!(faults("invalid", || unsafe { process.free(block) }));
+        }
+    }
+}
+
+#[test]
+fn closed_chunks_are_used_before_new_ones() {
+    let process = Boxed::new(true);
+    let first = peak(&process);
+    let mapped = process.platform.mapped();
+    for _ in 0..5 {
+        assert_eq!(peak(&process), first);
+        assert_eq!(process.platform.mapped(), mapped);
+    }
+}
+
+/// Blocks live in mappings of their own where chunks were, and where they would grow: they are found
+/// and freed as any other, and chunks go elsewhere.
+#[test]
+fn large_blocks_may_lie_where_chunks_grow() {
+    let process = Boxed::new(true);
+    let chunks = peak(&process);
+    process.platform.crowded.store(true, Ordering::Relaxed);
+    let large: Vec<_> = (0..64).map(|_| process.malloc(150_000)).collect();
+    process.platform.crowded.store(false, Ordering::Relaxed);
+    let window = |block: &&*mut u8| chunks.contains(&(block.addr() & !(CHUNK - 1)));
+    assert!(large.iter().filter(window).count() > chunks.len() / 2);
+    for &block in &large {
+        assert_eq!(process.usable_size(block), 150_000);
+        let bad = block.wrapping_add(16);
+        // SAFETY: the misuse under test.
+        assert!(faults("invalid", || unsafe { process.free(bad) }));
+    }
+    let others = peak(&process);
+    assert!(others.iter().any(|chunk| !chunks.contains(chunk)));
+    for block in large {
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
+    peak(&process);
+}
