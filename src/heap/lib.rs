@@ -108,7 +108,7 @@
 //! for its next frees, and pages in free slots wait as long as refills in between find less than
 //! that free;
 //! of the process's pages no more than 4 MiB and a quarter of those in use. And of each chunk that went
-//! a page of memory and 28 KiB of addresses stay, until the next chunk takes its place (`grow.rs`).
+//! a page of memory and 20 KiB of addresses stay, until it is used again (`grow.rs`).
 //!
 //! These are limits at any moment. Of the process's pages and of large mappings, those that lie
 //! unused from one look at the clock to the next go back altogether (`settle.rs`): looks come with
@@ -124,14 +124,13 @@
 //!
 //! ## Constant cost of a small process
 //!
-//! The state of the process is a static of zeros, 4 MiB of address space (one bit for each 4 MiB
-//! of it) behind all other zeros of a program. The first allocation touches: what is counted under
-//! the lock, and right behind it the windows of low addresses, on the page where libc's variables
-//! end; the first heap's own page, with the classes of blocks to 400 bytes and more; a page of the
-//! empty heap (read only, not dirtied); and, unless the break lies at low addresses (static, not
-//! PIE), the page of the word of its window.
-//! The first chunk grows from the program break: two calls to move it and one to close a guard
-//! page, no mapping. It dirties one page for header, map and first metas together, and then the
+//! The state of the process is a static of 60 KiB of zeros. The first allocation touches: what is
+//! counted under the lock, and right behind it the leaf of the windows of the first chunk, on the
+//! page where libc's variables end if the program is not moved (static, not PIE); the first heap's
+//! own page, with the classes of blocks to 400 bytes and more; and a page of the empty heap (read
+//! only, not dirtied).
+//! The first chunk lies behind the program break and grows in place: a call that asks for the break,
+//! and two mappings, of 20 KiB and of 64 KiB. It dirties one page for header, map and first metas together, and then the
 //! data, where the first groups of eight classes share a page. Programs that never free keep
 //! musl's bump allocator and pay nothing. `make bench` prints the sums beside mallocng's.
 #![cfg_attr(not(any(test, loom, feature = "model")), no_std)]

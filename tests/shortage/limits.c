@@ -4,10 +4,17 @@
  * refuse:  mappings above 64 MiB are refused, as a kernel does that does not overcommit (emulated
  *          by a system call filter: /proc/sys/vm is the machine's, not a test's);
  * brk, nobrk: the break is forbidden (EPERM) or does not exist (ENOSYS), by a filter;
- * live:    under a limit of memory (cgroup): much is allocated, little of it at a time. */
+ * live:    under a limit of memory (cgroup): much is allocated, little of it at a time;
+ * room N:  N KiB more address space than there is before the first allocation: how much of it
+ *          becomes blocks, twice;
+ * data N:  N KiB of data: the longest block;
+ * locked:  all memory is locked, now and in future: what a few small blocks and threads lock;
+ * locked N: the same under a limit of N KiB, by a user without rights. */
 #include "shortage.h"
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 /* The kernel's interface; musl's compiler wrapper does not see the kernel's headers. */
 struct filter { uint16_t code; uint8_t yes, no; uint32_t k; };
@@ -179,13 +186,110 @@ static void live(void)
 	say_to(1, text);
 }
 
+static void limit(int what, size_t bytes)
+{
+	struct rlimit to = { bytes, bytes };
+	CHECK(!setrlimit(what, &to));
+}
+
+/* All room in blocks of n bytes, in a list, since an array would have to be as long as the largest
+ * room. */
+static size_t fill_room(size_t n)
+{
+	void **first = 0, **p;
+	size_t bytes = 0;
+	while ((p = malloc(n))) {
+		memset(p, 1, n);
+		*p = first;
+		first = p;
+		bytes += n;
+	}
+	while ((p = first)) {
+		first = *p;
+		free(p);
+	}
+	return bytes;
+}
+
+static void room(size_t kib)
+{
+	size_t mapped, resident;
+	read_statm(&mapped, &resident);
+	limit(RLIMIT_AS, mapped + kib * KB);
+	size_t first = fill_room(1000), again = fill_room(1000);
+	CHECK2(first >= kib * KB / 100 * 85, first, kib);
+	CHECK2(again >= first / 100 * 95, first, again);
+	/* Sizes that fit worse, beside what a heap keeps of the size before. */
+	CHECK2(fill_room(100) >= kib * KB / 100 * 60, kib, 100);
+	CHECK2(fill_room(10000) >= kib * KB / 100 * 60, kib, 10000);
+}
+
+static void data(size_t kib)
+{
+	limit(RLIMIT_DATA, kib * KB);
+	free(malloc(10));
+	size_t least = 0, most = 2 * kib * KB;
+	while (most - least > KB) {
+		size_t n = least + (most - least) / 2;
+		char *p = malloc(n);
+		if (p) least = n;
+		else most = n;
+		free(p);
+	}
+	/* What the program (tables above of half a megabyte) and its libc have counts as well. */
+	CHECK2(least + MB >= kib * KB, least, kib);
+}
+
+static void *small_thread(void *unused)
+{
+	(void)unused;
+	void *p = malloc(1000);
+	CHECK(p);
+	free(p);
+	return 0;
+}
+
+static void locked(size_t kib)
+{
+	if (kib) {
+		limit(RLIMIT_MEMLOCK, kib * KB);
+		if (setuid(65534) && !getuid()) skip("no user without rights here");
+	}
+	free(malloc(10));
+	if (mlockall(MCL_CURRENT | MCL_FUTURE)) skip("mlockall is refused here");
+	size_t start, now, resident;
+	static void *p[1000];
+	read_statm(&start, &resident);
+	pthread_attr_t small;
+	pthread_attr_init(&small);
+	CHECK(!pthread_attr_setstacksize(&small, 64 * KB));
+	size_t bytes = 0;
+	for (size_t i = 0; i < COUNT(p); bytes += 100 + i++) CHECK2(p[i] = malloc(100 + i), i, 0);
+	for (int i = 0; i < 2; i++) {
+		pthread_t thread;
+		CHECK(!pthread_create(&thread, &small, small_thread, 0));
+		CHECK(!pthread_join(thread, 0));
+	}
+	void *large = malloc(MB);
+	CHECK(large);
+	read_statm(&now, &resident);
+	/* All that is mapped is locked. Two stacks of threads may be kept. */
+	CHECK2(over(now, start) < bytes + MB + 640 * KB, over(now, start), bytes);
+	for (size_t i = 0; i < COUNT(p); i++) free(p[i]);
+	free(large);
+}
+
 int main(int argc, char **argv)
 {
+	size_t number = argc > 2 ? strtoul(argv[2], 0, 10) : 0;
 	const char *how = argc > 1 ? argv[1] : "fill";
 	if (!strcmp(how, "refuse")) big();
 	else if (!strcmp(how, "brk")) without_break(EPERM);
 	else if (!strcmp(how, "nobrk")) without_break(ENOSYS);
 	else if (!strcmp(how, "live")) live();
+	else if (!strcmp(how, "room")) room(number);
+	else if (!strcmp(how, "data")) data(number);
+	else if (!strcmp(how, "locked")) locked(number);
 	else fill_twice();
 	return 0;
 }
