@@ -31,16 +31,19 @@ fn a_map_can_be_read_when_its_chunk_is_closed() {
     assert!(chunks.len() > 2);
     let mapped = process.platform.mapped();
     assert!(mapped < CHUNK, "{mapped} bytes of {} chunks", chunks.len());
-    for chunk in chunks {
-        let chunk = std::ptr::with_exposed_provenance_mut::<Chunk>(chunk);
-        for address in (chunk.addr()..chunk.addr() + CHUNK).step_by(512) {
-            // SAFETY: a chunk was there.
-            let class = unsafe { (*Chunk::meta_at(chunk, address)).class };
-            assert_eq!(class, CLASS_NONE);
-            let block = std::ptr::without_provenance_mut(address);
-            // SAFETY: the misuse under test.
-            assert!(faults("invalid", || unsafe { process.free(block) }));
-        }
+    let addresses = chunks
+        .iter()
+        .flat_map(|&chunk| (chunk..chunk + CHUNK).step_by(512));
+    for address in addresses.clone() {
+        let chunk = Chunk::around(std::ptr::without_provenance_mut::<u8>(address));
+        // SAFETY: a chunk was there.
+        let class = unsafe { (*Chunk::meta_at(chunk, address)).class };
+        assert_eq!(class, CLASS_NONE);
+    }
+    for address in addresses.step_by(100) {
+        let block = std::ptr::without_provenance_mut(address);
+        // SAFETY: the misuse under test.
+        assert!(faults("", || unsafe { process.free(block) }));
     }
 }
 
