@@ -39,12 +39,23 @@ static int protection(int access)
 	return access == BYSSAL_ACCESS_READ_WRITE ? PROT_READ | PROT_WRITE : PROT_NONE;
 }
 
-void *__byssal_map(void *hint, size_t len, int access)
+static void *map(void *addr, size_t len, int prot, int flags)
 {
 	int saved = errno;
-	void *p = __mmap(hint, len, protection(access), MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p = __mmap(addr, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 	errno = saved;
 	return p == MAP_FAILED ? 0 : p;
+}
+
+void *__byssal_map(void *hint, size_t len, int access)
+{
+	return map(hint, len, protection(access), 0);
+}
+
+/* A new mapping in the old one's place, not mprotect: filters that let mallocng work know it. */
+int __byssal_close(void *addr, size_t len)
+{
+	return !map(addr, len, PROT_NONE, MAP_FIXED);
 }
 
 int __byssal_unmap(void *addr, size_t len)
@@ -67,14 +78,9 @@ int __byssal_purge(void *addr, size_t len)
 	return __syscall(SYS_madvise, addr, len, MADV_DONTNEED);
 }
 
-void __byssal_huge(void *addr, size_t len)
+void *__byssal_remap(void *addr, size_t old_len, size_t new_len)
 {
-	__syscall(SYS_madvise, addr, len, MADV_HUGEPAGE);
-}
-
-void *__byssal_remap(void *addr, size_t old_len, size_t new_len, int may_move)
-{
-	unsigned long p = __syscall(SYS_mremap, addr, old_len, new_len, may_move ? MREMAP_MAYMOVE : 0);
+	unsigned long p = __syscall(SYS_mremap, addr, old_len, new_len, MREMAP_MAYMOVE);
 	return p > -4096ul ? 0 : (void *)p;
 }
 

@@ -58,12 +58,11 @@ int __byssal_unmap(void *addr, size_t len);
 int __byssal_protect(void *addr, size_t len, int access);
 /* Contents may go: the next read of these pages gives zeros. */
 int __byssal_purge(void *addr, size_t len);
+/* Makes these pages inaccessible; contents go. */
+int __byssal_close(void *addr, size_t len);
 
-/* Huge pages may stand behind this memory. */
-void __byssal_huge(void *addr, size_t len);
-
-/* mremap; may_move is 0 or 1; NULL on failure. */
-void *__byssal_remap(void *addr, size_t old_len, size_t new_len, int may_move);
+/* mremap, which may move; NULL on failure. */
+void *__byssal_remap(void *addr, size_t old_len, size_t new_len);
 
 /* The program break: __byssal_break(0) tells it; otherwise tries to move it to want.
  * Returns the break that holds afterwards. */

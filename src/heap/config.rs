@@ -109,7 +109,7 @@ pub const PURGE_SKIP: u32 = 15;
 pub const LARGE_CACHE_ENTRIES: usize = if PRESET.large_delay < 32 {
     32
 } else {
-    2 * PRESET.large_delay as usize
+    PRESET.large_delay as usize
 };
 /// See `LARGE_CACHE_ENTRIES`. Inaccessible mappings are addresses only.
 pub const LARGE_CACHE_BYTES: usize = if !PRESET.seal_freed_large {
@@ -125,21 +125,8 @@ pub const LARGE_CACHE_SHARE: usize = 12;
 pub const LARGE_CACHE_AGE: u32 = if PRESET.large_delay < 32 {
     64
 } else {
-    2 * PRESET.large_delay
+    PRESET.large_delay
 };
-
-/// Size and alignment of a huge page in bytes, where the system has such.
-pub const HUGE_PAGE: usize = 2 << 20;
-/// Mappings from this length on ask for huge pages, once a program has freed and allocated such
-/// again and again: above tables of 4 MiB, which may be sparse.
-pub const HUGE_LEAST: usize = if usize::BITS == 64 {
-    9 << 19
-} else {
-    usize::MAX
-};
-
-/// And up to this length: what is larger may be meant to stay mostly untouched.
-pub const HUGE_MOST: usize = 32 << 20;
 
 /// Milliseconds after which what lay unused all the while goes back, see `settle.rs`.
 pub const SETTLE_PAUSE: u32 = 250;

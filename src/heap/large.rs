@@ -8,8 +8,7 @@
 
 use crate::aligned::MAX_RUN_ALIGN;
 use crate::config::{
-    CHUNK, CLASSES, HUGE_LEAST, HUGE_MOST, HUGE_PAGE, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES,
-    LARGE_CACHE_SHARE, PRESET,
+    CHUNK, CLASSES, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES, LARGE_CACHE_SHARE, PRESET,
 };
 use crate::fault::Found;
 use crate::meta::Meta;
@@ -192,13 +191,6 @@ impl Large {
         }
     }
 
-    /// Whether a mapping of `len` bytes should ask for huge pages: where memory of such blocks is
-    /// given back too early again and again, which says that it is used. Blocks that come and stay,
-    /// touched here and there, would become resident 2 MiB at a time.
-    pub(crate) fn wants_huge(&self, len: usize) -> bool {
-        (HUGE_LEAST..=HUGE_MOST).contains(&len) && self.missed > 0
-    }
-
     /// Bytes that the cache may hold now.
     pub(crate) fn cache_bound(&self) -> usize {
         // A program that frees and frees goes down from its peak.
@@ -336,10 +328,12 @@ impl<P: Platform> Process<P> {
         })
     }
 
-    /// Bytes of a mapping that holds a block of `n` bytes and its guard.
+    /// Bytes of a mapping that holds a block of `n` bytes and its guard. None if it would be
+    /// longer than PTRDIFF_MAX, which libc maps for nobody.
     fn mapping_len(&self, n: usize) -> Option<usize> {
-        n.checked_add(1)?
-            .checked_next_multiple_of(self.platform.page_size())
+        let page_size = self.platform.page_size();
+        let most = isize::MAX as usize - page_size - self.large_margin();
+        (n < most).then(|| (n + 1).next_multiple_of(page_size))
     }
 
     /// Bytes of the inaccessible part behind each mapping.
@@ -377,10 +371,7 @@ impl<P: Platform> Locked<'_, P> {
         let len = self.process.mapping_len(n)?;
         let record = match self.reuse_large(len, align) {
             Some(record) => record,
-            None => match self.grow_cached(len, align) {
-                Some(record) => record,
-                None => self.map_large(len, align)?,
-            },
+            None => self.map_large(len, align)?,
         };
         // SAFETY: the record's mapping is ours and holds n bytes and the guard.
         unsafe {
@@ -399,27 +390,13 @@ impl<P: Platform> Locked<'_, P> {
         self.provider.large.miss(len);
         let margin = self.process.large_margin();
         let record = self.any_cell()?.cast::<Record>();
-        let mut mapped = None;
-        if let Some(total) = len.checked_add(margin) {
-            if self.provider.large.wants_huge(len) {
-                mapped = self.map_aligned(total, align.max(HUGE_PAGE), 0, Access::ReadWrite);
-            }
-            if mapped.is_none() {
-                mapped = self.map_aligned(total, align, 0, Access::ReadWrite);
-            }
-        }
-        let platform = &self.process.platform;
+        let mapped = self.map_aligned(len + margin, align, 0, Access::ReadWrite);
         // SAFETY: the cell is ours; the mapping is new.
         unsafe {
             let Some(at) = mapped else {
                 self.return_cell(record.cast());
                 return None;
             };
-            // Without its guard page a block is still a good block.
-            let _ = margin == 0 || platform.protect(at.add(len), margin, Access::None);
-            if self.provider.large.wants_huge(len) {
-                platform.prefer_huge(at, len);
-            }
             record.write(Record {
                 next: ptr::null_mut(),
                 base: at.as_ptr(),
@@ -429,71 +406,62 @@ impl<P: Platform> Locked<'_, P> {
                 fresh: true,
                 cleared: false,
             });
+            self.close_margin(record);
         }
         Some(record)
     }
 
-    /// Resizes a record's mapping to `len` bytes, another number than it has.
+    /// Resizes a record's mapping to `len` bytes, another number than it has. If an inaccessible
+    /// page stands behind it, it moves to grow, as that page is in the way; a new one is closed.
     ///
     /// # Safety
     /// The record is in no list, its mapping live.
     unsafe fn resize_mapping(&mut self, record: *mut Record, len: usize) -> bool {
-        let platform = &self.process.platform;
         let margin = self.process.large_margin();
-        // SAFETY: by contract.
-        unsafe {
-            let base = NonNull::new_unchecked((*record).base);
-            if margin != 0 {
-                return self.move_mapping(record, len, margin);
-            }
-            let Some(moved) = platform.remap(base, (*record).len, len, true) else {
-                return len < (*record).len;
-            };
-            (*record).base = moved.as_ptr();
-            (*record).len = len;
-        }
-        true
-    }
-
-    /// Resizes a mapping that has an inaccessible page behind it. To grow it moves, as that page
-    /// is in the way, and gets a new one; to shrink it closes an earlier page.
-    ///
-    /// # Safety
-    /// As `resize_mapping`.
-    unsafe fn move_mapping(&mut self, record: *mut Record, len: usize, margin: usize) -> bool {
         let platform = &self.process.platform;
-        // SAFETY: by contract; the old page behind the mapping is ours.
+        // SAFETY: by contract; what goes lies behind the block, or is the old margin.
         unsafe {
             let base = NonNull::new_unchecked((*record).base);
             let old = (*record).len;
-            let at = if len < old {
-                // The part behind the new guard page goes first: refused, nothing has changed and
+            if len < old {
+                // First what is behind the new margin: if it may not go, nothing has changed, and
                 // the block, smaller now, keeps its mapping.
                 if !platform.unmap(base.add(len + margin), old - len) {
                     return true;
                 }
-                base
             } else {
-                if !self.may_owe(1) {
+                if margin != 0 && !self.may_owe(1) {
                     return false;
                 }
                 let platform = &self.process.platform;
-                let Some(moved) = platform.remap(base, old, len + margin, true) else {
+                let Some(moved) = platform.remap(base, old, len + margin) else {
                     return false;
                 };
-                if moved != base {
+                if margin != 0 && moved != base {
                     self.give_back(base.add(old), margin);
                 }
-                moved
-            };
-            // Without its guard page a block is still a good block.
-            self.process
-                .platform
-                .protect(at.add(len), margin, Access::None);
-            (*record).base = at.as_ptr();
+                (*record).base = moved.as_ptr();
+            }
             (*record).len = len;
+            self.close_margin(record);
         }
         true
+    }
+
+    /// Makes the page behind a mapping inaccessible, if the preset says so. Refused, the block is
+    /// still a good block.
+    ///
+    /// # Safety
+    /// The mapping is the record's, and so is its margin.
+    unsafe fn close_margin(&self, record: *mut Record) {
+        let margin = self.process.large_margin();
+        if margin != 0 {
+            // SAFETY: by contract.
+            unsafe {
+                let end = NonNull::new_unchecked((*record).base.add((*record).len));
+                self.process.platform.close(end, margin);
+            }
+        }
     }
 
     /// Doubles the buckets when chains get long. Without memory for it they stay long.

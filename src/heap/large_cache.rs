@@ -1,8 +1,8 @@
 //! Freed mappings of large blocks: kept for a while, cut to size, given back.
 
-use crate::config::{HUGE_PAGE, LARGE_CACHE_AGE, LARGE_CACHE_ENTRIES, PRESET, SETTLE_FREES};
+use crate::config::{LARGE_CACHE_AGE, LARGE_CACHE_ENTRIES, PRESET, SETTLE_FREES};
 use crate::large::Record;
-use crate::pages::{Access, Platform};
+use crate::pages::Platform;
 use crate::provider::Locked;
 use core::ptr::{self, NonNull};
 
@@ -12,6 +12,10 @@ const STUCK_TRIES: usize = 8;
 impl<P: Platform> Locked<'_, P> {
     /// A record from the cache, or from the mappings that could not go back, whose mapping fits.
     pub(crate) fn reuse_large(&mut self, len: usize, align: usize) -> Option<*mut Record> {
+        // What is inaccessible waits for its turn to go back.
+        if PRESET.seal_freed_large {
+            return None;
+        }
         let mut best = None;
         for index in 0..self.provider.large.cached {
             let record = self.provider.large.cache[index];
@@ -38,7 +42,8 @@ impl<P: Platform> Locked<'_, P> {
         if let Some((index, _)) = best {
             let record = self.provider.large.uncache(index);
             // SAFETY: the record is ours now.
-            return unsafe { self.unseal(record, len) };
+            unsafe { self.trim_mapping(record, len) };
+            return Some(record);
         }
         let mut link = &raw mut self.provider.large.stuck;
         // SAFETY: links and records in the list are alive.
@@ -47,7 +52,8 @@ impl<P: Platform> Locked<'_, P> {
                 let record = *link;
                 if (*record).len >= len && (*record).base.addr() % align == 0 {
                     *link = (*record).next;
-                    return self.unseal(record, len);
+                    self.trim_mapping(record, len);
+                    return Some(record);
                 }
                 link = &raw mut (*record).next;
             }
@@ -55,72 +61,17 @@ impl<P: Platform> Locked<'_, P> {
         None
     }
 
-    /// The largest cached mapping, none of which is long enough, made as long by moving its pages:
-    /// only what it lacks is new memory. Not one that is less than a quarter.
-    pub(crate) fn grow_cached(&mut self, len: usize, align: usize) -> Option<*mut Record> {
-        let page_size = self.process.platform.page_size();
-        // A guard page would have to move, too.
-        if PRESET.guard_pages || align > page_size {
-            return None;
-        }
-        let large = &mut self.provider.large;
-        // SAFETY: cached records are alive.
-        let (index, longest) = (0..large.cached)
-            .map(|index| (index, unsafe { (*large.cache[index]).len }))
-            .max_by_key(|&(_, len)| len)?;
-        if longest < len / 4 || len < longest {
-            return None;
-        }
-        let record = large.uncache(index);
-        // Whole huge pages get an aligned place (Linux 6.7), and so move as they are.
-        let huge = self.provider.large.wants_huge(len);
-        let whole = if huge {
-            len.next_multiple_of(HUGE_PAGE)
-        } else {
-            len
-        };
-        let platform = &self.process.platform;
-        // SAFETY: the record and its mapping are ours; the end beyond `len` is unused.
-        unsafe {
-            let base = NonNull::new_unchecked((*record).base);
-            let Some(at) = platform.remap(base, longest, whole, true) else {
-                self.unmap_large(record);
-                return None;
-            };
-            if huge {
-                platform.prefer_huge(at, whole);
-            }
-            self.provider.large.miss(len - longest);
-            (*record).base = at.as_ptr();
-            (*record).len = whole;
-            if whole > len && platform.unmap(at.add(len), whole - len) {
-                (*record).len = len;
-            }
-        }
-        Some(record)
-    }
-
-    /// Makes a freed mapping usable for `len` bytes; what is beyond goes back to the cache or the
-    /// system.
+    /// Puts what a record has beyond `len` bytes back into the cache, if that is much. (A guard page
+    /// stands behind the whole mapping only: no splitting then.)
     ///
     /// # Safety
     /// The record is in no list.
-    unsafe fn unseal(&mut self, record: *mut Record, len: usize) -> Option<*mut Record> {
-        let platform = &self.process.platform;
+    unsafe fn trim_mapping(&mut self, record: *mut Record, len: usize) {
         // SAFETY: by contract.
         unsafe {
-            let base = NonNull::new_unchecked((*record).base);
-            // All of it: the block may grow in place to the end of what the record tells.
-            if PRESET.seal_freed_large && !platform.protect(base, (*record).len, Access::ReadWrite)
-            {
-                self.put_in_cache(record);
-                return None;
-            }
-            // A guard page stands behind the whole mapping only: no splitting then.
             if (*record).len - len > len / 8 && !PRESET.guard_pages {
                 self.split(record, len);
             }
-            Some(record)
         }
     }
 
@@ -161,13 +112,10 @@ impl<P: Platform> Locked<'_, P> {
             large.row = large.row.saturating_add(1);
             (*record).fresh = false;
             if PRESET.seal_freed_large {
-                let platform = &self.process.platform;
-                (*record).fresh = platform.purge(base, (*record).len);
-                if !(*record).fresh {
-                    base.as_ptr().write_bytes(0, (*record).len);
-                    (*record).fresh = true;
+                let (platform, len) = (&self.process.platform, (*record).len);
+                if !platform.close(base, len) && !platform.purge(base, len) {
+                    base.as_ptr().write_bytes(0, len);
                 }
-                let _ = platform.protect(base, (*record).len, Access::None);
             } else {
                 self.join(record);
             }
@@ -182,7 +130,7 @@ impl<P: Platform> Locked<'_, P> {
     }
 
     /// Joins a mapping with the cached ones beside it, so that what `split` cut off serves again.
-    /// (Should the system know them as two, it refuses to resize them: see `grow_cached`.)
+    /// (Should the system know them as two, it refuses to resize them: then realloc copies.)
     ///
     /// # Safety
     /// The record is of no live block and in no list.

@@ -121,8 +121,6 @@ pub struct Mock {
     pub calls: AtomicUsize,
     /// How often the lock was taken.
     pub locks: AtomicUsize,
-    /// Mappings for which huge pages were asked.
-    pub huge: AtomicUsize,
     /// What is to be refused beside that.
     pub plan: Mutex<Plan>,
     /// Calls so far, and those that the plan refused, by kind.
@@ -152,7 +150,6 @@ impl Mock {
             fail_once: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
             locks: AtomicUsize::new(0),
-            huge: AtomicUsize::new(0),
             plan: Mutex::new(Plan::NONE),
             asked: [const { AtomicUsize::new(0) }; CALLS],
             refused: [const { AtomicUsize::new(0) }; CALLS],
@@ -378,26 +375,22 @@ unsafe impl Platform for Mock {
         self.may(Call::Purge)
             && unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 }
     }
-    unsafe fn prefer_huge(&self, at: NonNull<u8>, len: usize) {
+    unsafe fn close(&self, at: NonNull<u8>, len: usize) -> bool {
         assert!(
             self.holds(at.as_ptr() as usize, len),
-            "advice about foreign memory"
+            "closing foreign memory"
         );
-        self.huge.fetch_add(1, Ordering::Relaxed);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let (at, fixed) = (at.as_ptr().cast(), flags | libc::MAP_FIXED);
+        // SAFETY: by contract.
+        self.may(Call::Map) && unsafe { libc::mmap(at, len, libc::PROT_NONE, fixed, -1, 0) == at }
     }
-    unsafe fn remap(
-        &self,
-        at: NonNull<u8>,
-        old: usize,
-        new: usize,
-        may_move: bool,
-    ) -> Option<NonNull<u8>> {
+    unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
         if !self.may(Call::Remap) {
             return None;
         }
-        let flags = if may_move { libc::MREMAP_MAYMOVE } else { 0 };
         // SAFETY: by contract.
-        let moved = unsafe { libc::mremap(at.as_ptr().cast(), old, new, flags) };
+        let moved = unsafe { libc::mremap(at.as_ptr().cast(), old, new, libc::MREMAP_MAYMOVE) };
         if moved == libc::MAP_FAILED {
             return None;
         }

@@ -51,23 +51,17 @@ pub unsafe trait Platform {
     /// The range came from `map` or the break, and its contents are not needed.
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool;
 
-    /// Says that huge pages may stand behind [at, at+len). Advice: nothing depends on it.
+    /// Makes [at, at+len) inaccessible; the contents go. False: all is as before.
     ///
     /// # Safety
-    /// The range came from `map`.
-    unsafe fn prefer_huge(&self, _at: NonNull<u8>, _len: usize) {}
+    /// The range came from `map` or the break, and nobody uses it.
+    unsafe fn close(&self, at: NonNull<u8>, len: usize) -> bool;
 
-    /// Resizes a mapping, keeping its contents; moves it only if `may_move`. None: unchanged.
+    /// Resizes a mapping, keeping its contents, and moves it if need be. None: unchanged.
     ///
     /// # Safety
     /// [at, at+old) is one mapping from `map`; after success only the new place is valid.
-    unsafe fn remap(
-        &self,
-        at: NonNull<u8>,
-        old: usize,
-        new: usize,
-        may_move: bool,
-    ) -> Option<NonNull<u8>>;
+    unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>>;
 
     /// The end of the program's data segment; 0 where there is none.
     fn program_break(&self) -> usize;

@@ -26,12 +26,11 @@ unsafe extern "C" {
         access: core::ffi::c_int,
     ) -> core::ffi::c_int;
     pub fn __byssal_purge(addr: *mut core::ffi::c_void, len: usize) -> core::ffi::c_int;
-    pub fn __byssal_huge(addr: *mut core::ffi::c_void, len: usize);
+    pub fn __byssal_close(addr: *mut core::ffi::c_void, len: usize) -> core::ffi::c_int;
     pub fn __byssal_remap(
         addr: *mut core::ffi::c_void,
         old_len: usize,
         new_len: usize,
-        may_move: core::ffi::c_int,
     ) -> *mut core::ffi::c_void;
     pub fn __byssal_break(want: usize) -> usize;
     pub fn __byssal_page_size() -> usize;

@@ -20,8 +20,8 @@ const MAP_PRIVATE_ANONYMOUS: c_int = if cfg!(any(target_arch = "mips", target_ar
 } else {
     0x22
 };
+const MAP_FIXED: c_int = 0x10;
 const MADV_DONTNEED: c_int = 4;
-const MADV_HUGEPAGE: c_int = 14;
 const MREMAP_MAYMOVE: c_int = 1;
 const SC_PAGESIZE: c_int = 30;
 
@@ -187,21 +187,17 @@ unsafe impl Platform for Host {
         // SAFETY: by contract.
         keeping_errno(|| unsafe { madvise(at.as_ptr().cast(), len, MADV_DONTNEED) == 0 })
     }
-    unsafe fn prefer_huge(&self, at: NonNull<u8>, len: usize) {
-        // SAFETY: by contract. A system without them says so, and nothing changes.
-        keeping_errno(|| unsafe { madvise(at.as_ptr().cast(), len, MADV_HUGEPAGE) });
+    unsafe fn close(&self, at: NonNull<u8>, len: usize) -> bool {
+        note(Event::Map);
+        let flags = MAP_PRIVATE_ANONYMOUS | MAP_FIXED;
+        let at = at.as_ptr().cast();
+        // SAFETY: by contract the range is ours and unused.
+        keeping_errno(|| unsafe { mmap(at, len, PROT_NONE, flags, -1, 0) == at })
     }
-    unsafe fn remap(
-        &self,
-        at: NonNull<u8>,
-        old: usize,
-        new: usize,
-        may_move: bool,
-    ) -> Option<NonNull<u8>> {
+    unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
         note(Event::Remap);
-        let flags = if may_move { MREMAP_MAYMOVE } else { 0 };
         // SAFETY: by contract.
-        keeping_errno(|| unsafe { mapped(mremap(at.as_ptr().cast(), old, new, flags)) })
+        keeping_errno(|| unsafe { mapped(mremap(at.as_ptr().cast(), old, new, MREMAP_MAYMOVE)) })
     }
     fn program_break(&self) -> usize {
         // SAFETY: only asks.
@@ -573,7 +569,7 @@ impl Write for Text {
         if self.len + text.len() > self.mapped {
             let new = (2 * self.mapped).max((self.len + text.len()).next_power_of_two());
             // SAFETY: the text's own mapping.
-            let moved = unsafe { PROCESS.platform.remap(self.at, self.mapped, new, true) };
+            let moved = unsafe { PROCESS.platform.remap(self.at, self.mapped, new) };
             self.at = moved.ok_or(core::fmt::Error)?;
             self.mapped = new;
         }

@@ -13,8 +13,8 @@ core::arch::global_asm!(
     ".hidden __byssal_map",
     ".hidden __byssal_unmap",
     ".hidden __byssal_protect",
+    ".hidden __byssal_close",
     ".hidden __byssal_purge",
-    ".hidden __byssal_huge",
     ".hidden __byssal_remap",
     ".hidden __byssal_break",
     ".hidden __byssal_page_size",
@@ -86,21 +86,13 @@ unsafe impl Platform for Musl {
         // SAFETY: by contract.
         unsafe { glue::__byssal_purge(at.as_ptr().cast(), len) == 0 }
     }
-    unsafe fn prefer_huge(&self, at: NonNull<u8>, len: usize) {
+    unsafe fn close(&self, at: NonNull<u8>, len: usize) -> bool {
         // SAFETY: by contract.
-        unsafe { glue::__byssal_huge(at.as_ptr().cast(), len) }
+        unsafe { glue::__byssal_close(at.as_ptr().cast(), len) == 0 }
     }
-    unsafe fn remap(
-        &self,
-        at: NonNull<u8>,
-        old: usize,
-        new: usize,
-        may_move: bool,
-    ) -> Option<NonNull<u8>> {
+    unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
         // SAFETY: by contract.
-        let moved =
-            unsafe { glue::__byssal_remap(at.as_ptr().cast(), old, new, may_move as c_int) };
-        NonNull::new(moved.cast())
+        NonNull::new(unsafe { glue::__byssal_remap(at.as_ptr().cast(), old, new) }.cast())
     }
     fn program_break(&self) -> usize {
         // SAFETY: only asks.

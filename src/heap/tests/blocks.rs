@@ -28,7 +28,10 @@ fn a_new_process_is_zero() {
         unsafe fn purge(&self, _: NonNull<u8>, _: usize) -> bool {
             false
         }
-        unsafe fn remap(&self, _: NonNull<u8>, _: usize, _: usize, _: bool) -> Option<NonNull<u8>> {
+        unsafe fn close(&self, _: NonNull<u8>, _: usize) -> bool {
+            false
+        }
+        unsafe fn remap(&self, _: NonNull<u8>, _: usize, _: usize) -> Option<NonNull<u8>> {
             None
         }
         fn program_break(&self) -> usize {
