@@ -132,7 +132,18 @@ unsigned __byssal_clock(void)
 	/* By the system call: clock_gettime would bring the vdso's look-up into each program. */
 #ifdef SYS_clock_gettime64
 	long long now[2] = {0};
-	__syscall(SYS_clock_gettime64, CLOCK_MONOTONIC_COARSE, now);
+	int failed = __syscall(SYS_clock_gettime64, CLOCK_MONOTONIC_COARSE, now);
+#ifdef SYS_clock_gettime32
+	/* Linux before 5.1 does not know the former. */
+	long old[2] = {0};
+	if (failed) {
+		__syscall(SYS_clock_gettime32, CLOCK_MONOTONIC_COARSE, old);
+		now[0] = old[0];
+		now[1] = old[1];
+	}
+#else
+	(void)failed;
+#endif
 #else
 	long now[2] = {0};
 	__syscall(SYS_clock_gettime, CLOCK_MONOTONIC_COARSE, now);
