@@ -92,6 +92,12 @@ fresh:
 stress: tool
 	@ci/stress $(COMMON)
 
+# Each test that depends on chance or time NIGHT_RUNS times (1000), each time with another seed.
+night: tool
+	@$(BYSSAL) build $(FLAGS)
+	@$(BYSSAL) build $(COMMON) --preset hardened --out out/hardened
+	@ci/night
+
 tsan:
 	@ci/tsan
 
@@ -123,4 +129,4 @@ tool:
 	@ci/tool
 
 .PHONY: all check verify fetch patch archive prove libc-test fuzz coverage bench counts footprint install misuse \
-	stress tsan shortage fresh clean tool
+	stress night tsan shortage fresh clean tool

@@ -14,10 +14,23 @@ std::thread_local! {
     static ERRNO: Cell<bool> = const { Cell::new(false) };
     static LATE: Cell<bool> = const { Cell::new(false) };
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
+    static TOLD: Cell<bool> = const { Cell::new(false) };
     /// Locks that this thread holds.
     static LOCKS: Cell<usize> = const { Cell::new(0) };
     /// The fault whose handler runs.
     static HANDLED: Cell<Option<crate::fault::Fault>> = const { Cell::new(None) };
+}
+
+/// What the random choices of the tests depend on: `BYSSAL_SEED`, 0 without one, so that a test
+/// does the same each time. `make night` tries many. Printed once by each thread, for the test
+/// that fails.
+pub fn seed() -> u64 {
+    let set = std::env::var("BYSSAL_SEED").ok();
+    let seed = set.map_or(0, |text| text.parse().expect("BYSSAL_SEED is a number"));
+    if !TOLD.replace(true) {
+        eprintln!("BYSSAL_SEED={seed}");
+    }
+    seed
 }
 
 /// In place of the trap: a panic. One that `expecting` awaits passes by the panic hook, so that
@@ -432,7 +445,7 @@ unsafe impl Platform for Mock {
         moved
     }
     fn random(&self) -> [u64; 2] {
-        [0x0123_4567_89ab_cdef, 42]
+        [0x0123_4567_89ab_cdef ^ seed(), 42]
     }
     fn lock(&self) {
         self.locks.fetch_add(1, Ordering::Relaxed);

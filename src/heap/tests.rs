@@ -19,6 +19,11 @@ mod stale;
 mod stress;
 mod threads;
 
+/// A seed of a test's own, for this run (`BYSSAL_SEED`).
+fn seeded(own: u64) -> u64 {
+    own.wrapping_add(crate::mock::seed() << 16)
+}
+
 /// As many frees as it takes for a freed slot to leave its ring.
 fn churn(process: &Boxed, n: usize) {
     for _ in 0..=crate::config::RING {

@@ -57,6 +57,13 @@ static MAYBE_UNUSED void say_number(int fd, uint64_t value)
 }
 
 /* One write, so that threads that fail together stay readable. */
+/* What the random choices of this run depend on; 0 unless the environment says otherwise. */
+static MAYBE_UNUSED uint64_t run_seed(void)
+{
+	const char *text = getenv("BYSSAL_SEED");
+	return text ? strtoull(text, NULL, 10) : 0;
+}
+
 static MAYBE_UNUSED __attribute__((noreturn)) void check_failed(const char *file, int line,
 	const char *what, uint64_t a, uint64_t b)
 {
@@ -71,6 +78,8 @@ static MAYBE_UNUSED __attribute__((noreturn)) void check_failed(const char *file
 	append_number(text, sizeof text, a);
 	append(text, sizeof text, ", ");
 	append_number(text, sizeof text, b);
+	append(text, sizeof text, "; BYSSAL_SEED ");
+	append_number(text, sizeof text, run_seed());
 	append(text, sizeof text, "; errno ");
 	append_number(text, sizeof text, (uint64_t)error);
 	append(text, sizeof text, ")\n");
@@ -155,9 +164,10 @@ static inline int aligned(const void *p, size_t to)
 
 typedef struct { uint64_t state; } Random;
 
+/* BYSSAL_SEED in the environment chooses others: `make night` tries many. */
 static inline Random random_from(uint64_t seed)
 {
-	Random r = { mix(seed * 2 + 1) | 1 };
+	Random r = { mix((seed + (run_seed() << 32)) * 2 + 1) | 1 };
 	return r;
 }
 

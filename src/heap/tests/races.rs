@@ -50,7 +50,7 @@ fn free(process: &Boxed, head: *mut Head) {
 /// A thread's life: makes, swaps, frees what was there; then leaves blocks behind and exits.
 fn hand_around(process: &Boxed, shelf: &Shelf, seed: u64, steps: usize) {
     Mock::new_thread();
-    let mut seed = seed;
+    let mut seed = seeded(seed);
     for _ in 0..steps {
         let random = next_random(&mut seed);
         let place = &shelf[(random >> 32) as usize % shelf.len()];
@@ -101,7 +101,7 @@ fn threads_of_a_child_free_the_parents_blocks() {
             scope.spawn(move || {
                 Mock::new_thread();
                 for step in 0..200 {
-                    let block = make(process, next_random(&mut (thread * 1000 + step)));
+                    let block = make(process, next_random(&mut seeded(thread * 1000 + step)));
                     let place = &shelf[step as usize % shelf.len()];
                     free(process, place.swap(block, Ordering::AcqRel));
                 }

@@ -1,13 +1,14 @@
 //! Random sequences of steps against the model, shrunk to a minimal one when they fail.
 //!
 //! A minimal failing sequence is written to `tests/regressions/`, where the next run finds it
-//! first: commit it with the fix. `BYSSAL_CASES` sets the number of sequences.
+//! first: commit it with the fix. `BYSSAL_CASES` sets the number of sequences, `BYSSAL_SEED` which
+//! they are.
 
 use super::*;
 use crate::model::{decode, parse, print, run, Op, Step};
 use crate::size_class::MAX_SMALL;
 use proptest::prelude::*;
-use proptest::test_runner::{TestError, TestRunner};
+use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
 use std::path::PathBuf;
 
 /// Sequences of a plain `cargo test`; each has up to `STEPS` steps.
@@ -95,15 +96,21 @@ fn random_steps_agree_with_the_model() {
     };
     let (mut steps_run, mut calls, mut faults, mut refused) = (0u64, 0u64, 0u64, 0u64);
     let sums = std::cell::RefCell::new((&mut steps_run, &mut calls, &mut faults, &mut refused));
-    let result = TestRunner::new(config).run(&(sequence(), any::<bool>()), |(steps, has_break)| {
-        let report = run(&Boxed::new(has_break), &steps);
-        let mut sums = sums.borrow_mut();
-        *sums.0 += steps.len() as u64;
-        *sums.1 += report.calls;
-        *sums.2 += report.faults;
-        *sums.3 += report.refused;
-        Ok(())
-    });
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&crate::mock::seed().to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let result = TestRunner::new_with_rng(config, rng).run(
+        &(sequence(), any::<bool>()),
+        |(steps, has_break)| {
+            let report = run(&Boxed::new(has_break), &steps);
+            let mut sums = sums.borrow_mut();
+            *sums.0 += steps.len() as u64;
+            *sums.1 += report.calls;
+            *sums.2 += report.faults;
+            *sums.3 += report.refused;
+            Ok(())
+        },
+    );
     println!("{cases} sequences, {steps_run} steps, {calls} calls");
     println!("{faults} misuses named, {refused} allocations refused");
     if let Err(TestError::Fail(why, (steps, has_break))) = result {

@@ -13,10 +13,7 @@ fn stress() {
         .unwrap_or(30);
     let fail = std::env::var("STRESS_FAIL").is_ok();
     let begin = std::time::Instant::now();
-    let mut round = std::env::var("STRESS_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(0u64);
+    let mut round = seeded(0);
     while begin.elapsed().as_secs() < seconds {
         round += 1;
         let process = Boxed::new(round % 2 == 0);
@@ -169,5 +166,5 @@ fn stress() {
         assert!(end.heaps <= 6, "{end:?}");
         assert!(fail || end.used_bytes <= 256 << 10, "{end:?}");
     }
-    eprintln!("rounds: {round}");
+    eprintln!("rounds: {}", round - seeded(0));
 }

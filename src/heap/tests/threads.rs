@@ -85,7 +85,7 @@ fn threads_hand_blocks_around() {
             let (process, shelf) = (&process, &shelf);
             scope.spawn(move || {
                 Mock::new_thread();
-                let mut seed = thread;
+                let mut seed = seeded(thread);
                 for step in 0..20_000u64 {
                     let random = crate::process::next_random(&mut seed);
                     let n = random as usize % [32, 300, 3000, 40_000][(random >> 40) as usize % 4];
@@ -139,7 +139,7 @@ fn a_busy_owner_collects() {
         .collect();
     let mut small: Vec<_> = (0..40_000).map(|_| process.malloc(100)).collect();
     // Every group of the small class has room.
-    let mut seed = 5;
+    let mut seed = seeded(5);
     for _ in 0..10_000 {
         let at = crate::process::next_random(&mut seed) as usize % small.len();
         // SAFETY: live.

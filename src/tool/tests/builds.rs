@@ -5,7 +5,6 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use byssal_tool::core::{Preset, Recipe};
 use byssal_tool::musl::Compiler;
@@ -46,16 +45,10 @@ fn a_second_build_does_nothing() {
     assert_eq!(code, 0, "{text}");
     let libc = root().join("out/musl-1.2.6/lib/libc.so");
     let before = fs::metadata(&libc).unwrap().modified().unwrap();
-    let start = Instant::now();
     let (code, text) = outcome(&byssal(&["build"]));
     assert_eq!(code, 0, "{text}");
     assert!(!text.contains(" ...\n"), "a step ran again:\n{text}");
     assert_eq!(fs::metadata(&libc).unwrap().modified().unwrap(), before);
-    assert!(
-        start.elapsed().as_secs() < 20,
-        "{:?} for nothing",
-        start.elapsed()
-    );
 }
 
 #[test]
