@@ -1,6 +1,7 @@
 //! What is freed goes back.
 
 use super::*;
+use crate::config::PRESET;
 use crate::mock::Call;
 use std::sync::atomic::Ordering;
 
@@ -94,7 +95,13 @@ fn free_slots_keep_their_pages_while_they_are_used_again_and_again() {
         }
         process.platform.pass(100);
     }
-    assert_eq!(purged(), before, "in use every time");
+    // Slots that wait in a quarantine, or are passed over by a random pick, do lie unused: in each
+    // of the 18 rounds at most those that are free while all blocks are there.
+    let most = match PRESET.quarantine {
+        0 => 0,
+        waiting => 18 * (waiting + 32),
+    };
+    assert!(purged() - before <= most, "in use every time");
     free_some(&blocks);
     for _ in 0..3 {
         // Work that has nothing to do with them.
