@@ -208,9 +208,10 @@ impl<P: Platform> Process<P> {
             if !block.is_null() {
                 return block;
             }
-            // A size that nothing retained could satisfy is not worth giving all of it up.
+            // What is retained may be just what the system lacks, but a size that is out of all
+            // proportion to it is not worth giving it up.
             let heap = self.heap();
-            let worthwhile = n <= self.lock().retained();
+            let worthwhile = n / 2 <= self.lock().retained();
             if worthwhile && !self.is_empty_heap(heap) {
                 // SAFETY: the thread's own heap.
                 unsafe { self.trim(heap) };
