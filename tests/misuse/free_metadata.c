@@ -1,7 +1,6 @@
 /* A pointer into the allocator's own state is freed: 64 bytes into the 4 MiB that the block lies in,
- * where byssal keeps a chunk's header (VARIANT 1: 64 KiB on, among the records of groups; and 16 bytes,
- * as around a large block a page may start there that was one's before), or, where that is no memory,
- * 16 bytes into the mapping, where others keep theirs. */
+ * where byssal keeps a chunk's header (VARIANT 1: 16 KiB and 16 bytes on, in the chunk's map), or,
+ * where that is no memory, 16 bytes into the mapping, where others keep theirs. */
 #include "misuse.h"
 
 /* First byte of the writable mapping that `at` lies in; null if there is none. */
@@ -26,7 +25,7 @@ static char *mapping_of(char *at)
 int main(int argc, char **argv)
 {
 	char *p = victim(argc, argv);
-	char *state = p - ((uintptr_t)p & (4 * MB - 1)) + (variant ? 64 * KB + 16 : 64);
+	char *state = p - ((uintptr_t)p & (4 * MB - 1)) + (variant ? 16 * KB + 16 : 64);
 	if (!mapping_of(state)) state = mapping_of(p) + 16;
 	if (state == p) state += 16;
 	arm(CALL);

@@ -254,7 +254,7 @@ fn invalid_free() -> Vec<Row> {
         row("past the end of a chunk (4 MiB)", "free_chunk_end"),
         row("last 16 bytes of a chunk", "free_chunk_end").variant(1),
         row("the allocator's state (head)", "free_metadata"),
-        row("the allocator's state (64 KiB on)", "free_metadata").variant(1),
+        row("the allocator's state (16 KiB on)", "free_metadata").variant(1),
         row("16 bytes before an aligned block", "free_aligned_raw"),
     ]
 }
