@@ -34,11 +34,6 @@ _Static_assert(PAGESIZE == 4096, "the core was made for pages of 4096 bytes");
 
 static volatile int lock[1];
 
-static int protection(int access)
-{
-	return access == BYSSAL_ACCESS_READ_WRITE ? PROT_READ | PROT_WRITE : PROT_NONE;
-}
-
 static void *map(void *addr, size_t len, int prot, int flags)
 {
 	int saved = errno;
@@ -47,9 +42,9 @@ static void *map(void *addr, size_t len, int prot, int flags)
 	return p == MAP_FAILED ? 0 : p;
 }
 
-void *__byssal_map(void *hint, size_t len, int access)
+void *__byssal_map(void *hint, size_t len)
 {
-	return map(hint, len, protection(access), 0);
+	return map(hint, len, PROT_READ | PROT_WRITE, 0);
 }
 
 /* A new mapping in the old one's place, not mprotect: filters that let mallocng work know it. */
@@ -67,11 +62,6 @@ int __byssal_unmap(void *addr, size_t len)
 }
 
 /* The rest by system calls: libc's functions would only set errno. (Its munmap waits for others.) */
-
-int __byssal_protect(void *addr, size_t len, int access)
-{
-	return __syscall(SYS_mprotect, addr, len, protection(access));
-}
 
 int __byssal_purge(void *addr, size_t len)
 {

@@ -46,16 +46,11 @@ void __byssal_donate(char *start, char *end);
 
 /* ---- Glue to core: defined in glue.c, called by Rust ------------------------------------ */
 
-/* Access to pages asked for by __byssal_map and __byssal_protect. */
-#define BYSSAL_ACCESS_NONE 0
-#define BYSSAL_ACCESS_READ_WRITE 1
-
 /* Private anonymous memory of len bytes; NULL on failure. hint is a wish, not an order. */
-void *__byssal_map(void *hint, size_t len, int access);
+void *__byssal_map(void *hint, size_t len);
 
 /* 0 on success, another number otherwise, for all of these; errno stays. */
 int __byssal_unmap(void *addr, size_t len);
-int __byssal_protect(void *addr, size_t len, int access);
 /* Contents may go: the next read of these pages gives zeros. */
 int __byssal_purge(void *addr, size_t len);
 /* Makes these pages inaccessible; contents go. */

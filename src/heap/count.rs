@@ -36,7 +36,6 @@ pub enum Event {
     /// Calls of the system.
     Map,
     Unmap,
-    Protect,
     Purge,
     Remap,
 }
@@ -48,7 +47,7 @@ mod counters {
     use core::sync::atomic::{AtomicU64, Ordering};
 
     /// Names in reports, in the order of `Event`.
-    const NAMES: [&CStr; 21] = [
+    const NAMES: [&CStr; 20] = [
         c"fetch_or",
         c"fetch_and",
         c"swap",
@@ -67,7 +66,6 @@ mod counters {
         c"collected",
         c"map",
         c"unmap",
-        c"protect",
         c"purge",
         c"remap",
     ];

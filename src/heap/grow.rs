@@ -15,7 +15,7 @@
 use crate::chunk::{self, Chunk, CELL, MAP_END, META_END, PAGES};
 use crate::config::{CHUNK, NEST, RUN_PAGE};
 use crate::meta::Meta;
-use crate::pages::{Access, Platform};
+use crate::pages::Platform;
 use crate::provider::Locked;
 use crate::windows::Leaf;
 use core::ptr::{self, NonNull};
@@ -123,7 +123,7 @@ impl<P: Platform> Locked<'_, P> {
         if self.provider.refused {
             return false;
         }
-        let Some(got) = (self.process.platform).map(at, len, Access::ReadWrite) else {
+        let Some(got) = (self.process.platform).map(at, len) else {
             self.provider.refused = true;
             return false;
         };
@@ -150,7 +150,7 @@ impl<P: Platform> Locked<'_, P> {
     /// `len` bytes where the system has room, at a multiple of `align`, between inaccessible pages.
     fn map_elsewhere(&mut self, len: usize, align: usize) -> Option<*mut u8> {
         let page = self.process.platform.page_size();
-        let at = self.map_aligned(len + 2 * page, align, page, Access::ReadWrite)?;
+        let at = self.map_aligned(len + 2 * page, align, page)?;
         let inside = at.as_ptr().wrapping_add(page);
         self.shut(at.as_ptr());
         self.shut(inside.wrapping_add(len));
@@ -162,12 +162,8 @@ impl<P: Platform> Locked<'_, P> {
         let platform = &self.process.platform;
         // SAFETY: nobody uses the page, which is in a mapping of ours.
         unsafe {
-            platform.protect(
-                NonNull::new_unchecked(at),
-                platform.page_size(),
-                Access::None,
-            )
-        };
+            platform.close(NonNull::new_unchecked(at), platform.page_size());
+        }
     }
 
     /// A chunk where the system has room, mapped as a whole: what comes there later leaves it none
@@ -362,18 +358,12 @@ impl<P: Platform> Locked<'_, P> {
 
     /// Maps `len` bytes of which the one at `lead` (whole pages) lies at a multiple of `align`, by
     /// mapping more and giving the ends back.
-    pub fn map_aligned(
-        &mut self,
-        len: usize,
-        align: usize,
-        lead: usize,
-        access: Access,
-    ) -> Option<NonNull<u8>> {
+    pub fn map_aligned(&mut self, len: usize, align: usize, lead: usize) -> Option<NonNull<u8>> {
         let platform = &self.process.platform;
         let page_size = platform.page_size();
         debug_assert!(lead % page_size == 0);
         if align <= page_size {
-            return platform.map(0, len, access);
+            return platform.map(0, len);
         }
         if !self.may_owe(2) {
             return None;
@@ -383,7 +373,7 @@ impl<P: Platform> Locked<'_, P> {
         if total > isize::MAX as usize {
             return None;
         }
-        let at = platform.map(0, total, access)?;
+        let at = platform.map(0, total)?;
         let first = at.addr().get() + lead;
         let head = first.next_multiple_of(align) - first;
         let rest = total - head - len;

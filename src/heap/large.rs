@@ -12,7 +12,7 @@ use crate::config::{
 };
 use crate::fault::Found;
 use crate::meta::Meta;
-use crate::pages::{Access, Platform};
+use crate::pages::Platform;
 use crate::process::Process;
 use crate::provider::Locked;
 use core::ptr::{self, NonNull};
@@ -391,7 +391,7 @@ impl<P: Platform> Locked<'_, P> {
         self.provider.large.miss(len);
         let margin = self.process.large_margin();
         let record = self.any_cell()?.cast::<Record>();
-        let mapped = self.map_aligned(len + margin, align, 0, Access::ReadWrite);
+        let mapped = self.map_aligned(len + margin, align, 0);
         // SAFETY: the cell is ours; the mapping is new.
         unsafe {
             let Some(at) = mapped else {
@@ -478,7 +478,7 @@ impl<P: Platform> Locked<'_, P> {
         };
         let (old, old_count) = (large.more, large.buckets());
         let count = (8 * old_count).max(512);
-        let Some(new) = platform.map(0, bytes(count), Access::ReadWrite) else {
+        let Some(new) = platform.map(0, bytes(count)) else {
             return;
         };
         let old_first = large.first;

@@ -1,7 +1,7 @@
 //! A system for tests: real pages, books on every mapping, and failures on demand.
 
 use crate::config::PURGE_PAUSE;
-use crate::pages::{Access, Platform};
+use crate::pages::Platform;
 use core::ptr::NonNull;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -95,14 +95,13 @@ const ARENAS: usize = 0x1000_0000_0000;
 pub enum Call {
     Map,
     Unmap,
-    Protect,
     Purge,
     Remap,
     Break,
 }
 
 /// Number of kinds of calls.
-pub const CALLS: usize = 6;
+pub const CALLS: usize = 5;
 
 /// Which calls the system is to refuse: of the kinds in the mask `only`, after `skip` granted ones
 /// the next `refuse`.
@@ -300,18 +299,14 @@ impl Drop for Mock {
     }
 }
 
-fn protection(access: Access) -> i32 {
-    match access {
-        Access::None => libc::PROT_NONE,
-        Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
-    }
-}
+/// Ordinary memory.
+const OPEN: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
-fn system_map(hint: usize, len: usize, access: Access, fixed: bool) -> Option<NonNull<u8>> {
+fn system_map(hint: usize, len: usize, protection: i32, fixed: bool) -> Option<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let flags = flags | if fixed { libc::MAP_FIXED } else { 0 };
     // SAFETY: a fresh private mapping, or within an arena that is ours.
-    let at = unsafe { libc::mmap(hint as *mut _, len, protection(access), flags, -1, 0) };
+    let at = unsafe { libc::mmap(hint as *mut _, len, protection, flags, -1, 0) };
     (at != libc::MAP_FAILED).then(|| NonNull::new(at.cast()).unwrap())
 }
 
@@ -331,7 +326,7 @@ unsafe impl Platform for Mock {
             .fetch_add(pause, Ordering::Relaxed)
             .wrapping_add(pause)
     }
-    fn map(&self, hint: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
+    fn map(&self, hint: usize, len: usize) -> Option<NonNull<u8>> {
         assert!(len > 0 && len % 4096 == 0);
         if !self.may(Call::Map) {
             return None;
@@ -348,7 +343,7 @@ unsafe impl Platform for Mock {
                 .unwrap_or(0);
         }
         let heard = self.is_free(hint, len);
-        let at = system_map(if heard { hint } else { 0 }, len, access, heard)?;
+        let at = system_map(if heard { hint } else { 0 }, len, OPEN, heard)?;
         self.maps.lock().unwrap().insert(at.as_ptr() as usize, len);
         Some(at)
     }
@@ -365,19 +360,10 @@ unsafe impl Platform for Mock {
         let start = self.break_start.load(Ordering::Relaxed);
         if start != 0 && (start..start + ARENA).contains(&address) {
             // The addresses stay this process's.
-            return system_map(address, len, Access::None, true).is_some();
+            return system_map(address, len, libc::PROT_NONE, true).is_some();
         }
         // SAFETY: by contract.
         unsafe { libc::munmap(at.as_ptr().cast(), len) == 0 }
-    }
-    unsafe fn protect(&self, at: NonNull<u8>, len: usize, access: Access) -> bool {
-        assert!(
-            self.holds(at.as_ptr() as usize, len),
-            "protect of foreign memory"
-        );
-        // SAFETY: by contract.
-        self.may(Call::Protect)
-            && unsafe { libc::mprotect(at.as_ptr().cast(), len, protection(access)) == 0 }
     }
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
         assert!(
@@ -418,7 +404,7 @@ unsafe impl Platform for Mock {
         if self.break_start.load(Ordering::Relaxed) == 0 {
             static MADE: AtomicUsize = AtomicUsize::new(0);
             let hint = ARENAS + MADE.fetch_add(1, Ordering::Relaxed) % 1024 * 2 * ARENA;
-            let Some(at) = system_map(hint, ARENA, Access::None, false) else {
+            let Some(at) = system_map(hint, ARENA, libc::PROT_NONE, false) else {
                 return 0;
             };
             let at = at.as_ptr() as usize;
@@ -436,9 +422,7 @@ unsafe impl Platform for Mock {
         let now = self.break_now.load(Ordering::Relaxed);
         let at = NonNull::new(now as *mut u8).unwrap();
         // SAFETY: within the space of the break.
-        let moved = unsafe {
-            libc::mprotect(at.as_ptr().cast(), to - now, protection(Access::ReadWrite)) == 0
-        };
+        let moved = unsafe { libc::mprotect(at.as_ptr().cast(), to - now, OPEN) == 0 };
         if moved {
             self.break_now.store(to, Ordering::Relaxed);
         }

@@ -5,15 +5,6 @@
 use crate::config::{PURGE_PAUSE, PURGE_SKIP};
 use core::ptr::NonNull;
 
-/// What may be done with a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Reserved address space: any access faults.
-    None,
-    /// Ordinary memory.
-    ReadWrite,
-}
-
 /// The system under the heap.
 ///
 /// # Safety
@@ -29,7 +20,7 @@ pub unsafe trait Platform {
 
     /// Fresh zero memory of `len` bytes (a multiple of the page size), at `hint` if that is free
     /// and elsewhere otherwise. None when the system has no more.
-    fn map(&self, hint: usize, len: usize, access: Access) -> Option<NonNull<u8>>;
+    fn map(&self, hint: usize, len: usize) -> Option<NonNull<u8>>;
 
     /// Gives [at, at+len) back. False when the system refuses (it may, at its limit of mappings):
     /// then the memory is as before.
@@ -37,12 +28,6 @@ pub unsafe trait Platform {
     /// # Safety
     /// The range came from `map` or `remap` and nothing uses it any more.
     unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool;
-
-    /// Changes what may be done with [at, at+len). False: nothing changed.
-    ///
-    /// # Safety
-    /// The range came from `map`, and nobody relies on an access that goes away.
-    unsafe fn protect(&self, at: NonNull<u8>, len: usize, access: Access) -> bool;
 
     /// Gives the physical pages of [at, at+len) back; the next read sees zeros. False: contents
     /// are as before.

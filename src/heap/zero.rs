@@ -7,7 +7,7 @@
 
 use crate::config::{PRESET, UNIT};
 use crate::meta::Meta;
-use crate::pages::{Access, Platform};
+use crate::pages::Platform;
 use crate::process::Process;
 use crate::provider::Locked;
 use core::ptr;
@@ -171,12 +171,15 @@ impl<P: Platform> Locked<'_, P> {
         // Two bits a block.
         let blocks = bytes * 8 / 2;
         let cell = self.any_cell()?.cast::<Region>();
-        let Some(base) = platform.map(0, blocks * UNIT, Access::None) else {
+        let Some(base) = platform.map(0, blocks * UNIT) else {
             // SAFETY: just taken.
             unsafe { self.return_cell(cell.cast()) };
             return None;
         };
-        let Some(bits) = platform.map(0, bytes, Access::ReadWrite) else {
+        // SAFETY: just mapped, and nobody knows of it yet.
+        let closed = unsafe { platform.close(base, blocks * UNIT) };
+        let bits = if closed { platform.map(0, bytes) } else { None };
+        let Some(bits) = bits else {
             // SAFETY: just mapped, just taken. Refused, addresses without memory are lost.
             unsafe {
                 platform.unmap(base, blocks * UNIT);

@@ -1,8 +1,6 @@
 // Made from musl-glue/glue.h by bindgen: `cargo run -p byssal --features bindings -- bindings`.
 // `make check` proves it current. Do not edit.
 
-pub const BYSSAL_ACCESS_NONE: i32 = 0;
-pub const BYSSAL_ACCESS_READ_WRITE: i32 = 1;
 unsafe extern "C" {
     pub fn __libc_malloc_impl(n: usize) -> *mut core::ffi::c_void;
     pub fn __libc_free(p: *mut core::ffi::c_void);
@@ -14,17 +12,8 @@ unsafe extern "C" {
     pub fn __byssal_aligned_alloc(align: usize, n: usize) -> *mut core::ffi::c_void;
     pub fn __byssal_usable_size(p: *mut core::ffi::c_void) -> usize;
     pub fn __byssal_donate(start: *mut core::ffi::c_char, end: *mut core::ffi::c_char);
-    pub fn __byssal_map(
-        hint: *mut core::ffi::c_void,
-        len: usize,
-        access: core::ffi::c_int,
-    ) -> *mut core::ffi::c_void;
+    pub fn __byssal_map(hint: *mut core::ffi::c_void, len: usize) -> *mut core::ffi::c_void;
     pub fn __byssal_unmap(addr: *mut core::ffi::c_void, len: usize) -> core::ffi::c_int;
-    pub fn __byssal_protect(
-        addr: *mut core::ffi::c_void,
-        len: usize,
-        access: core::ffi::c_int,
-    ) -> core::ffi::c_int;
     pub fn __byssal_purge(addr: *mut core::ffi::c_void, len: usize) -> core::ffi::c_int;
     pub fn __byssal_close(addr: *mut core::ffi::c_void, len: usize) -> core::ffi::c_int;
     pub fn __byssal_remap(

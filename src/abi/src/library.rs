@@ -4,7 +4,7 @@ use crate::{thread, weak_random};
 use byssal_heap::count::{note, Event};
 use byssal_heap::fault::{self, Fault};
 use byssal_heap::lock::{Futex, Lock};
-use byssal_heap::pages::{Access, Platform};
+use byssal_heap::pages::Platform;
 use byssal_heap::process::Process;
 use byssal_heap::sync::{AtomicU32, AtomicUsize, Ordering};
 use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
@@ -36,7 +36,6 @@ extern "C" {
         off: c_long,
     ) -> *mut c_void;
     fn munmap(at: *mut c_void, len: usize) -> c_int;
-    fn mprotect(at: *mut c_void, len: usize, prot: c_int) -> c_int;
     fn madvise(at: *mut c_void, len: usize, advice: c_int) -> c_int;
     fn mremap(at: *mut c_void, old: usize, new: usize, flags: c_int, ...) -> *mut c_void;
     fn sbrk(by: isize) -> *mut c_void;
@@ -99,14 +98,6 @@ fn mapped(at: *mut c_void) -> Option<NonNull<u8>> {
     }
 }
 
-/// The constant of the system.
-fn protection(access: Access) -> c_int {
-    match access {
-        Access::None => PROT_NONE,
-        Access::ReadWrite => PROT_READ_WRITE,
-    }
-}
-
 /// Identifies the calling thread: the address of its word, never 0.
 fn this_thread() -> usize {
     extern "C" {
@@ -157,7 +148,7 @@ unsafe impl Platform for Host {
             size => size,
         }
     }
-    fn map(&self, hint: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
+    fn map(&self, hint: usize, len: usize) -> Option<NonNull<u8>> {
         note(Event::Map);
         let hint = ptr::without_provenance_mut(hint);
         // SAFETY: a new private mapping.
@@ -165,7 +156,7 @@ unsafe impl Platform for Host {
             mapped(mmap(
                 hint,
                 len,
-                protection(access),
+                PROT_READ_WRITE,
                 MAP_PRIVATE_ANONYMOUS,
                 -1,
                 0,
@@ -176,11 +167,6 @@ unsafe impl Platform for Host {
         note(Event::Unmap);
         // SAFETY: by contract.
         keeping_errno(|| unsafe { munmap(at.as_ptr().cast(), len) == 0 })
-    }
-    unsafe fn protect(&self, at: NonNull<u8>, len: usize, access: Access) -> bool {
-        note(Event::Protect);
-        // SAFETY: by contract.
-        keeping_errno(|| unsafe { mprotect(at.as_ptr().cast(), len, protection(access)) == 0 })
     }
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
         note(Event::Purge);
@@ -590,7 +576,7 @@ impl Write for Text {
 #[no_mangle]
 unsafe extern "C" fn byssal_dump(len: *mut usize, mapped: *mut usize) -> *mut c_char {
     const FIRST: usize = 1 << 16;
-    let Some(at) = PROCESS.platform.map(0, FIRST, Access::ReadWrite) else {
+    let Some(at) = PROCESS.platform.map(0, FIRST) else {
         return ptr::null_mut();
     };
     let mut text = Text {

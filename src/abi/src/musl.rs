@@ -3,7 +3,7 @@
 use crate::glue_bindings as glue;
 use crate::{thread, weak_random};
 use byssal_heap::config::UNIT;
-use byssal_heap::pages::{Access, Platform};
+use byssal_heap::pages::Platform;
 use byssal_heap::process::Process;
 use core::ffi::{c_char, c_int, c_void};
 use core::ptr::{self, NonNull};
@@ -12,7 +12,6 @@ use core::ptr::{self, NonNull};
 core::arch::global_asm!(
     ".hidden __byssal_map",
     ".hidden __byssal_unmap",
-    ".hidden __byssal_protect",
     ".hidden __byssal_close",
     ".hidden __byssal_purge",
     ".hidden __byssal_remap",
@@ -48,14 +47,6 @@ const FIXED_PAGE: Option<usize> = if cfg!(any(
     None
 };
 
-/// The constant of glue.h.
-fn access_code(access: Access) -> c_int {
-    match access {
-        Access::None => glue::BYSSAL_ACCESS_NONE,
-        Access::ReadWrite => glue::BYSSAL_ACCESS_READ_WRITE,
-    }
-}
-
 // SAFETY: the glue's functions do what their names say; musl's lock does nothing only while there
 // is one thread; the field is zero in each new thread.
 unsafe impl Platform for Musl {
@@ -69,18 +60,14 @@ unsafe impl Platform for Musl {
         // SAFETY: no precondition.
         unsafe { glue::__byssal_page_size() }
     }
-    fn map(&self, hint: usize, len: usize, access: Access) -> Option<NonNull<u8>> {
+    fn map(&self, hint: usize, len: usize) -> Option<NonNull<u8>> {
         let hint = ptr::without_provenance_mut(hint);
         // SAFETY: a new private mapping.
-        NonNull::new(unsafe { glue::__byssal_map(hint, len, access_code(access)) }.cast())
+        NonNull::new(unsafe { glue::__byssal_map(hint, len) }.cast())
     }
     unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool {
         // SAFETY: by contract.
         unsafe { glue::__byssal_unmap(at.as_ptr().cast(), len) == 0 }
-    }
-    unsafe fn protect(&self, at: NonNull<u8>, len: usize, access: Access) -> bool {
-        // SAFETY: by contract.
-        unsafe { glue::__byssal_protect(at.as_ptr().cast(), len, access_code(access)) == 0 }
     }
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
         // SAFETY: by contract.

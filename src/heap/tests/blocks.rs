@@ -6,7 +6,7 @@ use crate::config::PRESET;
 /// Not one page of the static in libc stands in the file.
 #[test]
 fn a_new_process_is_zero() {
-    use crate::pages::{Access, Platform};
+    use crate::pages::Platform;
     use crate::process::Process;
     use core::ptr::NonNull;
     struct Nothing;
@@ -16,13 +16,10 @@ fn a_new_process_is_zero() {
         fn page_size(&self) -> usize {
             4096
         }
-        fn map(&self, _: usize, _: usize, _: Access) -> Option<NonNull<u8>> {
+        fn map(&self, _: usize, _: usize) -> Option<NonNull<u8>> {
             None
         }
         unsafe fn unmap(&self, _: NonNull<u8>, _: usize) -> bool {
-            false
-        }
-        unsafe fn protect(&self, _: NonNull<u8>, _: usize, _: Access) -> bool {
             false
         }
         unsafe fn purge(&self, _: NonNull<u8>, _: usize) -> bool {

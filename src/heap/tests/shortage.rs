@@ -23,7 +23,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 
 const PAGE: usize = 4096;
-const KINDS: [&str; CALLS] = ["map", "unmap", "protect", "purge", "remap", "break"];
+const KINDS: [&str; CALLS] = ["map", "unmap", "purge", "remap", "break"];
 /// Runs of a plan when not all are wanted.
 const SAMPLES: usize = 12;
 const ANY: u32 = (1 << CALLS) - 1;

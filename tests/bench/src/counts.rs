@@ -92,7 +92,7 @@ impl Counts {
             "collected",
             "locks",
         ];
-        let calls = ["map", "unmap", "protect", "purge", "remap"];
+        let calls = ["map", "unmap", "purge", "remap"];
         let rmws = [
             "fetch_or",
             "fetch_and",
