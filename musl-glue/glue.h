@@ -78,7 +78,8 @@ void __byssal_reset_lock(void);
 /* 1 while other threads can exist, 0 while there is only this one. */
 int __byssal_threaded(void);
 
-/* Milliseconds of a clock that only goes on, coarse to a few of them. */
+/* Milliseconds of a clock that only goes on, coarse to a few of them. Where the system refuses to
+ * tell the time, each question counts as some milliseconds. */
 unsigned __byssal_clock(void);
 
 /* Address of this thread's errno. */

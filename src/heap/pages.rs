@@ -58,7 +58,9 @@ pub unsafe trait Platform {
     /// gives none.
     fn random(&self) -> [u64; 2];
 
-    /// Milliseconds of a clock that only goes on, coarse to a few of them; wraps around.
+    /// Milliseconds of a clock that only goes on, coarse to a few of them; wraps around. Where the
+    /// system refuses to tell the time, each question counts as some milliseconds: what waits for
+    /// time to go by must not wait for ever. It may leap once, when the refusals begin.
     fn clock(&self) -> u32;
 
     /// Takes the one lock under the heaps.
