@@ -431,6 +431,21 @@ fn process() -> Vec<Program> {
         Program::new("freelocale_link").only(&[Mode::MuslStatic]),
         Program::new("own_libc_names").only(&[Mode::MuslStatic]),
         Program::new("oom").with(&[&["as"], &["data"], &["large"], &["threads"], &["realloc"]]),
+        Program::new("sandbox").only(ALL).with(&[
+            &["malloc"],
+            &["realloc"],
+            &["mremap", "EPERM"],
+            &["mremap", "ENOSYS"],
+            &["madvise", "EPERM"],
+            &["madvise", "ENOSYS"],
+            &["clock_gettime", "EPERM"],
+            &["clock_gettime", "ENOSYS"],
+            &["mprotect", "EPERM"],
+            &["mprotect", "ENOSYS"],
+            &["all", "EPERM"],
+            &["all", "ENOSYS"],
+            &["clock"],
+        ]),
         Program::new("no_growth").with(&[&["brk"], &["mmap"], &["both"]]),
     ]
 }
