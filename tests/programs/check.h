@@ -272,6 +272,17 @@ static inline size_t over(size_t a, size_t b)
 	return a > b ? a - b : 0;
 }
 
+/* Whether byssal's hardened preset serves: it alone makes blocks of no bytes inaccessible. The
+ * kernel, told to read a path there, says so. */
+static MAYBE_UNUSED int is_hardened(void)
+{
+	char *none = malloc(0);
+	int saved = errno, sealed = none && access(none, F_OK) && errno == EFAULT;
+	errno = saved;
+	free(none);
+	return sealed;
+}
+
 /* Pages go back every 50 ms only (PURGE_PAUSE), by a free that looks at the clock: what was freed
  * just now may still wait. */
 static MAYBE_UNUSED void let_pages_go(void)
