@@ -394,6 +394,7 @@ impl<P: Platform> Process<P> {
                 if dirty & slots != 0 && from < to {
                     let at = NonNull::new_unchecked(start.with_addr(from));
                     // Refused (as for locked memory), it would be so again: once a free is enough.
+                    // Nobody takes purged slots for zero: PURGED is not ZERO.
                     self.platform.purge(at, to - from);
                 }
             }
