@@ -169,7 +169,7 @@ static void hide_vdso(void)
 		if (*aux == AT_SYSINFO_EHDR) *aux = AT_IGNORE;
 }
 
-/* Less than half of what was in use is freed: then pages go back by time only. */
+/* Less than half of what was in use is freed, here and there: then pages go back by time only. */
 static void pages_return(void)
 {
 	enum { RUNS = 6000, RUN = 16000 };
@@ -179,16 +179,20 @@ static void pages_return(void)
 		fill(run[i], RUN, i);
 	}
 	size_t before = resident_bytes();
-	for (size_t i = 0; i < RUNS * 2 / 5; i++) free(run[i]);
+	for (size_t i = 0; i < RUNS; i++)
+		if (i % 5 < 2) free(run[i]);
 	for (size_t i = 0; i < 2000; i++) {
 		void *large = malloc(400 * KB), *small = malloc(3000);
 		CHECK(large && small);
 		free(large);
 		free(small);
+		/* Beside a libc that found the vdso at its start, time has to go by. */
+		if (i % 20 == 0) usleep(10000);
 	}
 	size_t after = resident_bytes();
-	CHECK2(before - after > (size_t)RUNS * RUN / 5, before, after);
-	for (size_t i = RUNS * 2 / 5; i < RUNS; i++) VERIFY(run[i], RUN, i);
+	CHECK2(over(before, after) > (size_t)RUNS * RUN / 5, before, after);
+	for (size_t i = 0; i < RUNS; i++)
+		if (i % 5 >= 2) VERIFY(run[i], RUN, i);
 }
 
 int main(int argc, char **argv)
