@@ -28,7 +28,7 @@
 //!            ring low → a slot of the current group (`Class::avail`) → none left: refill.rs:
 //!            masks of groups → frees of other threads → new group
 //!            (group.rs → nest.rs or provider.rs → the system)
-//! free(p)    pointer.rs: window bit → chunk's map → meta → slot number → record: a live block's
+//! free(p)    pointer.rs: window → chunk's map → meta → slot number → record: a live block's
 //!            start, or a fault → ring.rs: clear the record's offset, enter the ring
 //!            ring full → the slot, verified at once, goes to its group's mask (refill.rs), or, until
 //!            the ring is verified in whole, its oldest
@@ -124,7 +124,7 @@
 //!
 //! ## Constant cost of a small process
 //!
-//! The state of the process is a static of 60 KiB of zeros. The first allocation touches: what is
+//! The state of the process is a static of 75 KiB of zeros. The first allocation touches: what is
 //! counted under the lock, and right behind it the leaf of the windows of the first chunk, on the
 //! page where libc's variables end if the program is not moved (static, not PIE); the first heap's
 //! own page, with the classes of blocks to 400 bytes and more; and a page of the empty heap (read

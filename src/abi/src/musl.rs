@@ -30,8 +30,8 @@ core::arch::global_asm!(
 struct Musl;
 
 /// The one allocator of the process. In a section of its own, which the tool renames so that it
-/// comes behind all other zero memory: else its 4 MiB part what musl and the program have there,
-/// and a small process touches a page at either end.
+/// comes behind all other zero memory: else it parts what musl and the program have there, and a
+/// small process touches a page at either end.
 #[link_section = ".bss.byssal_process"]
 static PROCESS: Process<Musl> = Process::new(Musl);
 

@@ -19,7 +19,7 @@ pub const PACKAGE: &str = "byssal-abi";
 pub const STATICLIB: &str = "libbyssal_abi.a";
 /// A symbol that only our own object defines: it finds that object in the static library.
 const OURS: &str = "__libc_malloc_impl";
-/// The section of the state of the process, 4 MiB of zeros, in the object from rustc (whose backend
+/// The section of the state of the process, all zeros, in the object from rustc (whose backend
 /// knows by the name that it takes no room in the file) and in ours: linkers place `.lbss` behind
 /// all of .bss, where it does not part what else is there.
 const STATE: [&str; 2] = [".bss.byssal_process", ".lbss"];
