@@ -85,10 +85,11 @@ pub fn expecting(action: impl FnOnce()) -> Option<String> {
 
 /// Bytes of addresses that a mock process with a break has to itself, from the break's start on:
 /// first those that the break may move over, then those where wishes are heard.
-const ARENA: usize = 4 << 30;
+const ARENA: usize = 1 << if usize::BITS == 64 { 32 } else { 26 };
 const BREAK_SPACE: usize = 16 << 20;
-/// Where arenas are looked for: far from the stacks of threads.
-const ARENAS: usize = 0x1000_0000_0000;
+/// Where arenas are looked for: far from the stacks of threads; and the number of places.
+const ARENAS: usize = 1 << if usize::BITS == 64 { 44 } else { 30 };
+const ARENA_PLACES: usize = if usize::BITS == 64 { 1024 } else { 8 };
 
 /// The calls that the system may refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -414,7 +415,7 @@ unsafe impl Platform for Mock {
         }
         if self.break_start.load(Ordering::Relaxed) == 0 {
             static MADE: AtomicUsize = AtomicUsize::new(0);
-            let hint = ARENAS + MADE.fetch_add(1, Ordering::Relaxed) % 1024 * 2 * ARENA;
+            let hint = ARENAS + MADE.fetch_add(1, Ordering::Relaxed) % ARENA_PLACES * 2 * ARENA;
             let Some(at) = system_map(hint, ARENA, libc::PROT_NONE, false) else {
                 return 0;
             };
