@@ -179,15 +179,16 @@ static void pages_return(void)
 		fill(run[i], RUN, i);
 	}
 	size_t before = resident_bytes();
-	for (size_t i = 0; i < RUNS; i++)
+	for (size_t i = 0; i < RUNS; i++) {
+		/* Beside a libc that found the vdso at its start, time has to go by. */
+		if (i % 50 == 0) usleep(10000);
 		if (i % 5 < 2) free(run[i]);
+	}
 	for (size_t i = 0; i < 2000; i++) {
 		void *large = malloc(400 * KB), *small = malloc(3000);
 		CHECK(large && small);
 		free(large);
 		free(small);
-		/* Beside a libc that found the vdso at its start, time has to go by. */
-		if (i % 20 == 0) usleep(10000);
 	}
 	size_t after = resident_bytes();
 	CHECK2(over(before, after) > (size_t)RUNS * RUN / 5, before, after);
