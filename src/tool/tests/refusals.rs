@@ -356,6 +356,10 @@ fn a_damaged_tarball_is_told_of_in_plain_words() {
         let file = temp.path().join(name);
         fs::write(&file, [start, &noise].concat()).unwrap();
         let (code, text) = outcome(&byssal(&["patch", "--musl", file.to_str().unwrap()]));
+        if code == 3 && name.ends_with(".xz") && text.contains("cannot run xz") {
+            println!("skipped: xz is not installed");
+            continue;
+        }
         assert_eq!(code, 4, "{text}");
         assert!(
             text.contains(name) && text.contains("get it again"),
