@@ -36,3 +36,17 @@ fn churn(process: &Boxed, n: usize) {
 fn faults(name: &str, action: impl FnOnce()) -> bool {
     crate::mock::expecting(action).is_some_and(|text| text.contains(name))
 }
+
+/// In the child of a fork: a block of this thread's heap, and eight of `n` bytes in one whose thread
+/// stayed behind in the parent.
+fn blocks_of_a_dead_heap(process: &Boxed, n: usize) -> (*mut u8, Vec<*mut u8>) {
+    let first = process.malloc(10);
+    let own = process.heap();
+    process.set_heap(process.empty_heap());
+    let blocks = (0..8).map(|_| process.malloc(n)).collect();
+    process.set_heap(own);
+    process.before_fork();
+    // SAFETY: the only thread.
+    unsafe { process.after_fork_child() };
+    (first, blocks)
+}

@@ -137,14 +137,8 @@ fn an_overflow_in_donated_memory_leaves_the_heap_fit_for_use() {
 fn an_overflow_in_a_dead_heap_leaves_the_heap_fit_for_use() {
     for n in [40, 1000, 20_000] {
         let process = Boxed::new(true);
-        let first = process.malloc(10);
-        let own = process.heap();
-        process.set_heap(process.empty_heap());
-        let blocks: Vec<_> = (0..8).map(|_| process.malloc(n)).collect();
-        process.set_heap(own);
-        process.before_fork();
+        let (first, blocks) = blocks_of_a_dead_heap(&process, n);
         unsafe {
-            process.after_fork_child();
             overflow(blocks[3], n);
             assert!(faults("overflow", || process.free(blocks[3])));
             let slot = Untrusted::new(blocks[4]).find(&*process).expect("live");

@@ -168,15 +168,9 @@ fn realloc_is_given_the_block_that_it_moves() {
 fn a_dead_heap_s_group_is_a_living_one_s() {
     let n = 20_000;
     let process = Boxed::new(true);
-    let first = process.malloc(10);
-    let own = process.heap();
-    process.set_heap(process.empty_heap());
-    let blocks: Vec<_> = (0..8).map(|_| process.malloc(n)).collect();
-    process.set_heap(own);
-    process.before_fork();
-    // SAFETY: the only thread; live, then the misuse under test.
+    let (first, blocks) = blocks_of_a_dead_heap(&process, n);
+    // SAFETY: live, then the misuse under test.
     unsafe {
-        process.after_fork_child();
         let slots = blocks
             .iter()
             .map(|&block| Untrusted::new(block).find(&*process));
