@@ -1,8 +1,7 @@
-/* Only the dynamic linker calls this; a static program never links it. */
+/* The dynamic linker offers the ends of pages around libraries' data to malloc. byssal takes none.
+ * An object of its own: a static program never links it. */
 #include "dynlink.h"
-#include "glue.h"
 
 void __malloc_donate(char *start, char *end)
 {
-	__byssal_donate(start, end);
 }

@@ -41,9 +41,6 @@ void *__byssal_aligned_alloc(size_t align, size_t n);
 /* Bytes usable at p, at least the size asked for; traps when p is not a live block. */
 size_t __byssal_usable_size(void *p);
 
-/* Memory [start, end) that the dynamic linker has no use for becomes heap memory. */
-void __byssal_donate(char *start, char *end);
-
 /* ---- Glue to core: defined in glue.c, called by Rust ------------------------------------ */
 
 /* Private anonymous memory of len bytes; NULL on failure. hint is a wish, not an order. */

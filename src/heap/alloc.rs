@@ -339,22 +339,10 @@ impl<P: Platform> Process<P> {
     #[inline(always)]
     fn malloc_filled(&self, n: usize) -> *mut u8 {
         let class = class_of(n);
-        // SAFETY: the thread's own heap, or the empty one.
-        let untouched = || unsafe { (*self.heap()).slots[class] == 0 };
-        if self.has_donated() && untouched() {
-            // A first block needs no group if the dynamic linker left a slot for it.
-            let block = self.donated_alloc(class, n, false);
-            if !block.is_null() {
-                return block;
-            }
-        }
         let state = self.filled(class);
         if state.is_null() {
-            let block = self.donated_alloc(class, n, true);
-            if block.is_null() {
-                self.platform.out_of_memory();
-            }
-            return block;
+            self.platform.out_of_memory();
+            return ptr::null_mut();
         }
         if class >= FIRST_WIDE {
             // Finds the slot at hand.

@@ -94,7 +94,7 @@ impl<P: Platform> Process<P> {
                 "group heap={} class={} base={:p} bytes={} state={state} slots=",
                 (*meta).owner.load(Ordering::Relaxed),
                 (*meta).class,
-                self.first_slot(meta),
+                Meta::base_of(meta),
                 bytes_of(meta),
             )?;
             for index in 0..(*meta).capacity() {

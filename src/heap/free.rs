@@ -4,7 +4,7 @@ use crate::chunk::Chunk;
 use crate::config::{PRESET, RING};
 use crate::fault::{raise, stop, Fault};
 use crate::heap::{Class, Heap};
-use crate::meta::{Meta, State, CLASS_RUN, NOBODY};
+use crate::meta::{Meta, State, CLASS_RUN};
 use crate::pages::Platform;
 use crate::pointer::{Slot, Untrusted};
 use crate::process::Process;
@@ -203,7 +203,7 @@ impl<P: Platform> Process<P> {
         }
     }
 
-    /// The rest of free: null, wide classes, other heaps, donated, run and large blocks, misuse.
+    /// The rest of free: null, wide classes, other heaps, run and large blocks, misuse.
     ///
     /// # Safety
     /// As `free`.
@@ -218,7 +218,6 @@ impl<P: Platform> Process<P> {
         unsafe {
             match self.find(block) {
                 Block::Slot(slot) => self.free_slot(&slot),
-                Block::Donated(_) => self.donated_free(block),
                 Block::Run(meta) => self.free_run(meta, block),
                 Block::Outside => self.free_outside(block),
             }
@@ -260,9 +259,6 @@ impl<P: Platform> Process<P> {
             } else if pointer.starts_run(meta) {
                 return Block::Run(meta);
             }
-        }
-        if let Some(slot) = self.donated.find(pointer) {
-            return Block::Donated(slot);
         }
         Block::Outside
     }
@@ -316,8 +312,7 @@ impl<P: Platform> Process<P> {
                     return Fault::DoubleFree;
                 }
             }
-            let freed = self.large_was_freed(block) || self.zero_contains(block, true);
-            if freed || self.donated.covers(block) {
+            if self.large_was_freed(block) || self.zero_contains(block, true) {
                 return Fault::DoubleFree;
             }
             Fault::InvalidPointer
@@ -343,13 +338,13 @@ impl<P: Platform> Process<P> {
     /// # Safety
     /// As `is_unused`.
     pub(crate) unsafe fn avail(&self, meta: *mut Meta) -> u32 {
-        // SAFETY: by contract; owners of groups in chunks are heaps, which live for ever. Volatile:
+        // SAFETY: by contract; owners of groups with slots are heaps, which live for ever. Volatile:
         // the owner may be at work.
         unsafe {
-            let owner = (*meta).owner.load(Ordering::Relaxed);
-            if owner == NOBODY || !(*meta).is(State::Current) {
+            if !(*meta).is(State::Current) {
                 return 0;
             }
+            let owner = (*meta).owner.load(Ordering::Relaxed);
             let state = Heap::class(self.heap_by_id(owner), (*meta).class as usize);
             (&raw const (*state).avail).read_volatile()
         }
@@ -384,7 +379,7 @@ impl<P: Platform> Process<P> {
         }
         let fits = match self.find(block) {
             // The record holds the size, rounded up as `fit` does.
-            Block::Slot(slot) | Block::Donated(slot) => {
+            Block::Slot(slot) => {
                 crate::slot::fit(slot.class, slot.stride, slot.offset, n) == Some(slot.length())
             }
             _ => self.usable_size(block) == n,
@@ -401,8 +396,6 @@ impl<P: Platform> Process<P> {
 pub(crate) enum Block {
     /// In a slot.
     Slot(Slot),
-    /// In a slot of donated memory.
-    Donated(Slot),
     /// Alone in a run of pages.
     Run(*mut Meta),
     /// In a mapping of its own, or of no bytes and in no memory; or no block at all: the lock is

@@ -93,7 +93,7 @@ impl<P: Platform> Process<P> {
     /// if the neighbour holds no block, zero.
     ///
     /// # Safety
-    /// The slot's memory is mapped, and the slot is of no donated group.
+    /// The slot's memory is mapped.
     #[inline(always)]
     pub(crate) unsafe fn check_around(&self, slot: &Slot) -> Result<(), Found> {
         // SAFETY: by contract. Before slot 0 lies another group, or an inaccessible page.

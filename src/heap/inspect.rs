@@ -6,7 +6,7 @@ use crate::config::{CLASSES, GRANULE, IDLE_STRIDE, PRESET, QUARANTINE, UNIT};
 use crate::group::bytes_of;
 use crate::heap::Heap;
 use crate::inspect_cells::{check_cells, check_nests};
-use crate::meta::{Meta, State, CLASS_NONE, CLASS_RUN, NOBODY};
+use crate::meta::{Meta, State, CLASS_NONE, CLASS_RUN};
 use crate::pages::Platform;
 use crate::process::Process;
 use crate::provider::Locked;
@@ -130,12 +130,7 @@ impl<P: Platform> Process<P> {
         // SAFETY: by contract; owners live for ever.
         unsafe {
             let owner = (*meta).owner.load(Ordering::Relaxed);
-            // Donated groups belong to no heap, and the empty heap has no slots.
-            let heap = if owner == NOBODY {
-                self.empty_heap()
-            } else {
-                self.heap_by_id(owner)
-            };
+            let heap = self.heap_by_id(owner);
             let class = (*meta).class as usize;
             let bit = 1u32 << index;
             let live = self.holds_block(meta, index);
@@ -363,9 +358,6 @@ impl<P: Platform> Locked<'_, P> {
         &mut self,
         mut each: impl FnMut(*mut Meta) -> Result<(), Broken>,
     ) -> Result<(), Broken> {
-        for index in 0..self.process.donated.len() {
-            each(self.process.donated.meta(index))?;
-        }
         self.each_meta(|meta| {
             // SAFETY: metas that a map leads to are alive.
             if unsafe { (*meta).class } < CLASS_RUN {
@@ -476,10 +468,10 @@ unsafe fn check_group<P: Platform>(
             "a map does not lead to the header",
         )?;
         let owner = (*meta).owner.load(Ordering::Relaxed);
-        let dead = owner != NOBODY && process.is_dead(owner);
+        let dead = process.is_dead(owner);
         let used = dead || !(*meta).is(State::Free);
         ensure(used, "a map leads to groups only")?;
-        if owner != NOBODY && !dead {
+        if !dead {
             let chunk = Chunk::around(meta);
             let cell = Chunk::cell_index(meta);
             let first = (*meta).first_granule();
@@ -493,9 +485,7 @@ unsafe fn check_group<P: Platform>(
             if process.slot_state(meta, index)? != SlotState::Live {
                 continue;
             }
-            let start = process
-                .first_slot(meta)
-                .add(index * stride((*meta).class as usize));
+            let start = Meta::base_of(meta).add(index * stride((*meta).class as usize));
             summary.live += 1;
             summary.live_bytes += process.check_block(meta, index, start)?;
         }
@@ -531,8 +521,9 @@ impl<P: Platform> Process<P> {
                 crate::slot::wide_read(stride(class), record).map_or(0, |place| place.offset)
             };
             let pointer = crate::pointer::Untrusted::new(start.add(offset));
-            let found = pointer.find(self).or_else(|| self.donated.find(pointer));
-            let slot = found.ok_or("a live block's pointer leads to its slot")?;
+            let slot = pointer
+                .find(self)
+                .ok_or("a live block's pointer leads to its slot")?;
             ensure(slot.meta == meta && slot.index == index, "and to no other")?;
             let stands = self.guards_stand(class, slot.end_at(), slot.end);
             ensure(stands, "a live block's end is intact")?;

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! alloc free remote_free resize        malloc, free, the same of others' blocks, realloc,
-//!   aligned donate                     aligned_alloc; donated memory
+//!   aligned                            aligned_alloc
 //! thread fork inspect dump             heaps of threads; what a fork leaves; check and dump
 //! refill ring guard                    slots at hand, where more come from, ends of slots
 //! group nest                           groups of slots in nests or runs
@@ -151,8 +151,6 @@ mod aligned;
 mod alloc;
 #[cfg(not(loom))]
 mod chunk;
-#[cfg(not(loom))]
-mod donate;
 #[cfg(not(loom))]
 mod dump;
 #[cfg(not(loom))]

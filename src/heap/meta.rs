@@ -50,8 +50,8 @@ pub struct Meta {
     pub freed: AtomicU32,
     /// Slots other threads gave back.
     remote: RemoteMask,
-    /// Lower 32 bits of the address of the group's first byte; a chunk does not cross 2^32. 0 in
-    /// donated memory. Fixed while the group lives.
+    /// Lower 32 bits of the address of the group's first byte; a chunk does not cross 2^32.
+    /// Fixed while the group lives.
     pub base: u32,
     /// Number of the owning heap. Fixed while the group lives.
     pub owner: AtomicU16,
@@ -134,7 +134,7 @@ fn set_bits(mut bits: u32) -> impl Iterator<Item = usize> {
 }
 
 impl Meta {
-    /// The chunk that this cell lies in (not so for donated groups, whose cells lie elsewhere).
+    /// The chunk that this cell lies in.
     #[inline(always)]
     pub fn chunk_of(meta: *mut Meta) -> *mut u8 {
         Chunk::around(meta).cast()

@@ -5,7 +5,7 @@ use crate::fault::{raise, Found};
 use crate::heap::Heap;
 use crate::pages::Platform;
 use crate::provider::{Locked, Provider};
-use crate::sync::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
 use crate::windows::Windows;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -34,8 +34,6 @@ pub struct Process<P: Platform> {
     secrets: UnsafeCell<Secrets>,
     /// Heaps by number, the first ones. Entries only ever appear.
     first_heaps: [AtomicPtr<Heap>; FIRST_HEAPS],
-    /// Whether `donated` holds anything: looked at oftener than the rest of it.
-    pub(crate) has_donated: AtomicU8,
     /// Where chunks are, or were: their maps stay, see `grow.rs`.
     pub(crate) windows: Windows,
     /// Room for the first thread's heap from a page's start on, so that its counters and the
@@ -45,8 +43,6 @@ pub struct Process<P: Platform> {
     empty: Heap,
     /// Tables of further heaps. Entries only ever appear.
     more_heaps: [AtomicPtr<AtomicPtr<Heap>>; TABLES],
-    /// Memory from the dynamic linker.
-    pub(crate) donated: crate::donate::Donated,
 }
 
 /// A heap and the way to a page's start. Zero, as a heap without groups is.
@@ -85,11 +81,9 @@ impl<P: Platform> Process<P> {
             platform,
             first_heaps: [const { AtomicPtr::new(ptr::null_mut()) }; FIRST_HEAPS],
             heap_count: AtomicUsize::new(0),
-            has_donated: AtomicU8::new(0),
             empty: Heap::EMPTY,
             windows: Windows::new(),
             more_heaps: [const { AtomicPtr::new(ptr::null_mut()) }; TABLES],
-            donated: crate::donate::Donated::new(),
         }
     }
 

@@ -44,20 +44,9 @@ impl<P: Platform> Process<P> {
         }
         // SAFETY: by contract; `find` and `outside_length` let live blocks only pass.
         unsafe {
-            let kind = self.find(block);
-            let usable = match kind {
-                Block::Slot(slot) | Block::Donated(slot) => {
-                    // Masks of donated groups change under the lock.
-                    let donated = matches!(kind, Block::Donated(_));
-                    let locked = donated.then(|| self.lock());
-                    let resized = if donated {
-                        self.donated_at(block)
-                    } else {
-                        Ok(slot)
-                    };
-                    let resized = resized.and_then(|slot| self.resize_slot(&slot, n));
-                    drop(locked);
-                    if raise(resized) {
+            let usable = match self.find(block) {
+                Block::Slot(slot) => {
+                    if raise(self.resize_slot(&slot, n)) {
                         return block;
                     }
                     slot.length()
@@ -130,7 +119,7 @@ impl<P: Platform> Process<P> {
             return 0;
         }
         match self.find(block) {
-            Block::Slot(slot) | Block::Donated(slot) => slot.length(),
+            Block::Slot(slot) => slot.length(),
             // SAFETY: `find` says that it is a run's.
             Block::Run(meta) => unsafe { (*Meta::run_length(meta))[0] },
             Block::Outside => self.outside_length(block),

@@ -11,7 +11,6 @@ unsafe extern "C" {
     pub fn __malloc_process_exit();
     pub fn __byssal_aligned_alloc(align: usize, n: usize) -> *mut core::ffi::c_void;
     pub fn __byssal_usable_size(p: *mut core::ffi::c_void) -> usize;
-    pub fn __byssal_donate(start: *mut core::ffi::c_char, end: *mut core::ffi::c_char);
     pub fn __byssal_map(hint: *mut core::ffi::c_void, len: usize) -> *mut core::ffi::c_void;
     pub fn __byssal_unmap(addr: *mut core::ffi::c_void, len: usize) -> core::ffi::c_int;
     pub fn __byssal_purge(addr: *mut core::ffi::c_void, len: usize) -> core::ffi::c_int;

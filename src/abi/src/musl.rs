@@ -5,7 +5,7 @@ use crate::{thread, weak_random};
 use byssal_heap::config::UNIT;
 use byssal_heap::pages::Platform;
 use byssal_heap::process::Process;
-use core::ffi::{c_char, c_int, c_void};
+use core::ffi::{c_int, c_void};
 use core::ptr::{self, NonNull};
 
 // Calls into libc need no detour over the GOT: everything is linked into the same object.
@@ -227,16 +227,6 @@ extern "C" fn __byssal_usable_size(p: *mut c_void) -> usize {
     PROCESS.usable_size(p.cast())
 }
 
-/// See glue.h.
-///
-/// # Safety
-/// The range is writable, stays mapped, and nobody uses it.
-#[no_mangle]
-unsafe extern "C" fn __byssal_donate(start: *mut c_char, end: *mut c_char) {
-    // SAFETY: by contract.
-    unsafe { PROCESS.donate(start.cast(), end.cast()) }
-}
-
 // The definitions above against the header's declarations.
 const _: () = {
     const fn same<T: Copy>(_: T, _: T) {}
@@ -248,7 +238,6 @@ const _: () = {
     type Exit = unsafe extern "C" fn();
     type Aligned = unsafe extern "C" fn(usize, usize) -> *mut c_void;
     type Usable = unsafe extern "C" fn(*mut c_void) -> usize;
-    type Donate = unsafe extern "C" fn(*mut c_char, *mut c_char);
     same::<Malloc>(glue::__libc_malloc_impl, __libc_malloc_impl);
     same::<Free>(glue::__libc_free, __libc_free);
     same::<Realloc>(glue::__libc_realloc, __libc_realloc);
@@ -258,5 +247,4 @@ const _: () = {
     same::<Exit>(glue::__malloc_process_exit, __malloc_process_exit);
     same::<Aligned>(glue::__byssal_aligned_alloc, __byssal_aligned_alloc);
     same::<Usable>(glue::__byssal_usable_size, __byssal_usable_size);
-    same::<Donate>(glue::__byssal_donate, __byssal_donate);
 };

@@ -46,7 +46,6 @@ impl Model<'_> {
             && block.live.n <= MAX_SMALL
             && !process.is_empty_heap(process.heap())
             && block.heap == process.heap() as usize
-            && !self.is_donated(block.live.at as usize)
     }
 
     fn double_free(&mut self, step: &Step, which: usize) {
@@ -98,11 +97,9 @@ impl Model<'_> {
         };
         let inside = 1 + n % (block.live.n.div_ceil(step_by) - 1);
         let bad = block.live.at.wrapping_add(inside * step_by);
-        let donated = self.is_donated(block.live.at as usize);
-        let names = if donated { STALE } else { &STALE[1..] };
         let process = self.process;
         // SAFETY: the misuse under test.
-        self.expect(names, *step, || unsafe { process.free(bad) });
+        self.expect(&STALE[1..], *step, || unsafe { process.free(bad) });
     }
 
     fn before(&mut self, step: &Step, which: usize, n: usize) {

@@ -50,7 +50,6 @@ pub(super) struct Model<'a> {
     bytes: usize,
     /// Starts of freed blocks, youngest last.
     pub freed: Vec<usize>,
-    gifts: Vec<Box<[u128]>>,
     tag: u8,
     pub report: Report,
     /// The heap is in no state to go on with.
@@ -88,7 +87,6 @@ impl<'a> Model<'a> {
             ranges: BTreeMap::new(),
             bytes: 0,
             freed: Vec::new(),
-            gifts: Vec::new(),
             tag: 0,
             report: Report::default(),
             over: false,
@@ -120,7 +118,6 @@ impl<'a> Model<'a> {
             Op::Thread => self.go_on_as(which % THREADS),
             Op::Exit => self.process.thread_exit(),
             Op::Trim => self.trim(),
-            Op::Donate => self.donate(n % 6000),
             Op::ForkParent => self.fork_parent(),
             Op::ForkChild => self.fork_child(),
             Op::ProcessExit => self.process.process_exit(),
@@ -226,14 +223,6 @@ impl<'a> Model<'a> {
         self.freed.push(block.live.at as usize);
     }
 
-    /// Whether an address lies in memory that was donated.
-    pub(super) fn is_donated(&self, address: usize) -> bool {
-        self.gifts.iter().any(|gift| {
-            let range = gift.as_ptr_range();
-            (range.start as usize..range.end as usize).contains(&address)
-        })
-    }
-
     fn free_with(&mut self, which: usize, free: impl FnOnce(&Boxed, &Block)) {
         if let Some(block) = self.take(which) {
             self.report.calls += 1;
@@ -327,17 +316,6 @@ impl<'a> Model<'a> {
             // SAFETY: the thread's own heap.
             unsafe { self.process.trim(self.process.heap()) };
         }
-    }
-
-    fn donate(&mut self, bytes: usize) {
-        let mut gift = vec![u128::MAX; bytes / 16].into_boxed_slice();
-        let range = gift.as_mut_ptr_range();
-        // SAFETY: the gift lives as long as the process's use of it. Odd ends: libraries' are.
-        unsafe {
-            let start = range.start.cast::<u8>().wrapping_add(bytes % 16);
-            self.process.donate(start, range.end.cast());
-        }
-        self.gifts.push(gift);
     }
 
     fn fork_parent(&mut self) {

@@ -44,8 +44,6 @@ ops! {
     Exit 2,
     /// Gives back everything that is retained.
     Trim 1,
-    /// A range of n bytes of the program's becomes heap memory.
-    Donate 1,
     /// Forks and goes on as the parent.
     ForkParent 1,
     /// Forks and goes on as the child: the other threads are gone.

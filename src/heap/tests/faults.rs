@@ -109,31 +109,6 @@ fn an_overflow_behind_any_block_leaves_the_heap_fit_for_use() {
 }
 
 #[test]
-fn an_overflow_in_donated_memory_leaves_the_heap_fit_for_use() {
-    for resize in [false, true] {
-        let process = Boxed::new(true);
-        let mut gift = vec![u128::MAX; 1024 / 16].into_boxed_slice();
-        let range = gift.as_mut_ptr_range();
-        unsafe { process.donate(range.start.cast(), range.end.cast()) };
-        unsafe {
-            let class = usize::from((*process.donated.meta(0)).class);
-            let n = crate::size_class::stride(class) - 4;
-            let block = process.donated_alloc(class, n, true);
-            overflow(block, n);
-            let found = faults("overflow", || {
-                if resize {
-                    process.realloc(block, 3000);
-                } else {
-                    process.free(block);
-                }
-            });
-            assert!(found, "resized: {resize}");
-            goes_on(&process, n);
-        }
-    }
-}
-
-#[test]
 fn an_overflow_in_a_dead_heap_leaves_the_heap_fit_for_use() {
     for n in [40, 1000, 20_000] {
         let process = Boxed::new(true);

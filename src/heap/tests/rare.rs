@@ -47,7 +47,7 @@ fn null_is_no_block() {
 
 /// The second of two frees at the same time finds the block gone when it gets the lock.
 #[test]
-fn racing_frees_of_large_run_and_donated_blocks_are_found() {
+fn racing_frees_of_large_and_run_blocks_are_found() {
     let process = Boxed::new(true);
     // SAFETY: live, then the misuse under test.
     unsafe {
@@ -133,67 +133,6 @@ fn racing_remote_frees_are_found() {
             process.collect(owner);
         }));
     }
-}
-
-/// A range of donated memory, and the size of blocks that lie in it.
-fn donated(process: &Boxed, gift: &mut [u128]) -> (usize, *mut u8) {
-    let range = gift.as_mut_ptr_range();
-    // SAFETY: the gift outlives the process.
-    unsafe { process.donate(range.start.cast(), range.end.cast()) };
-    let within = |at: *mut u8| (range.start..range.end).contains(&at.cast());
-    (1..2000)
-        .map(|n| (n, process.malloc(n)))
-        .find(|&(_, at)| within(at))
-        .expect("a size whose class the range serves")
-}
-
-#[test]
-fn donated_slots_serve_again_when_memory_is_out() {
-    let mut gift = vec![0u128; 256];
-    let process = Boxed::new(false);
-    let (n, first) = donated(&process, &mut gift);
-    // SAFETY: live; then the misuse under test.
-    unsafe {
-        let Block::Donated(slot) = process.find(first) else {
-            panic!("a donated slot")
-        };
-        process.free(first);
-        assert!(faults("double", || process.free(first)));
-        // The end is as it was only where freed memory is not cleared.
-        assert!(faults("", || process.donated_free(slot.block())));
-    }
-    process.verify();
-    process.platform.calls_left.store(0, Relaxed);
-    let range = gift.as_ptr_range();
-    let mut again = 0;
-    loop {
-        let at = process.malloc(n);
-        if at.is_null() {
-            break;
-        }
-        again += usize::from(range.contains(&at.cast_const().cast()));
-    }
-    assert!(Mock::take_errno() && again > 0, "{again} donated slots");
-    process.platform.calls_left.store(usize::MAX, Relaxed);
-    assert!(!process.malloc(n).is_null());
-    process.verify();
-}
-
-#[test]
-fn ranges_beyond_the_sixteenth_and_scraps_are_left_alone() {
-    let mut gifts: Vec<_> = (0..20).map(|_| vec![u128::MAX; 256]).collect();
-    let process = Boxed::new(true);
-    for gift in &mut gifts {
-        let range = gift.as_mut_ptr_range();
-        // SAFETY: the gifts outlive the process.
-        unsafe {
-            // The wrong way round, too short, and at last a good one.
-            process.donate(range.end.cast(), range.start.cast());
-            process.donate(range.start.cast(), range.start.cast::<u8>().add(200));
-            process.donate(range.start.cast(), range.end.cast());
-        }
-    }
-    assert_eq!(process.verify().groups, 16);
 }
 
 #[test]

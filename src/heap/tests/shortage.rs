@@ -32,8 +32,6 @@ const ANY: u32 = (1 << CALLS) - 1;
 struct Trial {
     process: Boxed,
     live: Vec<Live>,
-    /// Memory given to `donate`.
-    gifts: Vec<Box<[u128]>>,
     tag: u8,
     nulls: usize,
     seed: u64,
@@ -49,7 +47,6 @@ impl Trial {
         Trial {
             process,
             live: Vec::new(),
-            gifts: Vec::new(),
             tag: 0,
             nulls: 0,
             seed: 7,
@@ -307,25 +304,6 @@ fn aligned(t: &mut Trial) {
         t.realloc(which, n);
         t.free(which / 2);
         t.free(which / 3);
-    }
-}
-
-/// Memory of the dynamic linker serves when there is no other.
-fn donated(t: &mut Trial) {
-    for bytes in [300, 700, 3000, 4096] {
-        let mut gift = vec![u128::MAX; bytes / 16].into_boxed_slice();
-        let range = gift.as_mut_ptr_range();
-        // SAFETY: the gift lives as long as the process's use of it.
-        unsafe { t.process.donate(range.start.cast(), range.end.cast()) };
-        t.gifts.push(gift);
-    }
-    for i in 0..300 {
-        let n = t.random(800);
-        t.malloc(n);
-        if i % 2 == 0 {
-            let which = t.random(1 << 20);
-            t.free(which);
-        }
     }
 }
 
@@ -629,11 +607,6 @@ fn shortage_many_large() {
 #[test]
 fn shortage_aligned() {
     exhaust("aligned", true, aligned);
-}
-
-#[test]
-fn shortage_donated() {
-    exhaust("donated", true, donated);
 }
 
 #[test]

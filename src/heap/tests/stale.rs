@@ -72,32 +72,6 @@ fn a_run_s_cell_tells_of_slots() {
     process.verify();
 }
 
-#[test]
-fn a_donated_slot_holds_another_block() {
-    let process = Boxed::new(true);
-    let mut gift = vec![u128::MAX; 512 / 16].into_boxed_slice();
-    let range = gift.as_mut_ptr_range();
-    // SAFETY: the gift outlives the process.
-    unsafe { process.donate(range.start.cast(), range.end.cast()) };
-    // SAFETY: live, then the misuse under test.
-    unsafe {
-        let class = usize::from((*process.donated.meta(0)).class);
-        let stride = crate::size_class::stride(class);
-        let alloc = |n| process.donated_alloc(class, n, true);
-        let freed = alloc(stride - 2);
-        process.donated_free(freed);
-        // In the same slot, further back.
-        let other = alloc(stride - 30);
-        assert_ne!(other, freed);
-        assert!(faults("double", || process.donated_free(freed)));
-        let again = process.locked(|_| Ok(process.donated_at(freed).is_ok()));
-        assert!(!again);
-        assert_eq!(process.usable_size(other), stride - 30);
-        process.donated_free(other);
-    }
-    process.verify();
-}
-
 /// realloc found the block, and takes long for a new one.
 #[test]
 fn a_slot_holds_another_block_when_realloc_is_done() {
