@@ -128,18 +128,6 @@ pub const LARGE_CACHE_AGE: u32 = if PRESET.large_delay < 32 {
     PRESET.large_delay
 };
 
-/// Size and alignment of a huge page in bytes, where the system has such.
-pub const HUGE_PAGE: usize = 2 << 20;
-/// Mappings from this length on ask for huge pages, once a program has freed and allocated such
-/// again and again: above tables of 4 MiB, which may be sparse.
-pub const HUGE_LEAST: usize = if usize::BITS == 64 {
-    9 << 19
-} else {
-    usize::MAX
-};
-/// And up to this length: what is larger may be meant to stay mostly untouched.
-pub const HUGE_MOST: usize = 32 << 20;
-
 /// Milliseconds after which what lay unused all the while goes back, see `settle.rs`.
 pub const SETTLE_PAUSE: u32 = 250;
 /// Refills of a heap, and frees of large blocks, between two looks at the clock.

@@ -8,8 +8,7 @@
 
 use crate::aligned::MAX_RUN_ALIGN;
 use crate::config::{
-    CHUNK, CLASSES, HUGE_LEAST, HUGE_MOST, HUGE_PAGE, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES,
-    LARGE_CACHE_SHARE, PRESET,
+    CHUNK, CLASSES, LARGE_CACHE_BYTES, LARGE_CACHE_ENTRIES, LARGE_CACHE_SHARE, PRESET,
 };
 use crate::fault::Found;
 use crate::meta::Meta;
@@ -190,13 +189,6 @@ impl Large {
         if missed > 0 {
             self.missed = (self.missed + missed).min(self.live_bytes + bytes);
         }
-    }
-
-    /// Whether a mapping of `len` bytes should ask for huge pages: where memory of such blocks is
-    /// given back too early again and again, which says that it is used. Blocks that come and stay,
-    /// touched here and there, would become resident 2 MiB at a time.
-    fn wants_huge(&self, len: usize) -> bool {
-        (HUGE_LEAST..=HUGE_MOST).contains(&len) && self.missed > 0
     }
 
     /// Bytes that the cache may hold now.
@@ -399,24 +391,13 @@ impl<P: Platform> Locked<'_, P> {
         self.provider.large.miss(len);
         let margin = self.process.large_margin();
         let record = self.any_cell()?.cast::<Record>();
-        let huge = P::ADVISES_HUGE && self.provider.large.wants_huge(len);
-        let mut mapped = None;
-        if huge {
-            let align = align.max(HUGE_PAGE);
-            mapped = self.map_aligned(len + margin, align, 0);
-        }
-        if mapped.is_none() {
-            mapped = self.map_aligned(len + margin, align, 0);
-        }
+        let mapped = self.map_aligned(len + margin, align, 0);
         // SAFETY: the cell is ours; the mapping is new.
         unsafe {
             let Some(at) = mapped else {
                 self.return_cell(record.cast());
                 return None;
             };
-            if huge {
-                self.process.platform.prefer_huge(at, len);
-            }
             record.write(Record {
                 next: ptr::null_mut(),
                 base: at.as_ptr(),

@@ -134,8 +134,6 @@ pub struct Mock {
     pub calls: AtomicUsize,
     /// How often the lock was taken.
     pub locks: AtomicUsize,
-    /// Mappings for which huge pages were asked.
-    pub huge: AtomicUsize,
     /// What is to be refused beside that.
     pub plan: Mutex<Plan>,
     /// Calls so far, and those that the plan refused, by kind.
@@ -165,7 +163,6 @@ impl Mock {
             fail_once: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
             locks: AtomicUsize::new(0),
-            huge: AtomicUsize::new(0),
             plan: Mutex::new(Plan::NONE),
             asked: [const { AtomicUsize::new(0) }; CALLS],
             refused: [const { AtomicUsize::new(0) }; CALLS],
@@ -387,14 +384,6 @@ unsafe impl Platform for Mock {
         let (at, fixed) = (at.as_ptr().cast(), flags | libc::MAP_FIXED);
         // SAFETY: by contract.
         self.may(Call::Map) && unsafe { libc::mmap(at, len, libc::PROT_NONE, fixed, -1, 0) == at }
-    }
-    const ADVISES_HUGE: bool = true;
-    unsafe fn prefer_huge(&self, at: NonNull<u8>, len: usize) {
-        assert!(
-            self.holds(at.as_ptr() as usize, len),
-            "advice about foreign memory"
-        );
-        self.huge.fetch_add(1, Ordering::Relaxed);
     }
     unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
         if !self.may(Call::Remap) {

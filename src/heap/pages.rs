@@ -42,16 +42,6 @@ pub unsafe trait Platform {
     /// The range came from `map` or the break, and nobody uses it.
     unsafe fn close(&self, at: NonNull<u8>, len: usize) -> bool;
 
-    /// Whether `prefer_huge` does anything. False inside musl: filters of system calls that let
-    /// mallocng work may kill a program for advice that mallocng never gives.
-    const ADVISES_HUGE: bool = false;
-
-    /// Says that huge pages may stand behind [at, at+len). Advice: nothing depends on it.
-    ///
-    /// # Safety
-    /// The range came from `map`.
-    unsafe fn prefer_huge(&self, _at: NonNull<u8>, _len: usize) {}
-
     /// Resizes a mapping, keeping its contents, and moves it if need be. None: unchanged.
     ///
     /// # Safety

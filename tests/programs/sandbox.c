@@ -1,7 +1,6 @@
 /* A sandboxed worker: from some moment on a filter (seccomp) knows only the system calls that
  * musl's own malloc needs. Arguments:
- * malloc:     anything else kills (in the libraries, but advice for huge pages); malloc and free
- *             must do without it;
+ * malloc:     anything else kills; malloc and free must do without it;
  * realloc:    the same with mremap, which a realloc that grows may call;
  * CALL ERROR: one call (mremap, madvise, clock_gettime, mprotect, all four) answers EPERM or ENOSYS;
  * clock:      nothing tells the time, not the vdso (in musl) nor the call: pages go back all the same.
@@ -19,12 +18,7 @@ struct program { unsigned short count; struct filter *filter; };
 enum { LOAD = 0x20, EQUAL = 0x15, RETURN = 0x06, NUMBER = 0, ARGUMENT = 16 };
 enum { ALLOW = 0x7fff0000, FAIL = 0x00050000, TRAP = 0x00030000, MODE_FILTER = 2 };
 #define LOW (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 0 : 4)
-/* The libraries also ask for huge pages, for blocks of 4.5 to 32 MiB that come and go. */
-#ifdef ON_LIBRARY
-enum { ADVICE_FREE = 8, ADVICE_HUGE = 14 };
-#else
-enum { ADVICE_FREE = 8, ADVICE_HUGE = ADVICE_FREE };
-#endif
+enum { ADVICE_FREE = 8 };
 
 #ifdef SYS_mmap
 #define MMAP SYS_mmap
@@ -73,10 +67,9 @@ static void allow_few(int more)
 		filter[n++] = (struct filter){ RETURN, 0, 0, ALLOW };
 	}
 	/* Of the advice, what gives pages back. */
-	filter[n++] = (struct filter){ EQUAL, 0, 5, SYS_madvise };
+	filter[n++] = (struct filter){ EQUAL, 0, 4, SYS_madvise };
 	filter[n++] = (struct filter){ LOAD, 0, 0, ARGUMENT + 2 * 8 + LOW };
-	filter[n++] = (struct filter){ EQUAL, 2, 0, MADV_DONTNEED };
-	filter[n++] = (struct filter){ EQUAL, 1, 0, ADVICE_HUGE };
+	filter[n++] = (struct filter){ EQUAL, 1, 0, MADV_DONTNEED };
 	filter[n++] = (struct filter){ EQUAL, 0, 1, ADVICE_FREE };
 	filter[n++] = (struct filter){ RETURN, 0, 0, ALLOW };
 	filter[n++] = (struct filter){ RETURN, 0, 0, TRAP };

@@ -22,7 +22,6 @@ const MAP_PRIVATE_ANONYMOUS: c_int = if cfg!(any(target_arch = "mips", target_ar
 };
 const MAP_FIXED: c_int = 0x10;
 const MADV_DONTNEED: c_int = 4;
-const MADV_HUGEPAGE: c_int = 14;
 const MREMAP_MAYMOVE: c_int = 1;
 const SC_PAGESIZE: c_int = 30;
 
@@ -180,12 +179,6 @@ unsafe impl Platform for Host {
         let at = at.as_ptr().cast();
         // SAFETY: by contract the range is ours and unused.
         keeping_errno(|| unsafe { mmap(at, len, PROT_NONE, flags, -1, 0) == at })
-    }
-    const ADVISES_HUGE: bool = true;
-    unsafe fn prefer_huge(&self, at: NonNull<u8>, len: usize) {
-        // SAFETY: by contract the range is ours. A system without huge pages refuses, and nothing
-        // changes.
-        keeping_errno(|| unsafe { madvise(at.as_ptr().cast(), len, MADV_HUGEPAGE) });
     }
     unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
         note(Event::Remap);

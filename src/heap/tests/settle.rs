@@ -2,8 +2,6 @@
 
 use super::*;
 use crate::config::{DIRTY_PAGES, NEST, PRESET, RUN_PAGE, SETTLE_PAUSE};
-#[cfg(target_pointer_width = "64")]
-use crate::config::{HUGE_LEAST, HUGE_PAGE};
 use crate::inspect::Summary;
 use crate::mock::Call;
 use std::sync::atomic::Ordering;
@@ -224,39 +222,5 @@ fn a_freed_table_of_callocs_waits_without_pages() {
     // What was malloc's keeps its pages.
     pair(&process, n);
     assert_eq!(resident(table), pages);
-    process.verify();
-}
-
-// With words of 32 bits no block asks for huge pages.
-#[cfg(target_pointer_width = "64")]
-#[test]
-fn blocks_of_huge_pages_lie_on_their_multiples() {
-    if PRESET.seal_freed_large {
-        println!("skipped: the preset keeps freed mappings, and misses none");
-        return;
-    }
-    let process = Boxed::new(false);
-    let first = process.malloc(2 * HUGE_LEAST);
-    let asked = || process.platform.huge.load(Ordering::Relaxed);
-    assert_eq!(asked(), 0, "nobody knows whether it will be used");
-    // SAFETY: live.
-    unsafe { process.free(first) };
-    for n in [2 * HUGE_LEAST, 3 * HUGE_LEAST] {
-        let before = asked();
-        let block = process.malloc(n);
-        assert_eq!(block.addr() % HUGE_PAGE, 0);
-        assert_eq!(asked(), before + 1, "as much was given back before");
-        // SAFETY: live.
-        unsafe { process.free(block) };
-    }
-    // Where address space is short, one lies anywhere.
-    let before = asked();
-    process.platform.calls_left.store(0, Ordering::Relaxed);
-    process.platform.fail_once.store(true, Ordering::Relaxed);
-    let block = process.malloc(4 * HUGE_LEAST);
-    assert!(!block.is_null());
-    assert_eq!(asked(), before + 1, "no cached mapping was as long");
-    // SAFETY: live.
-    unsafe { process.free(block) };
     process.verify();
 }
