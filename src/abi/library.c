@@ -178,7 +178,7 @@ static void after_fork_child(void)
 #include <fcntl.h>
 #include <stdlib.h>
 
-/* Name and value of counter number index, see src/heap/count.rs; NULL behind the last. */
+/* Name and value of counter number index, see src/count; NULL behind the last. */
 HIDDEN const char *byssal_count(size_t index, unsigned long long *value);
 
 /* Of this thread's own time: while another runs, the lock is not at work. */

@@ -313,6 +313,7 @@ pub fn set(map: &mut Pages, first: usize, count: usize, value: bool) -> usize {
 }
 
 /// Number of set bits among `count` from `first` on.
+#[cfg(any(test, feature = "model"))]
 pub fn count_set(map: &Pages, first: usize, count: usize) -> usize {
     let mut copy = *map;
     set(&mut copy, first, count, false)

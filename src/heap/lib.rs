@@ -6,7 +6,7 @@
 //! ```text
 //! alloc free remote_free resize        malloc, free, the same of others' blocks, realloc,
 //!   aligned                            aligned_alloc
-//! thread fork inspect dump             heaps of threads; what a fork leaves; check and dump
+//! thread fork dump                     heaps of threads; what a fork leaves; dump
 //! refill ring guard                    slots at hand, where more come from, ends of slots
 //! group nest                           groups of slots in nests or runs
 //! large large_cache zero               blocks with mappings of their own, or with no bytes
@@ -14,7 +14,7 @@
 //! provider grow                        runs of pages from chunks, under the one lock; chunks
 //! pointer heap parking remote outgoing wild pointer to slot; a heap's state; frees from elsewhere
 //! chunk windows meta slot size_class   layouts: map, where chunks are, masks, records, strides
-//! lock pages sync count fault config   the system, atomics, the one stop, every knob
+//! lock pages sync fault config         the system, atomics, the one stop, every knob
 //! ```
 //!
 //! `process::Process` is everything there is one of. The system underneath is `pages::Platform`:
@@ -136,7 +136,8 @@
 #![cfg_attr(not(any(test, loom, feature = "model")), no_std)]
 
 pub mod config;
-pub mod count;
+#[cfg(all(feature = "count", not(loom)))]
+pub use byssal_count as count;
 #[cfg(not(loom))]
 pub mod fault;
 pub mod lock;
@@ -151,7 +152,7 @@ mod aligned;
 mod alloc;
 #[cfg(not(loom))]
 mod chunk;
-#[cfg(not(loom))]
+#[cfg(all(any(test, feature = "dump"), not(loom)))]
 mod dump;
 #[cfg(not(loom))]
 mod fork;
@@ -165,10 +166,6 @@ mod grow;
 mod guard;
 #[cfg(not(loom))]
 pub mod heap;
-#[cfg(not(loom))]
-pub mod inspect;
-#[cfg(not(loom))]
-mod inspect_cells;
 #[cfg(not(loom))]
 mod large;
 #[cfg(not(loom))]

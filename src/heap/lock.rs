@@ -7,7 +7,7 @@
 //! in the child:     forget the thread, reset: those who wait for it are not here
 //! ```
 
-use crate::count::{note, Event};
+use crate::note;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 
 const FREE: u32 = 0;
@@ -74,7 +74,7 @@ impl<F: Futex> Lock<F> {
         if self.forking.load(Ordering::Relaxed) == thread {
             return;
         }
-        note(Event::Lock);
+        note!(Lock);
         // Acquire: what the last holder wrote.
         if self
             .word
@@ -87,7 +87,7 @@ impl<F: Futex> Lock<F> {
 
     #[cold]
     fn wait(&self) {
-        note(Event::LockAwaited);
+        note!(LockAwaited);
         for _ in 0..SPINS {
             // Relaxed: only a hint; the exchange acquires.
             if self.word.load(Ordering::Relaxed) == FREE
@@ -103,7 +103,7 @@ impl<F: Futex> Lock<F> {
         // Acquire: as above. Whoever slept cannot know whether others still do: it holds the lock
         // as awaited.
         while self.word.swap(AWAITED, Ordering::Acquire) != FREE {
-            note(Event::LockSleep);
+            note!(LockSleep);
             self.futex.wait(&self.word, AWAITED);
         }
     }
@@ -119,7 +119,7 @@ impl<F: Futex> Lock<F> {
         }
         // Release: what we wrote, for the next holder.
         if self.word.swap(FREE, Ordering::Release) == AWAITED {
-            note(Event::LockWake);
+            note!(LockWake);
             self.futex.wake(&self.word);
         }
     }

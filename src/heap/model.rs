@@ -5,16 +5,18 @@
 //! of steps always does the same, so that it can be shrunk and kept. (What only real threads can
 //! show is for the stress tests and the models under loom.)
 
-use crate::inspect::Summary;
 use crate::mock::Mock;
 use crate::process::Process;
 use std::cell::Cell;
 use std::ops::Deref;
 
+mod check;
+mod check_cells;
 mod misuse;
 mod run;
 mod step;
 
+pub use check::Summary;
 pub use run::{run, Report};
 pub use step::{decode, fingerprint, parse, print, Op, Step};
 

@@ -12,7 +12,7 @@
 //! only, so a group is never released while a freer still holds it to push it. Heaps are never
 //! freed, so a freer may look at the owner's mailbox at any time.
 
-use crate::count::{note, Event};
+use crate::note;
 use crate::sync::{fence, fence_behind_exchange, AtomicPtr, AtomicU32, Ordering};
 use core::ptr;
 
@@ -146,7 +146,7 @@ impl<N: Node> Mailbox<N> {
     /// # Safety
     /// The caller changed the node's mask from 0.
     unsafe fn push(&self, node: *mut N) {
-        note(Event::RemotePush);
+        note!(RemotePush);
         // Relaxed: only a guess that the exchange confirms.
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
@@ -175,7 +175,7 @@ impl<N: Node> Mailbox<N> {
     /// # Safety
     /// The caller may work on the heap, see `Life`.
     pub unsafe fn collect(&self, mut each: impl FnMut(*mut N, u32)) -> bool {
-        note(Event::MailTaken);
+        note!(MailTaken);
         // Acquire: the links written before each push.
         let mut node = self.head.swap(ptr::null_mut(), Ordering::Acquire);
         let found = !node.is_null();
@@ -188,7 +188,7 @@ impl<N: Node> Mailbox<N> {
                     (*node).mask().take(),
                 )
             };
-            note(Event::Collected);
+            note!(Collected);
             each(node, bits);
             node = next;
         }

@@ -1,10 +1,10 @@
 //! free of another heap's block: verified and marked as dead here and now, told later.
 
 use crate::config::{OUTGOING_BYTES, PRESET};
-use crate::count::{note, Event};
 use crate::fault::{raise, stop, Fault};
 use crate::heap::Heap;
 use crate::meta::Meta;
+use crate::note;
 use crate::pages::Platform;
 use crate::parking::give_back;
 use crate::pointer::{Slot, Untrusted};
@@ -70,7 +70,7 @@ impl<P: Platform> Process<P> {
                         || !self.is_empty_heap(heap) && !self.is_orphan(meta);
                     if holds && self.guards_stand(class, slot.end_at(), slot.end) {
                         // Before the bit goes out: afterwards the owner may write a new record.
-                        note(Event::RemoteFree);
+                        note!(RemoteFree);
                         slot.clear_record();
                         return self.hold_back(heap, &slot);
                     }
@@ -94,7 +94,7 @@ impl<P: Platform> Process<P> {
             }
             raise(self.check_around(slot));
             // Before the bit goes out: afterwards the owner may write a new record.
-            note(Event::RemoteFree);
+            note!(RemoteFree);
             slot.clear_record();
             self.clear_freed(slot);
             let mut heap = self.heap();

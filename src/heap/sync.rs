@@ -1,9 +1,9 @@
-//! Atomics from `core`, from `loom` when the models run, or counting ones (`count.rs`). Switched here
+//! Atomics from `core`, from `loom` when the models run, or counting ones (`src/count`). Switched here
 //! and nowhere else.
 
 #[cfg(all(feature = "count", not(loom)))]
 pub use {
-    crate::count::atomics::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicUsize},
+    byssal_count::atomics::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicUsize},
     core::sync::atomic::AtomicU8,
 };
 
@@ -14,6 +14,22 @@ pub use core::sync::atomic::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicU8, A
 pub use loom::sync::atomic::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicU8, AtomicUsize};
 
 pub use core::sync::atomic::Ordering;
+
+/// Notes that an event of `src/count` happened; nothing at all without the feature `count`.
+#[cfg(all(feature = "count", not(loom)))]
+#[macro_export]
+macro_rules! note {
+    ($event:ident) => {
+        $crate::count::note($crate::count::Event::$event)
+    };
+}
+
+/// Notes nothing: the feature `count` is off.
+#[cfg(not(all(feature = "count", not(loom))))]
+#[macro_export]
+macro_rules! note {
+    ($event:ident) => {};
+}
 
 #[cfg(not(loom))]
 use core::cell::UnsafeCell;

@@ -1,9 +1,9 @@
 //! Beside a libc: the public malloc family, for LD_PRELOAD and for linking.
 
 use crate::{thread, weak_random};
-use byssal_heap::count::{note, Event};
 use byssal_heap::fault::{self, Fault};
 use byssal_heap::lock::{Futex, Lock};
+use byssal_heap::note;
 use byssal_heap::pages::Platform;
 use byssal_heap::process::Process;
 use byssal_heap::sync::{AtomicU32, AtomicUsize, Ordering};
@@ -149,7 +149,7 @@ unsafe impl Platform for Host {
         }
     }
     fn map(&self, hint: usize, len: usize) -> Option<NonNull<u8>> {
-        note(Event::Map);
+        note!(Map);
         let hint = ptr::without_provenance_mut(hint);
         // SAFETY: a new private mapping.
         keeping_errno(|| unsafe {
@@ -164,24 +164,24 @@ unsafe impl Platform for Host {
         })
     }
     unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool {
-        note(Event::Unmap);
+        note!(Unmap);
         // SAFETY: by contract.
         keeping_errno(|| unsafe { munmap(at.as_ptr().cast(), len) == 0 })
     }
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
-        note(Event::Purge);
+        note!(Purge);
         // SAFETY: by contract.
         keeping_errno(|| unsafe { madvise(at.as_ptr().cast(), len, MADV_DONTNEED) == 0 })
     }
     unsafe fn close(&self, at: NonNull<u8>, len: usize) -> bool {
-        note(Event::Map);
+        note!(Map);
         let flags = MAP_PRIVATE_ANONYMOUS | MAP_FIXED;
         let at = at.as_ptr().cast();
         // SAFETY: by contract the range is ours and unused.
         keeping_errno(|| unsafe { mmap(at, len, PROT_NONE, flags, -1, 0) == at })
     }
     unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
-        note(Event::Remap);
+        note!(Remap);
         // SAFETY: by contract.
         keeping_errno(|| unsafe { mapped(mremap(at.as_ptr().cast(), old, new, MREMAP_MAYMOVE)) })
     }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{DIRTY_PAGES, NEST, PRESET, RUN_PAGE, SETTLE_PAUSE};
-use crate::inspect::Summary;
 use crate::mock::Call;
+use crate::model::Summary;
 use std::sync::atomic::Ordering;
 
 fn asked(process: &Boxed, call: Call) -> usize {
