@@ -58,26 +58,39 @@ verify fetch patch archive prove: tool
 libc-test: tool
 	@$(BYSSAL) libc-test $(FLAGS) $${LIBC_TEST:+"$$LIBC_TEST"}
 
-# Coverage-guided fuzzing of the heap for FUZZ_SECONDS; lines and branches that tests reach.
-fuzz coverage:
-	@ci/$@
+# Coverage-guided fuzzing of the heap for FUZZ_SECONDS.
+fuzz:
+	@ci/fuzz
 
-# Speed and memory beside every peer; docs/benchmark.md.
+# ci/result keeps the tables of a target in docs/results, with commit and machine.
+
+# Lines and branches that tests reach.
+coverage:
+	@ci/result coverage tests "Lines and branches that unit tests reach" ci/coverage
+
+# Speed and memory beside every peer; docs/benchmark.md. A quick run is shown and not kept.
 bench:
 	@$(CARGO) build --quiet --locked -p byssal-bench
 	@"$$CARGO_TARGET_DIR/debug/byssal-bench" run --size="$${BENCH:-full}"
+	@[ "$${BENCH:-full}" != full ] || \
+		ci/result bench benchmark "Speed and memory beside other allocators" \
+			cat out/bench/tables.md >/dev/null
 
 # What threads do to lines that they share, counted, and what many cores would make of it:
 # docs/scaling.md.
 counts:
 	@$(CARGO) build --quiet --locked -p byssal-bench
 	@"$$CARGO_TARGET_DIR/debug/byssal-bench" counts
+	@ci/result counts scaling "What threads share, counted and computed" \
+		cat out/bench/counts.md >/dev/null
 
-# Memory held for known live bytes, beside other allocators: tables, docs/footprint.md, picture.
+# Memory held for known live bytes, beside other allocators: tables and picture; docs/footprint.md.
 footprint: all
 	@$(BYSSAL) build $(COMMON) --preset hardened --out out/hardened
 	@$(CARGO) run --quiet --locked -p byssal-peers -- build mimalloc2 jemalloc
-	@$(CARGO) run --quiet --locked -p byssal-footprint -- --docs
+	@ci/result footprint footprint "Memory held for known live bytes" \
+		$(CARGO) run --quiet --locked -p byssal-footprint; \
+		status=$$?; cp out/footprint/footprint.svg docs/results/ && exit $$status
 
 # Copies what `make` has built. As root, in a user's checkout, it must build and write nothing there.
 install:
@@ -90,7 +103,7 @@ fresh:
 
 # Threads without mercy, about ten minutes; the heap under ThreadSanitizer, about two.
 stress: tool
-	@ci/stress $(COMMON)
+	@ci/result stress concurrency "Threads without mercy: the long form" ci/stress $(COMMON)
 
 # Each test that depends on chance or time NIGHT_RUNS times (1000), each time with another seed.
 night: tool
@@ -103,14 +116,14 @@ tsan:
 
 # That the models of loom can fail: one weakened ordering or dropped check after the other.
 mutants:
-	@ci/mutants
+	@ci/result mutants concurrency "What the models notice of weakened code" ci/mutants
 
-# The table in docs/misuse.md: both presets and their peers.
+# What each misuse meets, in both presets and beside other allocators; docs/misuse.md.
 misuse: tool
 	@$(BYSSAL) build $(FLAGS)
 	@$(BYSSAL) build $(COMMON) --preset hardened --out out/hardened
 	@$(CARGO) run --quiet --locked -p byssal-peers -- build mimalloc2-secure hardened_malloc
-	@$(CARGO) run --quiet --locked -p byssal-misuse -- --into docs/misuse.md
+	@ci/result misuse misuse "What each misuse meets" $(CARGO) run --quiet --locked -p byssal-misuse
 
 # Every refusal of a call for memory, in process and for real, and the limits of the system.
 shortage: tool

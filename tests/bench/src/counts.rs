@@ -1,9 +1,8 @@
 //! What threads do to lines that they share, counted, and what many cores would make of it: the
-//! tables of docs/scaling.md. The programs run under a library that counts (feature `count`); times
-//! come from runs under the one that ships.
+//! tables that docs/scaling.md explains. The programs run under a library that counts (feature
+//! `count`); times come from runs under the one that ships.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -221,24 +220,10 @@ pub fn all(project: &Project, host: &Peer, runner: &Runner) -> Result<Vec<Patter
     Ok(patterns)
 }
 
-/// Puts `text` between the marks of a page.
-///
-/// # Errors
-/// When the page cannot be read or written, or has no marks.
-pub fn put(page: &Path, text: &str) -> Result<()> {
-    const MARKS: [&str; 2] = ["<!-- counted -->\n", "<!-- end -->"];
-    let old = project::read_text(page)?;
-    let place = MARKS.map(|mark| old.find(mark));
-    let [Some(first), Some(last)] = place else {
-        let what = format!("{} has no marks", page.display());
-        return Err(Error::new(Kind::Step, what));
-    };
-    let (head, tail) = (&old[..first + MARKS[0].len()], &old[last..]);
-    fs::write(page, format!("{head}{text}{tail}")).at("writing", page)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Counts of `counts.c`, which says what it does.
@@ -298,17 +283,5 @@ mod tests {
         let counts = Counts::parse("swap 3\nlocks 0\n").unwrap();
         assert_eq!(counts.get("swap"), 3.0);
         assert!(counts.get("fence").is_nan());
-    }
-
-    #[test]
-    fn tables_go_between_the_marks() {
-        let own = tempfile::tempdir().unwrap();
-        let page = own.path().join("page.md");
-        fs::write(&page, "a\n<!-- counted -->\nold\n<!-- end -->\nb\n").unwrap();
-        put(&page, "new\n").unwrap();
-        let now = fs::read_to_string(&page).unwrap();
-        assert_eq!(now, "a\n<!-- counted -->\nnew\n<!-- end -->\nb\n");
-        fs::write(&page, "nothing\n").unwrap();
-        assert!(put(&page, "new\n").is_err());
     }
 }

@@ -59,7 +59,7 @@ enum Action {
     Report { results: PathBuf },
     /// Lists the programs
     List,
-    /// Counts atomic operations, locks and writes to shared lines; writes docs/scaling.md
+    /// Counts atomic operations, locks and writes to shared lines; leaves out/bench/counts.md
     Counts,
 }
 
@@ -280,9 +280,15 @@ fn show(results: &Results, dest: &Path) -> Result<()> {
     let (json, page) = (dest.join("results.json"), dest.join("report.html"));
     results.write(&json)?;
     report::write(results, &page)?;
-    say(&table::text(results));
+    let text = table::text(results);
+    say(&text);
     say(&format!("{}\n{}", page.display(), json.display()));
-    Ok(())
+    keep(&dest.join("tables.md"), &format!("```text\n{text}```\n"))
+}
+
+/// Leaves tables in Markdown, for `ci/result`.
+fn keep(page: &Path, text: &str) -> Result<()> {
+    std::fs::write(page, text).at("writing", page)
 }
 
 fn list() -> Result<()> {
@@ -304,9 +310,8 @@ fn count() -> Result<()> {
     let runner = runner(&project, Duration::from_secs(60))?;
     let patterns = counts::all(&project, host, &runner)?;
     let text = model::tables(&patterns);
-    counts::put(&project.root.join("docs/scaling.md"), &text)?;
     say(&text);
-    Ok(())
+    keep(&project.out.join("bench/counts.md"), &text)
 }
 
 fn act(cli: Cli) -> Result<()> {

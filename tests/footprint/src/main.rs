@@ -4,9 +4,9 @@ use byssal_footprint::table::{failures, markdown, misses, Column};
 use byssal_footprint::workload::{run, WORKLOADS};
 use byssal_footprint::{allocator, picture};
 use clap::Parser;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::{fs, io};
 
 /// Memory held for a known live set, beside other allocators, against the stated bound.
 #[derive(Parser)]
@@ -17,9 +17,6 @@ struct Options {
     /// Only these workloads.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Also put tables and picture into docs/footprint.md and docs/footprint.svg.
-    #[arg(long)]
-    docs: bool,
 }
 
 fn main() -> ExitCode {
@@ -35,7 +32,7 @@ fn main() -> ExitCode {
         .collect();
     let tables = markdown(&columns);
     println!("\n{tables}");
-    if let Err(error) = write(&columns, &tables, options.docs) {
+    if let Err(error) = write(&columns, &tables) {
         eprintln!("error: {error}");
         return ExitCode::from(1);
     }
@@ -73,35 +70,12 @@ fn column(allocator: &allocator::Allocator, options: &Options) -> Option<Column>
 }
 
 /// Writes tables and picture.
-fn write(columns: &[Column], tables: &str, docs: bool) -> Result<(), Box<dyn std::error::Error>> {
+fn write(columns: &[Column], tables: &str) -> Result<(), Box<dyn std::error::Error>> {
     let out = allocator::root().join("out/footprint");
     fs::create_dir_all(&out)?;
     let picture: PathBuf = out.join("footprint.svg");
     picture::draw(columns, &picture)?;
     fs::write(out.join("footprint.md"), tables)?;
-    println!("tables and picture: {}", out.display());
-    if docs {
-        let docs = allocator::root().join("docs");
-        fs::copy(&picture, docs.join("footprint.svg"))?;
-        renew(&docs.join("footprint.md"), tables)?;
-    }
+    eprintln!("tables and picture: {}", out.display());
     Ok(())
-}
-
-/// Replaces what stands between the two marks of a page.
-fn renew(page: &Path, tables: &str) -> io::Result<()> {
-    const MARKS: [&str; 2] = ["<!-- tables -->\n", "<!-- end of tables -->"];
-    let text = fs::read_to_string(page)?;
-    let parts = text.split_once(MARKS[0]).and_then(|(head, rest)| {
-        let (_, tail) = rest.split_once(MARKS[1])?;
-        Some((head, tail))
-    });
-    let Some((head, tail)) = parts else {
-        let what = format!("{}: the marks of the tables are gone", page.display());
-        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-    };
-    fs::write(
-        page,
-        format!("{head}{}\n{tables}\n{}{tail}", MARKS[0], MARKS[1]),
-    )
 }
