@@ -1,5 +1,6 @@
-//! What the README promises of each misuse, in every way byssal reaches a program: a reduced run of
-//! `make misuse`, in which each cell must end as the catalogue says, by the fault it names.
+//! What docs/guarantees.md promises of each misuse, in every way byssal reaches a program: a
+//! reduced run of `make misuse`, in which each cell must end as the catalogue says, by the fault it
+//! names.
 
 use std::path::Path;
 
