@@ -3,8 +3,8 @@
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p byssal-heap --release --target-dir target/loom`
 //!
-//! Each prints how many executions it explored. docs/concurrency.md tells what each mutation of
-//! the shipped code makes them say.
+//! Each prints how many executions it explored. docs/results/mutants.md tells which of them notice
+//! each mutation of the shipped code.
 
 use crate::lock::{Futex, Lock};
 use crate::outgoing::Outgoing;

@@ -1,4 +1,4 @@
-//! Each misuse is named, at the latest where README says.
+//! Each misuse is named, at the latest where docs/guarantees.md says.
 
 use super::*;
 use crate::config::PRESET;
@@ -271,7 +271,7 @@ fn an_overflow_is_found_by_mallocs_also_while_masks_have_slots() {
     }
 }
 
-/// An overflow is found by frees alone, as README says, whatever the ring held before.
+/// An overflow is found by frees alone, as docs/guarantees.md says, whatever the ring held before.
 #[test]
 fn an_overflow_is_found_by_frees() {
     for n in [1, 10, 40, 100, 1000, 5000, 60_000] {
@@ -298,8 +298,8 @@ fn an_overflow_is_found_by_frees() {
     }
 }
 
-/// An overflow is found by the 16th malloc or the 16th free of the class, as README says, however
-/// they alternate and whatever went before.
+/// An overflow is found by the 16th malloc or the 16th free of the class, as docs/guarantees.md
+/// says, however they alternate and whatever went before.
 #[test]
 fn an_overflow_is_found_by_mallocs_and_frees_in_any_order() {
     if PRESET.check_at_free {
