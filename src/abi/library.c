@@ -96,7 +96,7 @@ static void make_key(void)
 	have_key = !pthread_key_create(&key, exiting);
 }
 
-/* Sees to it that this thread's heap is parked when the thread exits; 0 if that cannot be. Other
+/* Sees to it that this thread's heap is abandoned when the thread exits; 0 if that cannot be. Other
  * destructors may run after ours, and behind the last round of them glibc frees what it kept for the
  * thread: a value set by then would never be looked at. */
 HIDDEN int byssal_tell_exit(void)

@@ -1,16 +1,18 @@
 //! Models under loom of what threads do to each other without a lock, and of the lock itself. They
-//! run the shipped `outgoing`, `remote`, `parking` and `lock`; of a group and a heap they keep what these see.
+//! run the shipped `deferred`, `mailbox`, `abandoned` and `lock`; of a group and a heap they keep
+//! what these see.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p byssal-heap --release --target-dir target/loom`
 //!
-//! Each prints how many executions it explored. docs/results/mutants.md tells which of them notice
+//! Each prints how many executions it explored. docs/results/mutants.md lists which of them notice
 //! each mutation of the shipped code.
 
-use crate::lock::{Futex, Lock};
-use crate::outgoing::Outgoing;
-use crate::parking::{self, Berth, Keeper, Parked, Tenant};
-use crate::remote::{Life, Mailbox, Node, RemoteMask};
-use crate::sync::{AtomicPtr, AtomicU32, Ordering, Plain};
+use crate::base::lock::{Futex, Lock};
+use crate::base::sync::{AtomicPtr, AtomicU32, Ordering, Plain};
+use crate::base::zeroed::Zeroed;
+use crate::exchange::abandoned::{self, Abandoned, Berth, Claim, Keeper, Tenant};
+use crate::exchange::deferred::Deferred;
+use crate::exchange::mailbox::{Life, Mailbox, Node, RemoteMask};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 use std::sync::atomic::AtomicUsize as Counter;
@@ -64,7 +66,7 @@ impl Node for Group {
     }
 }
 
-/// A heap: its mailbox and its place among the parked ones.
+/// A heap: its mailbox and its place among the abandoned ones.
 struct Heap {
     mail: Mailbox<Group>,
     berth: Berth<Heap>,
@@ -82,28 +84,28 @@ impl Tenant for Heap {
     }
 }
 
-/// A heap with two groups, and the provider lock with the parked heaps.
+/// A heap with two groups, and the lock with the abandoned heaps.
 struct World {
     heap: Box<Heap>,
     groups: [Box<Group>; 2],
-    parked: Mutex<Parked<Heap>>,
+    abandoned: Mutex<Abandoned<Heap>>,
     /// Double frees that a collection found.
     doubles: Plain<u32>,
 }
 
 // SAFETY: what the cells hold is handed over by the protocol under test; loom reports if not.
 unsafe impl Sync for World {}
-// SAFETY: as above.
+// SAFETY: what the cells hold is handed over by the code under test; loom reports if not.
 unsafe impl Send for World {}
 
 impl Keeper for World {
     type Heap = Heap;
 
-    fn with_parked<R>(&self, work: impl FnOnce(&mut Parked<Heap>) -> R) -> R {
-        work(&mut self.parked.lock().unwrap())
+    fn with_abandoned<R>(&self, work: impl FnOnce(&mut Abandoned<Heap>) -> R) -> R {
+        work(&mut self.abandoned.lock().unwrap())
     }
 
-    unsafe fn collect_idle(&self, _: *mut Heap) {
+    fn collect_claimed(&self, _: &Claim<Heap>) {
         self.collect();
     }
 }
@@ -127,77 +129,71 @@ impl World {
                 state: Plain::new(0),
             }),
             groups: [group(), group()],
-            parked: Mutex::new(Parked::new()),
+            abandoned: Mutex::new(Abandoned::new()),
             doubles: Plain::new(0),
         };
         world.heap.mail.set_life(Life::Active);
         Arc::new(world)
     }
 
-    fn heap(&self) -> *mut Heap {
-        (&raw const *self.heap).cast_mut()
+    fn heap(&self) -> &'static Heap {
+        // SAFETY: the world outlives its threads, and nobody keeps the heap beyond it.
+        unsafe { &*&raw const *self.heap }
     }
 
-    fn group(&self, index: usize) -> *mut Group {
-        (&raw const *self.groups[index]).cast_mut()
+    fn group(&self, index: usize) -> &'static Group {
+        // SAFETY: the world outlives its threads, and nobody keeps the group beyond it.
+        unsafe { &*&raw const *self.groups[index] }
     }
 
     /// A thread that has the block of `slot` writes it a last time and frees it. False: a double
     /// free.
     fn free(&self, group: usize, slot: usize) -> bool {
         // SAFETY: the block is this thread's.
-        unsafe {
-            self.groups[group].contents[slot].set(7);
-            self.give_back(self.group(group), 1 << slot)
-        }
+        unsafe { self.groups[group].contents[slot].set(7) };
+        self.give_back(self.group(group), 1 << slot)
     }
 
-    /// # Safety
-    /// The group is not released.
-    unsafe fn give_back(&self, group: *mut Group, bits: u32) -> bool {
-        // SAFETY: by contract.
-        unsafe { parking::give_back(self, self.heap(), group, bits) }
+    fn give_back(&self, group: &'static Group, bits: u32) -> bool {
+        abandoned::give_back(self, self.heap(), group, bits)
     }
 
     /// A thread writes the blocks of `slots` in the first group a last time, frees them one by one,
-    /// and then tells of all at once, as `Process::free_remote` and `tell_all` do. False: a double
-    /// free.
+    /// and then sends all at once, as `Allocator::free_remote` and `MyHeap::flush` do. False: a
+    /// double free.
     fn free_together(&self, slots: &[usize], write: bool) -> bool {
-        let mut outgoing = Outgoing::EMPTY;
+        let deferred = Deferred::ZERO;
         let group = self.group(0);
         for &slot in slots {
             if write {
                 // SAFETY: the block is this thread's.
                 unsafe { self.groups[0].contents[slot].set(7) };
             }
-            assert!(outgoing.start(group).is_none());
-            assert!(outgoing.join(group, 1 << slot));
-            outgoing.count(16);
+            assert!(deferred.start(group).is_none());
+            assert!(deferred.join(group, 1 << slot));
+            deferred.count(16);
         }
         let mut single = true;
-        // SAFETY: what is held keeps the group.
-        outgoing.take_all(0, |held| unsafe {
-            single &= self.give_back(held.node, held.bits);
-        });
+        deferred.take_all(0, |group, bits| single &= self.give_back(group, bits));
         single
     }
 
     /// By whoever may work on the heap: reuses each slot that came back.
     fn collect(&self) {
-        // SAFETY: by contract of this function.
+        // SAFETY: the caller may work on the heap, and slots that came back are nobody else's.
         unsafe {
             self.heap.state.set(self.heap.state.get() + 1);
             self.heap.mail.collect(|group, bits| {
                 for slot in 0..2 {
                     if bits & 1 << slot != 0 {
-                        (*group).contents[slot].set(8);
+                        group.contents[slot].set(8);
                     }
                 }
-                let freed = (*group).freed.get();
-                // As `Process::got_back`, which stops the process.
+                let freed = group.freed.get();
+                // As `MyHeap::got_back`, which stops the process.
                 self.doubles
                     .set(self.doubles.get() + (freed & bits).count_ones());
-                (*group).freed.set(freed | bits);
+                group.freed.set(freed | bits);
             });
         }
     }
@@ -215,32 +211,27 @@ impl World {
         }
     }
 
-    /// As `Process::thread_exit`, the heap at rest.
-    fn park(&self) {
+    /// As `Allocator::thread_exit`, the heap at rest, or with `warm` bytes as it is.
+    fn abandon(&self, warm: usize) {
         // SAFETY: the caller is the owner.
-        assert!(unsafe { parking::park(self, self.heap(), 0) });
+        let claim = unsafe { Claim::new(self.heap()) };
+        assert!(abandoned::abandon(self, claim, warm).is_none());
     }
 
-    /// The same, the heap as it is.
-    fn park_warm(&self) {
-        // SAFETY: as above.
-        assert!(unsafe { parking::park(self, self.heap(), 1) });
-    }
-
-    /// As `Process::attach`.
-    fn adopt(&self) -> bool {
-        let adopted = !self.with_parked(|parked| parked.adopt(true)).is_null();
-        if adopted {
+    /// As `Allocator::attach`.
+    fn reclaim(&self) -> bool {
+        let claim = self.with_abandoned(|abandoned| abandoned.reclaim(true));
+        if claim.is_some() {
             self.collect();
         }
-        adopted
+        claim.is_some()
     }
 
     /// As a call of a thread that keeps no heap. False: the heap is not to be had.
     fn borrow(&self) -> bool {
-        let lent = self.adopt();
+        let lent = self.reclaim();
         if lent {
-            self.park_warm();
+            self.abandon(1);
         }
         lent
     }
@@ -306,80 +297,81 @@ fn release_against_late_remote_frees() {
     });
 }
 
-/// The owner exits while two threads free: no free waits for an adopter.
+/// The owner exits while two threads free: no free waits for one that reclaims.
 #[test]
 fn remote_free_against_thread_exit() {
     explore("remote frees, thread exit", Some(4), || {
         let world = World::new();
         let freers = [0, 1].map(|slot| spawn(&world, move |w| assert!(w.free(0, slot))));
-        world.park();
+        world.abandon(0);
         for freer in freers {
             freer.join().unwrap();
         }
-        assert_eq!(world.freed(0), 3, "no free waits in a parked heap");
+        assert_eq!(world.freed(0), 3, "no free waits in an abandoned heap");
     });
 }
 
-/// Two threads free into a parked heap: one claims it, the other leaves its bits to it.
+/// Two threads free into an abandoned heap: one claims it, the other leaves its bits to it.
 #[test]
-fn parked_heap_drained_by_freers() {
-    explore("parked heap, two freers", None, || {
+fn abandoned_heap_drained_by_freers() {
+    explore("abandoned heap, two freers", None, || {
         let world = World::new();
-        world.park();
+        world.abandon(0);
         let freers = [0, 1].map(|group| spawn(&world, move |w| assert!(w.free(group, 0))));
         for freer in freers {
             freer.join().unwrap();
         }
         assert_eq!((world.freed(0), world.freed(1)), (1, 1));
-        assert!(world.adopt(), "no claim is left");
+        assert!(world.reclaim(), "no claim is left");
     });
 }
 
-/// A parked heap is adopted while another thread frees into it.
+/// An abandoned heap is reclaimed while another thread frees into it.
 #[test]
-fn remote_free_against_adoption() {
-    explore("remote free, adoption", None, || {
+fn remote_free_against_reclaim() {
+    explore("remote free, reclaim", None, || {
         let world = World::new();
-        world.park();
+        world.abandon(0);
         let freer = spawn(&world, |w| assert!(w.free(0, 0)));
-        let adopted = world.adopt();
+        let reclaimed = world.reclaim();
         freer.join().unwrap();
-        if adopted {
+        if reclaimed {
             world.collect();
         }
         assert_eq!(world.freed(0), 1);
     });
 }
 
-/// The owner exits, a new thread adopts, another frees, all at once.
+/// The owner exits, a new thread reclaims, another frees, all at once.
 #[test]
-fn exit_adoption_and_free() {
-    explore("remote free, exit, adoption", Some(4), || {
+fn exit_reclaim_and_free() {
+    explore("remote free, exit, reclaim", Some(4), || {
         let world = World::new();
         let freer = spawn(&world, |w| assert!(w.free(0, 1)));
-        let adopter = spawn(&world, World::adopt);
-        world.park_warm();
+        let reclaimer = spawn(&world, World::reclaim);
+        world.abandon(1);
         freer.join().unwrap();
-        if adopter.join().unwrap() {
+        if reclaimer.join().unwrap() {
             world.collect();
         }
         assert_eq!(world.freed(0), 2);
     });
 }
 
-/// Two threads borrow the heap while another frees into it: no free waits, and the heap is not lost.
+/// Two threads borrow the heap while another frees into it: no free waits, and the heap is not
+/// lost.
 #[test]
 fn loans_against_remote_free() {
     explore("two loans, remote free", Some(3), || {
         let world = World::new();
-        world.park();
+        world.abandon(0);
         let freer = spawn(&world, |w| assert!(w.free(0, 0)));
         let other = spawn(&world, World::borrow);
         world.borrow();
         freer.join().unwrap();
         other.join().unwrap();
         assert_eq!(world.freed(0), 1);
-        assert!(world.adopt(), "it is parked again");
+        assert!(world.reclaim(), "it is abandoned again");
     });
 }
 
@@ -388,20 +380,19 @@ fn loans_against_remote_free() {
 fn two_remote_frees_of_one_slot() {
     explore("two remote frees of one slot", None, || {
         let world = World::new();
-        // SAFETY: the misuse under test; the group stays.
-        let freers = [0, 1].map(|_| spawn(&world, |w| unsafe { w.give_back(w.group(0), 1) }));
+        let freers = [0, 1].map(|_| spawn(&world, |w| w.give_back(w.group(0), 1)));
         let done = freers.map(|freer| freer.join().unwrap());
         assert_ne!(done[0], done[1]);
     });
 }
 
-/// The same while the owner collects: the second free is told so, or the collection finds it.
+/// Two threads free the same slot while the owner collects: the second free is told so, or the
+/// collection finds it.
 #[test]
 fn two_remote_frees_of_one_slot_against_refill() {
     explore("two remote frees of one slot, refill", None, || {
         let world = World::new();
-        // SAFETY: the misuse under test; the group stays.
-        let freers = [0, 1].map(|_| spawn(&world, |w| unsafe { w.give_back(w.group(0), 1) }));
+        let freers = [0, 1].map(|_| spawn(&world, |w| w.give_back(w.group(0), 1)));
         world.collect();
         let done = freers.map(|freer| freer.join().unwrap());
         world.collect();
@@ -411,11 +402,11 @@ fn two_remote_frees_of_one_slot_against_refill() {
     });
 }
 
-/// Slots that a thread held back come together, while the owner collects and releases the group as
+/// Slots that a thread deferred come together, while the owner collects and releases the group as
 /// soon as it has all.
 #[test]
-fn frees_told_together_against_release() {
-    explore("frees told together, group release", None, || {
+fn frees_sent_together_against_release() {
+    explore("frees sent together, group release", None, || {
         let world = World::new();
         let freer = spawn(&world, |w| assert!(w.free_together(&[0, 1], true)));
         world.collect();
@@ -428,25 +419,25 @@ fn frees_told_together_against_release() {
     });
 }
 
-/// The same, while another thread frees into the group and the owner exits.
+/// Slots that a thread deferred come together, while another thread frees and the owner exits.
 #[test]
-fn frees_told_together_against_thread_exit() {
-    explore("frees told together, thread exit", Some(4), || {
+fn frees_sent_together_against_thread_exit() {
+    explore("frees sent together, thread exit", Some(4), || {
         let world = World::new();
         let together = spawn(&world, |w| assert!(w.free_together(&[0, 1], true)));
         let alone = spawn(&world, |w| assert!(w.free(1, 0)));
-        world.park();
+        world.abandon(0);
         together.join().unwrap();
         alone.join().unwrap();
         assert_eq!((world.freed(0), world.freed(1)), (3, 1));
     });
 }
 
-/// A slot that one thread holds back with another one is freed by a second thread, too: whoever
-/// tells later is told so, or the collection finds it.
+/// A slot whose free one thread defers with another one is freed by a second thread, too: whoever
+/// sends later is told so, or the collection finds it.
 #[test]
-fn a_slot_held_by_two_threads() {
-    explore("a slot held by two threads, refill", None, || {
+fn a_slot_deferred_by_two_threads() {
+    explore("a slot deferred by two threads, refill", None, || {
         let world = World::new();
         let both = spawn(&world, |w| w.free_together(&[0, 1], false));
         let one = spawn(&world, |w| w.free_together(&[0], false));
@@ -468,16 +459,14 @@ fn fork_against_exit_and_remote_free() {
         let freer = spawn(&world, |w| assert!(w.free(0, 0)));
         let owner = spawn(&world, |w| {
             w.collect();
-            w.park();
+            w.abandon(0);
         });
-        // The provider lock is held over the fork.
-        world.with_parked(|_| {
+        // The lock is held over the fork.
+        world.with_abandoned(|abandoned| {
             let heap = world.heap();
-            // SAFETY: the lock is held; loom reports if somebody works on the heap.
-            unsafe {
-                if !parking::worked_on(heap) {
-                    (*heap).state.get();
-                }
+            if !abandoned.worked_on(heap) {
+                // SAFETY: the lock is held; loom reports if somebody works on the heap.
+                unsafe { heap.state.get() };
             }
         });
         freer.join().unwrap();
@@ -514,7 +503,7 @@ struct Locked {
 
 // SAFETY: the lock under test hands the numbers over; loom reports if not.
 unsafe impl Sync for Locked {}
-// SAFETY: as above.
+// SAFETY: what the cells hold is handed over by the code under test; loom reports if not.
 unsafe impl Send for Locked {}
 
 impl Locked {

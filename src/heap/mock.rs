@@ -1,13 +1,21 @@
 //! A system for tests: real pages, books on every mapping, and failures on demand.
+//!
+//! Under Miri the pages are not real ones (`mock/interpreted.rs`).
 
-use crate::config::PURGE_PAUSE;
-use crate::pages::Platform;
-use core::ptr::NonNull;
+use crate::base::config::PURGE_PAUSE;
+use crate::base::platform::Platform;
+use core::ptr::{with_exposed_provenance_mut, NonNull};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::Mutex;
+
+#[cfg(not(miri))]
+pub(crate) mod system;
+#[cfg(miri)]
+#[path = "mock/interpreted.rs"]
+pub(crate) mod system;
 
 std::thread_local! {
     static HEAP: Cell<usize> = const { Cell::new(0) };
@@ -18,7 +26,7 @@ std::thread_local! {
     /// Locks that this thread holds.
     static LOCKS: Cell<usize> = const { Cell::new(0) };
     /// The fault whose handler runs.
-    static HANDLED: Cell<Option<crate::fault::Fault>> = const { Cell::new(None) };
+    static HANDLED: Cell<Option<crate::base::fault::Fault>> = const { Cell::new(None) };
 }
 
 /// What the random choices of the tests depend on: `BYSSAL_SEED`, 0 without one, so that a test
@@ -34,9 +42,9 @@ pub fn seed() -> u64 {
 }
 
 /// In place of the trap: a panic. One that `expecting` awaits passes by the panic hook, so that
-/// it neither prints nor ends a fuzzer. Before that, what a handler of the signal may do: each fault
-/// of each test proves that no lock is held and that the heap is fit for use.
-pub fn fault(fault: crate::fault::Fault, address: usize) -> ! {
+/// it neither prints nor ends a fuzzer. Before that, what a handler of the signal may do: each
+/// fault of each test proves that no lock is held and that the heap is fit for use.
+pub fn fault(fault: crate::base::fault::Fault, address: usize) -> ! {
     let text = format!("byssal fault: {} at {address:#x}", fault.name());
     let wrong = if LOCKS.get() != 0 {
         Some("with the lock held")
@@ -67,7 +75,7 @@ pub fn is_handler() -> bool {
 }
 
 /// Runs an action as a handler of a fault: another one ends the test.
-pub fn handling(fault: crate::fault::Fault, action: impl FnOnce()) {
+pub fn handling(fault: crate::base::fault::Fault, action: impl FnOnce()) {
     HANDLED.set(Some(fault));
     action();
     HANDLED.set(None);
@@ -85,7 +93,14 @@ pub fn expecting(action: impl FnOnce()) -> Option<String> {
 
 /// Bytes of addresses that a mock process with a break has to itself, from the break's start on:
 /// first those that the break may move over, then those where wishes are heard.
-const ARENA: usize = 1 << if usize::BITS == 64 { 32 } else { 26 };
+const ARENA: usize = 1
+    << if cfg!(miri) {
+        27
+    } else if usize::BITS == 64 {
+        32
+    } else {
+        26
+    };
 const BREAK_SPACE: usize = 16 << 20;
 /// Where arenas are looked for: far from the stacks of threads; and the number of places.
 const ARENAS: usize = 1 << if usize::BITS == 64 { 44 } else { 30 };
@@ -268,6 +283,12 @@ impl Mock {
             && below.is_none_or(|(&below, &length)| below + length <= at)
     }
 
+    /// Whether the address is one of the arena's.
+    fn is_arena(&self, at: usize) -> bool {
+        let start = self.break_start.load(Ordering::Relaxed);
+        start != 0 && (start..start + ARENA).contains(&at)
+    }
+
     fn holds(&self, at: usize, len: usize) -> bool {
         let start = self.break_start.load(Ordering::Relaxed);
         if start != 0 && at >= start && at + len <= start + BREAK_SPACE {
@@ -289,26 +310,17 @@ impl Mock {
 impl Drop for Mock {
     fn drop(&mut self) {
         for (&at, &len) in self.maps.lock().unwrap().iter() {
-            // SAFETY: the process that used the mapping is gone.
-            unsafe { libc::munmap(at as *mut _, len) };
+            if !self.is_arena(at) {
+                // SAFETY: the process that used the mapping is gone.
+                unsafe { system::unmap(at, len) };
+            }
         }
         let start = self.break_start.load(Ordering::Relaxed);
         if start != 0 {
-            // SAFETY: as above.
-            unsafe { libc::munmap(start as *mut _, ARENA) };
+            // SAFETY: the process that used the arena is gone.
+            unsafe { system::unmap(start, ARENA) };
         }
     }
-}
-
-/// Ordinary memory.
-const OPEN: i32 = libc::PROT_READ | libc::PROT_WRITE;
-
-fn system_map(hint: usize, len: usize, protection: i32, fixed: bool) -> Option<NonNull<u8>> {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    let flags = flags | if fixed { libc::MAP_FIXED } else { 0 };
-    // SAFETY: a fresh private mapping, or within an arena that is ours.
-    let at = unsafe { libc::mmap(hint as *mut _, len, protection, flags, -1, 0) };
-    (at != libc::MAP_FAILED).then(|| NonNull::new(at.cast()).unwrap())
 }
 
 // SAFETY: real pages, a real lock, a thread-local word.
@@ -343,8 +355,13 @@ unsafe impl Platform for Mock {
                 .find(|&at| self.is_free(at, len))
                 .unwrap_or(0);
         }
-        let heard = self.is_free(hint, len);
-        let at = system_map(if heard { hint } else { 0 }, len, OPEN, heard)?;
+        let at = if self.is_free(hint, len) {
+            // SAFETY: in the arena, and nothing is there.
+            let opened = unsafe { system::open(hint, len) };
+            opened.then(|| NonNull::new(with_exposed_provenance_mut(hint)).unwrap())?
+        } else {
+            system::map(len)?
+        };
         self.maps.lock().unwrap().insert(at.as_ptr() as usize, len);
         Some(at)
     }
@@ -358,45 +375,43 @@ unsafe impl Platform for Mock {
         }
         let address = at.as_ptr() as usize;
         self.forget(address, len);
-        let start = self.break_start.load(Ordering::Relaxed);
-        if start != 0 && (start..start + ARENA).contains(&address) {
-            // The addresses stay this process's.
-            return system_map(address, len, libc::PROT_NONE, true).is_some();
+        // SAFETY: the caller says that nobody uses the mapping.
+        unsafe {
+            if self.is_arena(address) {
+                // The addresses stay this process's.
+                return system::shut(address, len);
+            }
+            system::unmap(address, len)
         }
-        // SAFETY: by contract.
-        unsafe { libc::munmap(at.as_ptr().cast(), len) == 0 }
     }
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
         assert!(
             self.holds(at.as_ptr() as usize, len),
             "purge of foreign memory"
         );
-        // SAFETY: by contract.
-        self.may(Call::Purge)
-            && unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 }
+        // SAFETY: the caller needs nothing of what the pages hold.
+        self.may(Call::Purge) && unsafe { system::purge(at.as_ptr() as usize, len) }
     }
     unsafe fn close(&self, at: NonNull<u8>, len: usize) -> bool {
         assert!(
             self.holds(at.as_ptr() as usize, len),
             "closing foreign memory"
         );
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        let (at, fixed) = (at.as_ptr().cast(), flags | libc::MAP_FIXED);
-        // SAFETY: by contract.
-        self.may(Call::Map) && unsafe { libc::mmap(at, len, libc::PROT_NONE, fixed, -1, 0) == at }
+        // SAFETY: the caller says that nobody uses the pages.
+        self.may(Call::Map) && unsafe { system::shut(at.as_ptr() as usize, len) }
     }
     unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
         if !self.may(Call::Remap) {
             return None;
         }
-        // SAFETY: by contract.
-        let moved = unsafe { libc::mremap(at.as_ptr().cast(), old, new, libc::MREMAP_MAYMOVE) };
-        if moved == libc::MAP_FAILED {
-            return None;
-        }
+        // SAFETY: the caller uses only what this gives.
+        let moved = unsafe { system::remap(at.as_ptr() as usize, old, new) }?;
         self.forget(at.as_ptr() as usize, old);
-        self.maps.lock().unwrap().insert(moved as usize, new);
-        NonNull::new(moved.cast())
+        self.maps
+            .lock()
+            .unwrap()
+            .insert(moved.as_ptr() as usize, new);
+        Some(moved)
     }
     fn program_break(&self) -> usize {
         if !self.has_break {
@@ -405,7 +420,7 @@ unsafe impl Platform for Mock {
         if self.break_start.load(Ordering::Relaxed) == 0 {
             static MADE: AtomicUsize = AtomicUsize::new(0);
             let hint = ARENAS + MADE.fetch_add(1, Ordering::Relaxed) % ARENA_PLACES * 2 * ARENA;
-            let Some(at) = system_map(hint, ARENA, libc::PROT_NONE, false) else {
+            let Some(at) = system::reserve(hint, ARENA) else {
                 return 0;
             };
             let at = at.as_ptr() as usize;
@@ -421,9 +436,8 @@ unsafe impl Platform for Mock {
             return false;
         }
         let now = self.break_now.load(Ordering::Relaxed);
-        let at = NonNull::new(now as *mut u8).unwrap();
-        // SAFETY: within the space of the break.
-        let moved = unsafe { libc::mprotect(at.as_ptr().cast(), to - now, OPEN) == 0 };
+        // SAFETY: within the space of the break, and not opened so far.
+        let moved = unsafe { system::open(now, to - now) };
         if moved {
             self.break_now.store(to, Ordering::Relaxed);
         }

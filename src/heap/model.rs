@@ -5,8 +5,8 @@
 //! of steps always does the same, so that it can be shrunk and kept. (What only real threads can
 //! show is for the stress tests and the models under loom.)
 
-use crate::mock::Mock;
-use crate::process::Process;
+use crate::allocator::Allocator;
+use crate::mock::{system, Mock};
 use std::cell::Cell;
 use std::ops::Deref;
 
@@ -22,7 +22,7 @@ pub use step::{decode, fingerprint, parse, print, Op, Step};
 
 std::thread_local! {
     /// The process that this thread made last.
-    static CURRENT: Cell<*const Process<Mock>> = const { Cell::new(std::ptr::null()) };
+    static CURRENT: Cell<*const Allocator<Mock>> = const { Cell::new(std::ptr::null()) };
 }
 
 /// What a handler of the signal by which a process stops does in the worst case: it allocates,
@@ -32,8 +32,13 @@ pub(crate) fn handle() {
     let Some(process) = (unsafe { CURRENT.get().as_ref() }) else {
         return;
     };
+    if cfg!(miri) {
+        // A handler takes a second there: the first fault of each process has one.
+        CURRENT.set(std::ptr::null());
+    }
     let mut blocks = Vec::new();
-    for n in [
+    // Under Miri a few of them.
+    let sizes = [
         0,
         1,
         40,
@@ -46,8 +51,10 @@ pub(crate) fn handle() {
         60_000,
         200_000,
         1 << 20,
-    ] {
-        for align in [1, 1, 64, 4096] {
+    ];
+    let (step, aligns) = if cfg!(miri) { (5, 2) } else { (1, 4) };
+    for n in sizes.into_iter().step_by(step) {
+        for align in [1, 4096, 1, 64].into_iter().take(aligns) {
             blocks.push((process.aligned_alloc(align, n), n));
         }
     }
@@ -66,27 +73,22 @@ pub(crate) fn handle() {
     }
 }
 
-/// A process in memory of its own (its window table is too large for a stack).
-pub struct Boxed(*mut Process<Mock>);
+/// A process in memory of its own (its pagemap is too large for a stack).
+pub struct Boxed(*mut Allocator<Mock>);
 
 impl Boxed {
-    const BYTES: usize = size_of::<Process<Mock>>();
+    const BYTES: usize = size_of::<Allocator<Mock>>().next_multiple_of(4096);
 
     /// A process on a fresh mock system, this thread its first.
     pub fn new(has_break: bool) -> Self {
         Mock::new_thread();
         // Of a mapping's own: a malloc that kept the memory would have to clear all of it.
+        let memory = system::map(Boxed::BYTES).expect("no memory for a process");
+        let process = memory.as_ptr().cast::<Allocator<Mock>>();
         // SAFETY: all-zero bytes are a valid process but for its platform, which is written here.
-        unsafe {
-            let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE);
-            let flags = flags | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-            let at = libc::mmap(std::ptr::null_mut(), Boxed::BYTES, access, flags, -1, 0);
-            assert_ne!(at, libc::MAP_FAILED, "no memory for a process");
-            let process = at.cast::<Process<Mock>>();
-            Process::init_for_test(process, Mock::new(has_break));
-            CURRENT.set(process);
-            Boxed(process)
-        }
+        unsafe { Allocator::init_for_test(process, Mock::new(has_break)) };
+        CURRENT.set(process);
+        Boxed(process)
     }
 
     /// Panics, with a dump, unless every invariant of the heap holds.
@@ -103,8 +105,8 @@ impl Boxed {
 }
 
 impl Deref for Boxed {
-    type Target = Process<Mock>;
-    fn deref(&self) -> &Process<Mock> {
+    type Target = Allocator<Mock>;
+    fn deref(&self) -> &Allocator<Mock> {
         // SAFETY: made in `new`, freed in `drop`.
         unsafe { &*self.0 }
     }
@@ -118,15 +120,15 @@ impl Drop for Boxed {
         }
         // SAFETY: the last use.
         unsafe {
-            core::ptr::drop_in_place(&raw mut (*self.0).platform);
-            libc::munmap(self.0.cast(), Boxed::BYTES);
+            core::ptr::drop_in_place(&raw mut (*self.0).heaps.memory.system.platform);
+            system::unmap(self.0 as usize, Boxed::BYTES);
         }
     }
 }
 
-// SAFETY: a process is shared by threads.
+// SAFETY: the allocator belongs to no thread: whichever drops it is the last one to use it.
 unsafe impl Send for Boxed {}
-// SAFETY: as above.
+// SAFETY: all that threads share of an allocator is synchronised by the code under test.
 unsafe impl Sync for Boxed {}
 
 /// A live block of the model, filled with its tag.
@@ -142,7 +144,7 @@ pub(crate) struct Live {
 
 // SAFETY: tests hand blocks from thread to thread.
 unsafe impl Send for Live {}
-// SAFETY: as above.
+// SAFETY: a value is only read, and the block behind it is used by one thread at a time.
 unsafe impl Sync for Live {}
 
 impl Live {
@@ -160,7 +162,7 @@ impl Live {
         self.verify_first(self.n);
     }
 
-    /// The same for its first `n` bytes.
+    /// Panics unless the first `n` bytes hold what the block was filled with.
     pub(crate) fn verify_first(&self, n: usize) {
         // SAFETY: a live block.
         let bytes = unsafe { std::slice::from_raw_parts(self.at, n) };
@@ -177,9 +179,10 @@ impl std::fmt::Debug for Live {
     }
 }
 
-/// Whether all bytes are `byte`: in chunks, as that is several times as fast.
+/// Whether all bytes are `byte`: in chunks, as that is several times as fast. Miri compares a long
+/// one as fast as a short one.
 pub(crate) fn is_all(bytes: &[u8], byte: u8) -> bool {
-    const CHUNK: usize = 256;
+    const CHUNK: usize = if cfg!(miri) { 16 << 10 } else { 256 };
     let pattern = [byte; CHUNK];
     bytes
         .chunks(CHUNK)

@@ -21,7 +21,7 @@ mod thread;
 /// Nothing in the allocator panics by design; if it does, its state is not to be trusted.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    byssal_heap::fault::stop(byssal_heap::fault::Fault::Corruption, 0)
+    byssal_heap::base::fault::stop(byssal_heap::base::fault::Fault::Corruption, 0)
 }
 
 /// Seeds from what differs between processes without the kernel's help: where things lie.

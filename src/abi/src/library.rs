@@ -1,12 +1,12 @@
 //! Beside a libc: the public malloc family, for LD_PRELOAD and for linking.
 
 use crate::{thread, weak_random};
-use byssal_heap::fault::{self, Fault};
-use byssal_heap::lock::{Futex, Lock};
+use byssal_heap::allocator::Allocator;
+use byssal_heap::base::fault::{self, Fault};
+use byssal_heap::base::lock::{Futex, Lock};
+use byssal_heap::base::platform::Platform;
+use byssal_heap::base::sync::{AtomicU32, AtomicUsize, Ordering};
 use byssal_heap::note;
-use byssal_heap::pages::Platform;
-use byssal_heap::process::Process;
-use byssal_heap::sync::{AtomicU32, AtomicUsize, Ordering};
 use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
 use core::fmt::Write;
 use core::ptr::{self, NonNull};
@@ -74,7 +74,7 @@ struct Host {
 }
 
 /// The one allocator of the process.
-static PROCESS: Process<Host> = Process::new(Host {
+static PROCESS: Allocator<Host> = Allocator::new(Host {
     lock: Lock::new(System),
     page_size: AtomicUsize::new(0),
 });
@@ -84,7 +84,7 @@ fn keeping_errno<T>(call: impl FnOnce() -> T) -> T {
     // SAFETY: this thread's errno.
     let saved = unsafe { byssal_errno_swap(0) };
     let result = call();
-    // SAFETY: as above.
+    // SAFETY: this thread's errno, once more.
     unsafe { byssal_errno_swap(saved) };
     result
 }
@@ -127,7 +127,7 @@ unsafe extern "C" fn byssal_count(index: usize, value: *mut u64) -> *const c_cha
     let Some((name, count)) = byssal_heap::count::get(index) else {
         return ptr::null();
     };
-    // SAFETY: by contract.
+    // SAFETY: library.c gives a variable of its own.
     unsafe { *value = count };
     name.as_ptr()
 }
@@ -165,24 +165,24 @@ unsafe impl Platform for Host {
     }
     unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool {
         note!(Unmap);
-        // SAFETY: by contract.
+        // SAFETY: the caller gives the range up.
         keeping_errno(|| unsafe { munmap(at.as_ptr().cast(), len) == 0 })
     }
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
         note!(Purge);
-        // SAFETY: by contract.
+        // SAFETY: the caller says that nobody needs what the pages hold.
         keeping_errno(|| unsafe { madvise(at.as_ptr().cast(), len, MADV_DONTNEED) == 0 })
     }
     unsafe fn close(&self, at: NonNull<u8>, len: usize) -> bool {
         note!(Map);
         let flags = MAP_PRIVATE_ANONYMOUS | MAP_FIXED;
         let at = at.as_ptr().cast();
-        // SAFETY: by contract the range is ours and unused.
+        // SAFETY: the caller says that nobody needs what the pages hold; they are ours.
         keeping_errno(|| unsafe { mmap(at, len, PROT_NONE, flags, -1, 0) == at })
     }
     unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
         note!(Remap);
-        // SAFETY: by contract.
+        // SAFETY: the caller gives the mapping up where it is.
         keeping_errno(|| unsafe { mapped(mremap(at.as_ptr().cast(), old, new, MREMAP_MAYMOVE)) })
     }
     fn program_break(&self) -> usize {
@@ -331,7 +331,7 @@ extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
 /// C's contract.
 #[no_mangle]
 unsafe extern "C" fn free(p: *mut c_void) {
-    // SAFETY: by contract.
+    // SAFETY: the caller gives the block up.
     unsafe { PROCESS.free(p.cast()) }
 }
 
@@ -397,7 +397,8 @@ mod host {
 /// C's contract.
 #[no_mangle]
 unsafe extern "C" fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
-    // SAFETY: by contract.
+    // SAFETY: the caller gives `p` up and uses what is returned, unless that is null: then
+    // `p` stays, or n was 0.
     unsafe {
         if n == 0 && !p.is_null() && host::realloc_to_zero() == host::Zero::Frees {
             free(p);
@@ -414,7 +415,7 @@ unsafe extern "C" fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
 #[no_mangle]
 unsafe extern "C" fn reallocarray(p: *mut c_void, count: usize, size: usize) -> *mut c_void {
     match count.checked_mul(size) {
-        // SAFETY: by contract.
+        // SAFETY: what this caller promises of `p` is what realloc asks for.
         Some(n) => unsafe { realloc(p, n) },
         None => {
             set_errno(ENOMEM);
@@ -457,7 +458,7 @@ unsafe extern "C" fn posix_memalign(out: *mut *mut c_void, align: usize, n: usiz
     if block.is_null() {
         return ENOMEM;
     }
-    // SAFETY: by contract.
+    // SAFETY: the caller gives a pointer to a pointer that may be written.
     unsafe { *out = block.cast() };
     0
 }
@@ -465,13 +466,13 @@ unsafe extern "C" fn posix_memalign(out: *mut *mut c_void, align: usize, n: usiz
 /// A block at a page's start.
 #[no_mangle]
 extern "C" fn valloc(n: usize) -> *mut c_void {
-    aligned(Some(PROCESS.platform.page_size()), n)
+    aligned(Some(PROCESS.platform().page_size()), n)
 }
 
 /// Whole pages.
 #[no_mangle]
 extern "C" fn pvalloc(n: usize) -> *mut c_void {
-    match n.checked_next_multiple_of(PROCESS.platform.page_size()) {
+    match n.checked_next_multiple_of(PROCESS.platform().page_size()) {
         Some(n) => valloc(n),
         None => {
             set_errno(ENOMEM);
@@ -492,7 +493,7 @@ extern "C" fn malloc_usable_size(p: *mut c_void) -> usize {
 /// C's contract.
 #[no_mangle]
 unsafe extern "C" fn free_sized(p: *mut c_void, n: usize) {
-    // SAFETY: by contract.
+    // SAFETY: the caller gives the block up.
     unsafe { PROCESS.free_sized(p.cast(), 1, n) }
 }
 
@@ -504,7 +505,7 @@ unsafe extern "C" fn free_sized(p: *mut c_void, n: usize) {
 unsafe extern "C" fn free_aligned_sized(p: *mut c_void, align: usize, n: usize) {
     // What aligned_alloc would have made of it; no block was asked for with what it refuses.
     let align = host::aligned_alloc(align).unwrap_or(0);
-    // SAFETY: by contract.
+    // SAFETY: the caller gives the block up.
     unsafe { PROCESS.free_sized(p.cast(), align, n) }
 }
 
@@ -525,20 +526,20 @@ extern "C" fn byssal_process_exit() {
 #[no_mangle]
 extern "C" fn byssal_before_fork() {
     PROCESS.before_fork();
-    PROCESS.platform.lock.begin_fork(this_thread());
+    PROCESS.platform().lock.begin_fork(this_thread());
 }
 
 /// See library.c.
 #[no_mangle]
 extern "C" fn byssal_after_fork_parent() {
-    PROCESS.platform.lock.end_fork();
+    PROCESS.platform().lock.end_fork();
     PROCESS.after_fork_parent();
 }
 
 /// See library.c.
 #[no_mangle]
 extern "C" fn byssal_after_fork_child() {
-    PROCESS.platform.lock.end_fork();
+    PROCESS.platform().lock.end_fork();
     // SAFETY: the child's only thread.
     unsafe { PROCESS.after_fork_child() }
 }
@@ -555,7 +556,7 @@ impl Write for Text {
         if self.len + text.len() > self.mapped {
             let new = (2 * self.mapped).max((self.len + text.len()).next_power_of_two());
             // SAFETY: the text's own mapping.
-            let moved = unsafe { PROCESS.platform.remap(self.at, self.mapped, new) };
+            let moved = unsafe { PROCESS.platform().remap(self.at, self.mapped, new) };
             self.at = moved.ok_or(core::fmt::Error)?;
             self.mapped = new;
         }
@@ -576,7 +577,7 @@ impl Write for Text {
 #[no_mangle]
 unsafe extern "C" fn byssal_dump(len: *mut usize, mapped: *mut usize) -> *mut c_char {
     const FIRST: usize = 1 << 16;
-    let Some(at) = PROCESS.platform.map(0, FIRST) else {
+    let Some(at) = PROCESS.platform().map(0, FIRST) else {
         return ptr::null_mut();
     };
     let mut text = Text {
@@ -585,10 +586,10 @@ unsafe extern "C" fn byssal_dump(len: *mut usize, mapped: *mut usize) -> *mut c_
         mapped: FIRST,
     };
     let whole = PROCESS.dump(&mut text).is_ok();
-    // SAFETY: by contract; the mapping is the text's.
+    // SAFETY: the mapping is the text's own; library.c gives two variables of its own.
     unsafe {
         if !whole {
-            PROCESS.platform.unmap(text.at, text.mapped);
+            PROCESS.platform().unmap(text.at, text.mapped);
             return ptr::null_mut();
         }
         *len = text.len;

@@ -2,9 +2,9 @@
 
 use crate::glue_bindings as glue;
 use crate::{thread, weak_random};
-use byssal_heap::config::UNIT;
-use byssal_heap::pages::Platform;
-use byssal_heap::process::Process;
+use byssal_heap::allocator::Allocator;
+use byssal_heap::base::config::UNIT;
+use byssal_heap::base::platform::Platform;
 use core::ffi::{c_int, c_void};
 use core::ptr::{self, NonNull};
 
@@ -33,7 +33,7 @@ struct Musl;
 /// comes behind all other zero memory: else it parts what musl and the program have there, and a
 /// small process touches a page at either end.
 #[link_section = ".bss.byssal_process"]
-static PROCESS: Process<Musl> = Process::new(Musl);
+static PROCESS: Allocator<Musl> = Allocator::new(Musl);
 
 /// Bytes of a page on architectures that have one size only, where it is a constant in musl, too
 /// (glue.c compares). Roundings by it then are a mask instead of a call and a division.
@@ -66,19 +66,19 @@ unsafe impl Platform for Musl {
         NonNull::new(unsafe { glue::__byssal_map(hint, len) }.cast())
     }
     unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool {
-        // SAFETY: by contract.
+        // SAFETY: the caller gives the range up.
         unsafe { glue::__byssal_unmap(at.as_ptr().cast(), len) == 0 }
     }
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
-        // SAFETY: by contract.
+        // SAFETY: the caller says that nobody needs what the pages hold.
         unsafe { glue::__byssal_purge(at.as_ptr().cast(), len) == 0 }
     }
     unsafe fn close(&self, at: NonNull<u8>, len: usize) -> bool {
-        // SAFETY: by contract.
+        // SAFETY: the caller says that nobody needs what the pages hold.
         unsafe { glue::__byssal_close(at.as_ptr().cast(), len) == 0 }
     }
     unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
-        // SAFETY: by contract.
+        // SAFETY: the caller gives the mapping up where it is.
         NonNull::new(unsafe { glue::__byssal_remap(at.as_ptr().cast(), old, new) }.cast())
     }
     fn program_break(&self) -> usize {
@@ -110,7 +110,7 @@ unsafe impl Platform for Musl {
         unsafe { glue::__byssal_unlock() }
     }
     unsafe fn reset_lock(&self) {
-        // SAFETY: by contract.
+        // SAFETY: the caller says that there is one thread.
         unsafe { glue::__byssal_reset_lock() }
     }
     fn threaded(&self) -> bool {
@@ -156,7 +156,7 @@ extern "C" fn __libc_malloc_impl(n: usize) -> *mut c_void {
 /// C's contract of free.
 #[no_mangle]
 unsafe extern "C" fn __libc_free(p: *mut c_void) {
-    // SAFETY: by contract.
+    // SAFETY: the caller gives the block up.
     unsafe { PROCESS.free(p.cast()) }
 }
 
@@ -171,7 +171,7 @@ unsafe extern "C" fn __libc_realloc(p: *mut c_void, n: usize) -> *mut c_void {
         return __libc_malloc_impl(n);
     }
     let malloc = |n| __libc_malloc_impl(n).cast();
-    // SAFETY: by contract.
+    // SAFETY: the caller gives `p` up and uses what is returned, unless that is null.
     unsafe { PROCESS.resize(p.cast(), n, malloc).cast() }
 }
 

@@ -38,10 +38,11 @@ mod access {
     #[inline(always)]
     pub fn get() -> usize {
         let value;
-        // SAFETY: fs:0 is the thread's struct pthread; the field is a pointer at OFFSET.
+        // SAFETY: fs:0 is the thread's struct pthread; the field is a pointer at OFFSET. Pure: what is
+        // read changes by `set` only, which writes memory.
         unsafe {
             core::arch::asm!("mov {}, fs:[{}]", out(reg) value, const OFFSET,
-                options(nostack, preserves_flags, readonly));
+                options(pure, nostack, preserves_flags, readonly));
         }
         value
     }
@@ -49,7 +50,7 @@ mod access {
     /// Writes the word.
     #[inline(always)]
     pub fn set(value: usize) {
-        // SAFETY: as above.
+        // SAFETY: fs:0 is the thread's struct pthread, whose field at OFFSET is the heap's alone.
         unsafe {
             core::arch::asm!("mov fs:[{}], {}", const OFFSET, in(reg) value,
                 options(nostack, preserves_flags));
@@ -117,7 +118,8 @@ mod access {
     #[cfg(feature = "tlsdesc")]
     #[inline(always)]
     pub fn set(value: usize) {
-        // SAFETY: as above.
+        // SAFETY: the descriptor's function gives the variable's offset from fs:0 in rax and keeps
+        // all other registers.
         unsafe {
             core::arch::asm!(
                 "lea rax, [rip + {0}@TLSDESC]",
@@ -139,7 +141,7 @@ mod access {
                 "mov {0}, qword ptr [rip + {1}@GOTTPOFF]",
                 "mov {0}, fs:[{0}]",
                 out(reg) value, sym byssal_thread_heap,
-                options(nostack, preserves_flags, readonly));
+                options(pure, nostack, preserves_flags, readonly));
         }
         value
     }
@@ -148,7 +150,7 @@ mod access {
     #[cfg(not(feature = "tlsdesc"))]
     #[inline(always)]
     pub fn set(value: usize) {
-        // SAFETY: as above.
+        // SAFETY: the table's entry is the variable's offset from fs:0; only the variable is written.
         unsafe {
             core::arch::asm!(
                 "mov {0}, qword ptr [rip + {1}@GOTTPOFF]",

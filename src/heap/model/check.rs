@@ -1,31 +1,30 @@
 //! `check` verifies every invariant of a whole heap. It needs a process at rest: no other thread
 //! inside the allocator.
 
-use super::check_cells::{check_cells, check_nests};
-use crate::chunk::{count_set, find_clear, Chunk, PAGES};
-use crate::config::{CLASSES, GRANULE, IDLE_STRIDE};
-use crate::dump::SlotState;
-use crate::group::bytes_of;
-use crate::heap::Heap;
-use crate::meta::{Meta, State, CLASS_NONE};
-use crate::pages::Platform;
-use crate::process::Process;
-use crate::provider::Locked;
-use crate::remote::Life;
-use crate::ring::capacity;
-use crate::size_class::stride;
-use crate::sync::Ordering;
+use super::check_cells::{check_cells, check_spans};
+use crate::allocator::Allocator;
+use crate::base::config::{CLASSES, GRANULE, PURGE_STRIDE, RUN_PAGE};
+use crate::base::platform::Platform;
+use crate::base::size_class::stride;
+use crate::exchange::mailbox::Life;
+use crate::heap::class::capacity;
+use crate::heap::heap::MyHeap;
+use crate::inspect::dump::{each_group, live_slot, SlotState};
+use crate::layout::chunk::Chunk;
+use crate::layout::group::{Group, State};
+use crate::pages::memory::Locked;
+use core::ptr;
 
 /// What a walk found.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
-    /// Groups with slots.
+    /// Groups with slots of size classes.
     pub groups: usize,
     /// Live blocks in slots, and those of no bytes.
     pub live: usize,
-    /// Blocks in runs of pages.
+    /// Large blocks in runs of pages.
     pub runs: usize,
-    /// Large blocks.
+    /// Large blocks in mappings.
     pub large: usize,
     /// Bytes of live blocks of all kinds.
     pub live_bytes: usize,
@@ -39,6 +38,10 @@ pub struct Summary {
     pub cached_bytes: usize,
 }
 
+/// Whether all is verified. Under Miri, where a walk over each granule takes seconds, blocks are
+/// counted and verified, and of the rest what is quick.
+const WHOLE: bool = !cfg!(miri);
+
 /// The broken invariant.
 pub(crate) type Broken = &'static str;
 
@@ -51,305 +54,233 @@ pub(crate) fn ensure(holds: bool, broken: Broken) -> Result<(), Broken> {
     }
 }
 
-impl<P: Platform> Process<P> {
+impl<P: Platform> Allocator<P> {
     /// Verifies every invariant of the whole heap; tells the first broken one.
     pub fn check(&self) -> Result<Summary, Broken> {
-        let mut locked = self.lock();
+        let locked = self.heaps.memory.lock();
+        let heaps = self.heaps.count();
         let mut summary = Summary {
-            heaps: locked.provider.heaps,
+            heaps,
             ..Summary::default()
         };
-        ensure(
-            self.heap_total() == locked.provider.heaps,
-            "as many heaps are counted as were made",
-        )?;
         // First: a slot's state is looked for in all heaps.
-        let found = (1..=locked.provider.heaps).all(|id| !self.heap_by_id(id as u16).is_null());
-        ensure(found, "a heap's number leads to it")?;
-        locked.check_chunks(&mut summary)?;
-        for id in 1..=locked.provider.heaps {
-            let heap = self.heap_by_id(id as u16);
-            // SAFETY: heaps live for ever; the process is at rest.
-            unsafe {
-                let life = (*heap).mail.0.life();
-                if life == Life::Active as u32 || life == Life::Parked as u32 {
-                    self.check_heap(heap, &mut locked)?;
-                    self.check_outgoing(heap)?;
-                }
-            }
-        }
-        locked.each_large(|_, _, n| {
-            summary.large += 1;
+        let leads = |id: u16| self.heaps.by_id(id).is_some_and(|heap| heap.id() == id);
+        ensure((1..=heaps as u16).all(leads), "a heap's number leads to it")?;
+        locked.large.each(|_, _, n, is_run| {
+            summary.runs += is_run as usize;
+            summary.large += !is_run as usize;
             summary.live_bytes += n;
         });
-        ensure(
-            summary.large == locked.provider.large.live,
-            "large blocks are counted",
-        )?;
-        summary.live += locked.zero_blocks();
-        summary.cached_bytes = locked.provider.large.cached_bytes;
+        let counted = summary.large + summary.runs == locked.large.live;
+        ensure(counted, "large blocks are counted")?;
+        self.check_chunks(&locked, &mut summary)?;
+        for heap in self.heaps.each() {
+            if !WHOLE {
+                break;
+            }
+            if heap.mail.0.is(Life::Active) || heap.mail.0.is(Life::Abandoned) {
+                let heap = MyHeap::peek(heap, &self.heaps);
+                self.check_heap(heap, &locked)?;
+                self.check_deferred(heap)?;
+            }
+        }
+        summary.live += locked.zero.live;
+        summary.cached_bytes = locked.large.kept_bytes();
         Ok(summary)
     }
 
-    /// Verifies what a heap's thread freed and has not told yet.
-    ///
-    /// # Safety
-    /// The process is at rest.
-    unsafe fn check_outgoing(&self, heap: *mut Heap) -> Result<(), Broken> {
-        // SAFETY: by contract; groups with slots that are held are alive.
-        unsafe {
-            let (mut bytes, mut any) = (0, false);
-            for held in (*heap).outgoing.held() {
-                let owner = (*held.node).owner.load(Ordering::Relaxed);
-                ensure(owner != (*heap).id, "what is held is of other heaps")?;
-                ensure(
-                    !self.is_orphan(held.node),
-                    "what is held is not of dead heaps",
-                )?;
-                let class = (*held.node).class as usize;
-                bytes += held.bits.count_ones() as usize * stride(class);
-                any = true;
-            }
-            ensure((*heap).outgoing.counts(bytes), "bytes held are counted")?;
-            let parked = (*heap).mail.0.life() == Life::Parked as u32;
-            ensure(!(any && parked), "a parked heap holds nothing back")
+    /// Verifies what a heap's thread freed and has not sent yet.
+    fn check_deferred(&self, heap: MyHeap<'_, P>) -> Result<(), Broken> {
+        let (mut bytes, mut any) = (0, false);
+        for (group, bits) in heap.deferred.held() {
+            ensure(
+                group.owner() != heap.id(),
+                "what is deferred is of other heaps",
+            )?;
+            ensure(
+                !self.heaps.is_orphan(group),
+                "what is deferred is not of orphans",
+            )?;
+            bytes += bits.count_ones() as usize * stride(group.class());
+            any = true;
         }
+        ensure(heap.deferred.counts(bytes), "bytes deferred are counted")?;
+        let abandoned = heap.heap().mail.0.is(Life::Abandoned);
+        ensure(!(any && abandoned), "an abandoned heap defers nothing")
     }
 
-    /// Verifies a heap's rings, queues and counters.
-    ///
-    /// # Safety
-    /// The process is at rest.
-    unsafe fn check_heap(&self, heap: *mut Heap, locked: &mut Locked<'_, P>) -> Result<(), Broken> {
-        let (mut slots, mut groups) = ([0u32; CLASSES], [0u32; CLASSES]);
+    /// Verifies a heap's queues and counters.
+    fn check_heap(&self, heap: MyHeap<'_, P>, locked: &Locked<'_, P>) -> Result<(), Broken> {
+        let (mut slots, mut queued) = ([0u32; CLASSES], [0u32; CLASSES]);
         let mut out = [0u32; CLASSES];
         let (mut bytes, mut retained, mut dirty) = (0, 0, 0);
-        locked.each_group::<Broken>(|meta| {
-            // SAFETY: groups are alive.
-            unsafe {
-                if (*meta).owner.load(Ordering::Relaxed) == (*heap).id {
-                    slots[(*meta).class as usize] += (*meta).capacity() as u32;
-                    groups[(*meta).class as usize] += 1;
-                    let freed = (*meta).freed.load(Ordering::Relaxed);
-                    let avail = self.avail(meta);
-                    out[(*meta).class as usize] += (freed | avail).count_zeros();
-                    let stride = stride((*meta).class as usize);
-                    if stride >= IDLE_STRIDE {
-                        let free = (*meta).free_slots() | avail;
-                        dirty += (*meta).dirty(free).count_ones() as usize * stride;
-                    }
-                    bytes += bytes_of(meta);
-                    if (*meta).is(State::Queued) && (*meta).is_empty() {
-                        retained += bytes_of(meta);
-                    }
+        each_group::<P, Broken>(locked, |group| {
+            if group.owner() == heap.id() {
+                let class = group.class();
+                slots[class] += group.capacity() as u32;
+                queued[class] += group.is(State::Queued) as u32;
+                let avail = self.avail(group);
+                out[class] += (group.freed() | avail).count_zeros();
+                if stride(class) >= PURGE_STRIDE {
+                    let free = group.free_slots() | avail;
+                    dirty += group.dirty(free).count_ones() as usize * stride(class);
+                }
+                bytes += group.bytes();
+                if group.is(State::Queued) && group.is_empty() {
+                    retained += group.bytes();
                 }
             }
             Ok(())
         })?;
-        // SAFETY: by contract; listed nests are alive.
-        unsafe {
-            let (mut idle, mut nest) = (0, (*heap).nests);
-            while !nest.is_null() {
-                idle += ((*nest).dirty & !(*nest).used).count_ones();
-                nest = (*nest).next;
-            }
-            ensure(
-                idle == (*heap).nests_idle,
-                "dirty free granules are counted",
-            )?;
-            ensure((*heap).bytes == bytes, "a heap's bytes are counted")?;
-            ensure(
-                (*heap).idle == dirty,
-                "bytes in dirty free slots are counted",
-            )?;
-            ensure(
-                (*heap).retained == retained,
-                "bytes in empty groups are counted",
-            )?;
-        }
+        let free_granules = heap
+            .each_span()
+            .map(|span| span.dirty.get() & !span.used.get());
+        let idle: u32 = free_granules.map(u64::count_ones).sum();
+        let counted = idle as usize == heap.idle_granules.amount();
+        ensure(counted, "dirty free granules are counted")?;
+        ensure(heap.bytes.get() == bytes, "a heap's bytes are counted")?;
+        ensure(
+            heap.idle.amount() == dirty,
+            "bytes in dirty free slots are counted",
+        )?;
+        ensure(
+            heap.retained.get() == retained,
+            "bytes in empty groups are counted",
+        )?;
         for class in 0..CLASSES {
-            // SAFETY: by contract; current and queued groups are alive.
-            unsafe {
-                let state = &(&(*heap).classes)[class];
-                ensure(
-                    (&(*heap).slots)[class] == slots[class],
-                    "a class's slots are counted",
-                )?;
-                ensure(
-                    state.out == out[class],
-                    "slots out of the masks are counted",
-                )?;
-                ensure(state.ready() <= capacity(class), "a ring holds what it may")?;
-                for entry in state.entries() {
-                    let meta = entry.slot().meta();
-                    ensure((*meta).class as usize == class, "a ring is of one class")?;
-                    let owner = (*meta).owner.load(Ordering::Relaxed);
-                    ensure(owner == (*heap).id, "slots in a ring are the heap's own")?;
-                }
-                let current = state.current;
-                let right = if current.is_null() {
-                    state.avail == 0
-                } else {
-                    (*current).is(State::Current) && state.base == Meta::base_of(current)
-                };
-                ensure(right, "the current group's state says so")?;
-                let (mut queued, mut empty) = (0, 0);
-                let mut meta = state.last;
-                while !meta.is_null() {
-                    meta = (*meta).next;
-                    ensure(!meta.is_null(), "a queue is a circle")?;
-                    ensure((*meta).is(State::Queued), "groups in a queue are queued")?;
-                    ensure((*meta).class as usize == class, "a queue is of one class")?;
-                    ensure(
-                        (*meta).free_slots() != 0,
-                        "groups in a queue have free slots",
-                    )?;
-                    queued += 1;
-                    empty += (*meta).is_empty() as u32;
-                    ensure(queued <= groups[class], "a queue ends")?;
-                    if meta == state.last {
-                        break;
-                    }
-                }
-                ensure(queued == state.queued, "queued groups are counted")?;
-                ensure(empty == state.empty, "empty groups are counted")?;
-            }
+            ensure(
+                heap.slots[class].get() == slots[class],
+                "a class's slots are counted",
+            )?;
+            let counted = heap.class(class).out.get() == out[class];
+            ensure(counted, "slots out of the masks are counted")?;
+            check_class(heap, class, queued[class])?;
         }
         Ok(())
     }
-}
 
-impl<P: Platform> Locked<'_, P> {
-    /// Verifies chunks: bitmaps, maps, groups and their slots, nests.
-    fn check_chunks(&mut self, summary: &mut Summary) -> Result<(), Broken> {
-        let process = self.process;
-        self.each_group(|meta| {
-            // SAFETY: groups are alive, the process at rest.
-            unsafe { check_group(process, meta, summary) }
-        })?;
-        self.each_run_block(|_, _, n| {
-            summary.runs += 1;
-            summary.live_bytes += n;
-        });
+    /// Verifies chunks: bitmaps, maps, groups and their slots, spans.
+    fn check_chunks(&self, locked: &Locked<'_, P>, summary: &mut Summary) -> Result<(), Broken> {
+        each_group(locked, |group| self.check_group(group, summary))?;
         let (mut used, mut dirty, mut cells, mut idle) = (0, 0, 0, 0);
-        let mut chunk = self.provider.chunks;
-        while !chunk.is_null() {
-            // SAFETY: chunks in the list exist; the lock is held.
-            unsafe {
-                let header = &*chunk;
-                ensure(
-                    process.in_chunk(chunk.addr()),
-                    "a chunk's window is entered",
-                )?;
-                let both = (0..PAGES / 64).all(|w| header.used[w] & header.dirty[w] == 0);
-                ensure(both, "dirty pages are free")?;
-                dirty += count_set(&header.dirty, 0, PAGES);
-                used += header.used_pages as usize;
-                let data = header.data as usize / crate::config::RUN_PAGE;
-                let limit = header.limit as usize / crate::config::RUN_PAGE;
-                let counted = count_set(&header.used, data, limit - data);
-                ensure(
-                    counted == header.used_pages as usize,
-                    "a chunk's pages are counted",
-                )?;
-                check_nests(process, chunk)?;
-                cells += header.cells as usize - check_cells(process, chunk)?;
-                idle += usize::from(self.is_idle(header));
-                self.check_roomy(header)?;
-                chunk = header.next;
+        for chunk in locked.pages.each_chunk() {
+            let header = locked.pages.header(chunk);
+            let entered = locked.pages.system.pagemap.chunk(chunk.address()).is_some();
+            ensure(entered, "a chunk's window is entered")?;
+            ensure(
+                header.used.is_disjoint(&header.dirty),
+                "dirty pages are free",
+            )?;
+            dirty += header.dirty.count(0, crate::layout::bitmap::PAGES);
+            let used_pages = header.used_pages.get() as usize;
+            used += used_pages;
+            let data = header.data.get() as usize / RUN_PAGE;
+            let limit = header.limit.get() as usize / RUN_PAGE;
+            let counted = header.used.count(data, limit - data) == used_pages;
+            ensure(counted, "a chunk's pages are counted")?;
+            if WHOLE {
+                check_spans(self, chunk)?;
+                cells += header.cells.get() as usize - check_cells(self, locked, chunk)?;
             }
+            idle += locked.pages.is_idle(chunk) as usize;
+            check_roomy(locked, chunk)?;
         }
-        ensure(cells == self.record_cells(), "cells in use are counted")?;
-        ensure(used == self.provider.used_pages, "pages in use are counted")?;
+        let counted = !WHOLE || cells == locked.large.cells();
+        ensure(counted, "cells in use are counted")?;
+        ensure(used == locked.pages.used_pages, "pages in use are counted")?;
         ensure(
-            idle == self.provider.idle_chunks,
+            idle == locked.pages.idle_chunks,
             "chunks without a use are counted",
         )?;
         ensure(
-            dirty == self.provider.dirty_pages,
+            dirty == locked.pages.dirty.amount(),
             "dirty pages are counted",
         )?;
-        summary.used_bytes = used * crate::config::RUN_PAGE;
-        summary.dirty_bytes = dirty * crate::config::RUN_PAGE;
+        // What is inaccessible has no memory.
+        summary.used_bytes = (used - locked.zero.closed) * RUN_PAGE;
+        summary.dirty_bytes = dirty * RUN_PAGE;
+        Ok(())
+    }
+
+    /// Verifies a group and counts its blocks.
+    fn check_group(&self, group: &'static Group, summary: &mut Summary) -> Result<(), Broken> {
+        let orphaned = self.heaps.is_orphan(group);
+        let used = orphaned || !group.is(State::Free);
+        ensure(used, "a map leads to groups only")?;
+        let (chunk, first) = (Chunk::of(group), group.first_granule());
+        let number = Chunk::number_of(group);
+        let mut granules = first..first + group.bytes() / GRANULE;
+        let mut entered = || granules.all(|granule| chunk.cell_at(granule) == number);
+        ensure(
+            orphaned || !WHOLE || entered(),
+            "all granules of a group lead to it",
+        )?;
+        summary.groups += 1;
+        for index in 0..group.capacity() {
+            if self.slot_state(group, index)? != SlotState::Live {
+                continue;
+            }
+            let slot = live_slot(group, index).ok_or("a live block's pointer leads to its slot")?;
+            let found = self.find(slot.block());
+            let same =
+                found.is_some_and(|found| found.index == index && ptr::eq(found.group, group));
+            ensure(same, "a live block's pointer leads to no other slot")?;
+            let stands = slot.check_tail(&self.heaps.memory.system.secrets).is_ok();
+            ensure(stands, "a live block's tail is intact")?;
+            summary.live += 1;
+            summary.live_bytes += slot.length();
+        }
         Ok(())
     }
 }
 
-impl<P: Platform> Locked<'_, P> {
-    /// Verifies that no search passes a chunk with room, and that the first chunks with room for so
-    /// many pages come in the order of their numbers.
-    fn check_roomy(&self, header: &Chunk) -> Result<(), Broken> {
-        // SAFETY: the entries are null or chunks in the list; the lock is held.
-        let sequences = (self.provider.roomy).map(|chunk| unsafe { chunk.as_ref() });
-        let sequences = sequences.map(|chunk| chunk.map_or(usize::MAX, |chunk| chunk.sequence));
-        ensure(sequences.is_sorted(), "chunks with room come in order")?;
-        // Longer runs would be such, too.
-        let passed = (1..sequences.len()).find(|&pages| sequences[pages] > header.sequence);
-        let room = passed.map(|pages| find_clear(&header.used, pages, 1));
-        ensure(!matches!(room, Some(Ok(_))), "a chunk with room is found")
-    }
-}
-
-/// Verifies a group and counts its blocks.
-///
-/// # Safety
-/// The group is alive, the process at rest.
-unsafe fn check_group<P: Platform>(
-    process: &Process<P>,
-    meta: *mut Meta,
-    summary: &mut Summary,
-) -> Result<(), Broken> {
-    // SAFETY: by contract.
-    unsafe {
+/// Verifies the queues of a class of which so many groups say that they are queued.
+fn check_class<P: Platform>(heap: MyHeap<'_, P>, class: usize, queued: u32) -> Result<(), Broken> {
+    let state = heap.class(class);
+    ensure(
+        state.ready() <= capacity(class),
+        "a reuse queue holds what it may",
+    )?;
+    for entry in state.entries() {
+        let group = entry.slot().group();
+        ensure(group.class() == class, "a reuse queue is of one class")?;
         ensure(
-            (*meta).class != CLASS_NONE,
-            "a map does not lead to the header",
+            group.owner() == heap.id(),
+            "slots in a reuse queue are the heap's own",
         )?;
-        let owner = (*meta).owner.load(Ordering::Relaxed);
-        let dead = process.is_dead(owner);
-        let used = dead || !(*meta).is(State::Free);
-        ensure(used, "a map leads to groups only")?;
-        if !dead {
-            let chunk = Chunk::around(meta);
-            let cell = Chunk::cell_index(meta);
-            let first = (*meta).first_granule();
-            for granule in first..first + bytes_of(meta) / GRANULE {
-                let entry = Chunk::entry(chunk, granule).load(Ordering::Relaxed);
-                ensure(entry == cell, "all granules of a group lead to it")?;
-            }
-        }
-        summary.groups += 1;
-        for index in 0..(*meta).capacity() {
-            if process.slot_state(meta, index)? != SlotState::Live {
-                continue;
-            }
-            summary.live += 1;
-            summary.live_bytes += process.check_block(meta, index)?;
-        }
     }
-    Ok(())
+    let right = match state.current.get() {
+        None => state.avail.get() == 0,
+        Some(current) => current.is(State::Current) && state.base.get() == current.start(),
+    };
+    ensure(right, "the current group's state says so")?;
+    let (mut walked, mut empty, mut youngest) = (0, 0, None);
+    for group in state.groups() {
+        ensure(group.is(State::Queued), "groups in a queue are queued")?;
+        ensure(group.class() == class, "a queue is of one class")?;
+        ensure(group.free_slots() != 0, "groups in a queue have free slots")?;
+        walked += 1;
+        empty += group.is_empty() as u32;
+        youngest = Some(group);
+    }
+    ensure(queued == state.queued.get(), "queued groups are counted")?;
+    ensure(walked == queued, "a queue is a circle")?;
+    ensure(state.ends_with(youngest), "a queue ends")?;
+    ensure(empty == state.empty.get(), "empty groups are counted")
 }
 
-impl<P: Platform> Process<P> {
-    /// Whether a fork left heap number `id` behind.
-    pub(crate) fn is_dead(&self, id: u16) -> bool {
-        // SAFETY: heaps live for ever.
-        unsafe { (*self.heap_by_id(id)).mail.0.is_dead() }
-    }
-
-    /// Verifies the end of the live block in a slot; its length.
-    ///
-    /// # Safety
-    /// The slot is live, the process at rest.
-    unsafe fn check_block(&self, meta: *mut Meta, index: usize) -> Result<usize, Broken> {
-        // SAFETY: by contract.
-        unsafe {
-            let found = self.slot_of(meta, index);
-            let slot = found.ok_or("a live block's pointer leads to its slot")?;
-            ensure(slot.meta == meta && slot.index == index, "and to no other")?;
-            let stands = self.guards_stand(slot.class, slot.end_at(), slot.end);
-            ensure(stands, "a live block's end is intact")?;
-            Ok(slot.length())
-        }
-    }
+/// Verifies that no search passes a chunk with room, and that the first chunks with room for so
+/// many pages come in the order of their numbers.
+fn check_roomy<P: Platform>(locked: &Locked<'_, P>, chunk: &'static Chunk) -> Result<(), Broken> {
+    let header = locked.pages.header(chunk);
+    let number = |chunk: &'static Chunk| locked.pages.header(chunk).sequence.get();
+    let sequences = locked
+        .pages
+        .roomy
+        .map(|roomy| roomy.map_or(usize::MAX, number));
+    ensure(sequences.is_sorted(), "chunks with room come in order")?;
+    // Longer runs would be such, too.
+    let passed = (1..sequences.len()).find(|&pages| sequences[pages] > header.sequence.get());
+    let room = passed.map(|pages| header.used.find_clear(pages, 1));
+    ensure(!matches!(room, Some(Ok(_))), "a chunk with room is found")
 }

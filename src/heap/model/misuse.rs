@@ -2,11 +2,9 @@
 
 use super::run::{Block, Model};
 use super::{Op, Step};
-use crate::config::{PRESET, RING, RUN_PAGE};
-use crate::meta::CLASS_RUN;
+use crate::base::config::{CLASSES, PRESET, REUSE_QUEUE, RUN_PAGE};
+use crate::base::size_class::MAX_SMALL;
 use crate::mock::expecting;
-use crate::pointer::Untrusted;
-use crate::size_class::MAX_SMALL;
 
 /// What a block freed before may be called: its group may be gone.
 const STALE: &[&str] = &["double free", "invalid pointer"];
@@ -44,8 +42,8 @@ impl Model<'_> {
         block.align <= 16
             && block.asked <= MAX_SMALL
             && block.live.n <= MAX_SMALL
-            && !process.is_empty_heap(process.heap())
-            && block.heap == process.heap() as usize
+            && !process.mine().is_empty()
+            && block.heap == process.word()
     }
 
     fn double_free(&mut self, step: &Step, which: usize) {
@@ -123,7 +121,7 @@ impl Model<'_> {
             2 => usize::MAX - n,
             // No address that a program can have, where words are long enough.
             3 => (1u64 << 47) as usize | n,
-            _ => (self.process.heap() as usize).wrapping_add(n),
+            _ => (self.process.word()).wrapping_add(n),
         };
         if self.is_live(address) {
             return;
@@ -164,8 +162,8 @@ impl Model<'_> {
         unsafe {
             process.free(at);
             self.remember(&block);
-            let meta = Untrusted::new(at).meta(process);
-            if !own || meta.is_null() || (*meta).class >= CLASS_RUN {
+            let group = process.group_at(at);
+            if !own || group.is_none_or(|group| group.class() >= CLASSES) {
                 return;
             }
             at.add(n % block.live.n).write(0x41);
@@ -175,7 +173,7 @@ impl Model<'_> {
         }
         self.over = true;
         // When the slot's turn comes is up to chance; no other fault may come of it.
-        let fault = expecting(|| self.churn(block.asked, 40 * RING));
+        let fault = expecting(|| self.churn(block.asked, 40 * REUSE_QUEUE));
         if let Some(text) = fault {
             assert!(text.contains("write after free"), "{text}");
             self.report.faults += 1;
@@ -190,26 +188,30 @@ impl Model<'_> {
         let usable = block.live.n;
         let whole = block.align > 16 && usable > 0 && usable % RUN_PAGE == 0;
         if whole && !PRESET.guard_pages || usable == 0 && PRESET.seal_zero_size {
-            // Whole pages have no end, no bytes no memory. Back into the list.
+            // Whole pages have no tail, and blocks of no bytes no memory. Back into the list.
             self.put(block);
             return;
         }
         self.over = true;
         let own = self.is_own_slot(&block);
         let (process, at) = (self.process, block.live.at);
-        // SAFETY: live; the byte behind it is its guard. The rest is the misuse under test.
+        // SAFETY: live; the byte behind it is its canary. The rest is the misuse under test.
         let overflow = || unsafe {
             let guard = at.add(usable);
             guard.write(guard.read() ^ (1 | n as u8));
-            let more = if own && n % 2 == 0 { RING + 1 } else { 0 };
+            let more = if own && n % 2 == 0 {
+                REUSE_QUEUE + 1
+            } else {
+                0
+            };
             let more: Vec<_> = (0..more).map(|_| process.malloc(block.asked)).collect();
             process.free(at);
             if !own {
                 return process.process_exit();
             }
-            // By as many frees as the ring holds, or mallocs.
+            // By as many frees as the reuse queue holds, or mallocs.
             more.into_iter().for_each(|other| process.free(other));
-            self.churn(block.asked, (n % 2) * (RING + 1));
+            self.churn(block.asked, (n % 2) * (REUSE_QUEUE + 1));
         };
         let fault = expecting(overflow);
         let named = fault.as_ref().is_some_and(|text| text.contains("overflow"));

@@ -1,7 +1,8 @@
 //! Runs steps against the heap and the list of what is live.
 
 use super::{is_all, Boxed, Live, Op, Step};
-use crate::config::{NEST, WARM_BYTES};
+use crate::base::config::SPAN;
+use crate::exchange::abandoned::WARM_BYTES;
 use crate::mock::Mock;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -187,7 +188,7 @@ impl<'a> Model<'a> {
             live: Live::new(at, usable, self.tag),
             asked: n,
             align,
-            heap: self.process.heap() as usize,
+            heap: self.process.word(),
         });
     }
 
@@ -233,13 +234,13 @@ impl<'a> Model<'a> {
 
     fn free_elsewhere(&mut self, which: usize) {
         self.free_with(which, |process, block| {
-            let heap = process.heap();
-            process.set_heap(process.empty_heap());
+            let heap = process.mine().heap();
+            process.heaps.set_mine(None);
             // SAFETY: live; as another thread would.
             unsafe { process.free(block.live.at) };
-            // It may have got a heap to hold the slot back in, which nobody else could use.
+            // It may have got a heap to defer the free in, and nobody else could use the slot.
             process.thread_exit();
-            process.set_heap(heap);
+            process.heaps.set_mine(Some(heap));
         });
     }
 
@@ -305,16 +306,15 @@ impl<'a> Model<'a> {
     }
 
     fn go_on_as(&mut self, thread: usize) {
-        use crate::pages::Platform;
-        self.words[self.thread] = self.process.platform.heap_field();
+        use crate::base::platform::Platform;
+        self.words[self.thread] = self.process.platform().heap_field();
         self.thread = thread;
-        self.process.platform.set_heap_field(self.words[thread]);
+        self.process.platform().set_heap_field(self.words[thread]);
     }
 
     fn trim(&mut self) {
-        if !self.process.is_empty_heap(self.process.heap()) {
-            // SAFETY: the thread's own heap.
-            unsafe { self.process.trim(self.process.heap()) };
+        if !self.process.mine().is_empty() {
+            self.process.mine().trim();
         }
     }
 
@@ -332,14 +332,17 @@ impl<'a> Model<'a> {
     }
 
     fn shortage(&mut self, after: usize, once: bool) {
-        let platform = &self.process.platform;
+        let platform = self.process.platform();
         platform.fail_once.store(once, Relaxed);
         platform.calls_left.store(after, Relaxed);
         self.short = true;
     }
 
     pub(super) fn plenty(&mut self) {
-        self.process.platform.calls_left.store(usize::MAX, Relaxed);
+        self.process
+            .platform()
+            .calls_left
+            .store(usize::MAX, Relaxed);
         self.short = false;
     }
 
@@ -368,20 +371,20 @@ impl<'a> Model<'a> {
         }
         self.go_on_as(0);
         self.free_many(1);
-        // It may have got a heap to hold other heaps' slots back in.
+        // It may have got a heap to defer frees of other heaps' slots in.
         self.process.thread_exit();
         let end = self.process.verify();
         let nothing = (end.live_bytes, end.live, end.runs, end.large);
         assert_eq!(nothing, (0, 0, 0, 0), "all is freed");
         if !self.forked {
-            // Heaps of threads that ended may be warm, a little: nests take their room whole.
-            let most = 2 * WARM_BYTES + THREADS * NEST;
+            // Heaps of threads that ended may be warm, a little: spans take their room whole.
+            let most = 2 * WARM_BYTES + THREADS * SPAN;
             assert!(
                 end.used_bytes <= most,
                 "more than warm heaps may keep: {end:?}"
             );
             // At rest no heap keeps an empty group.
-            self.process.settle_warm();
+            self.process.mine().trim();
             let end = self.process.verify();
             assert!(end.used_bytes == 0, "pages are left in use: {end:?}");
         }

@@ -1,6 +1,6 @@
 //! Steps of the model, as text, as random values, and decoded from a fuzzer's bytes.
 
-use crate::size_class::MAX_SMALL;
+use crate::base::size_class::MAX_SMALL;
 use arbitrary::{Result, Unstructured};
 
 macro_rules! ops {

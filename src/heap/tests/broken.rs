@@ -1,203 +1,194 @@
 //! `check` must be able to fail: each invariant is broken by hand, and named.
 
-// Every case breaks the heap on purpose; it is only looked at afterwards.
-#![allow(clippy::undocumented_unsafe_blocks)]
-
 use super::*;
-use crate::chunk::Chunk;
-use crate::config::RUN_PAGE;
-use crate::heap::{Class, Heap};
-use crate::meta::{Meta, Nest, State};
-use crate::pointer::{Slot, Untrusted};
-use crate::size_class::class_of;
-use crate::sync::Ordering;
+use crate::base::config::RUN_PAGE;
+use crate::base::size_class::class_of;
+use crate::heap::class::Class;
+use crate::layout::chunk::Chunk;
+use crate::layout::group::{Group, State};
+use crate::layout::slot::LiveSlot;
+use crate::layout::span::Span;
+use crate::pages::memory::Locked;
 
-/// Size of the blocks whose class is broken: in nests, several slots a group.
+/// Size of the blocks whose class is broken: in spans, several slots a group.
 const N: usize = 40;
 
 /// What a case breaks: a heap with full and partly free groups of one class.
 struct Victim {
     process: Boxed,
     /// A live block, in the current group.
-    slot: Slot,
+    slot: LiveSlot,
     /// Its heap's state of the class.
-    class: *mut Class,
-    heap: *mut Heap,
-    chunk: *mut Chunk,
+    class: &'static Class,
+    chunk: &'static Chunk,
 }
 
 impl Victim {
     fn new() -> Self {
         let process = Boxed::new(true);
         let blocks: Vec<_> = (0..300).map(|_| process.malloc(N)).collect();
-        // Two of three: more than ring and quarantine hold.
+        // Two of three: more than reuse queue and quarantine hold.
         for (_, &block) in blocks.iter().enumerate().filter(|(i, _)| i % 3 != 0) {
             // SAFETY: live.
             unsafe { process.free(block) };
         }
         process.verify();
-        let block = process.malloc(N);
-        let slot = Untrusted::new(block).find(&*process).expect("live");
-        let heap = process.heap();
-        // SAFETY: this thread's heap.
-        let class = unsafe { Heap::class(heap, class_of(N)) };
-        let chunk = Chunk::around(slot.meta);
+        let slot = process.find(process.malloc(N)).expect("live");
+        let class = process.mine().class(class_of(N));
         Victim {
-            process,
             slot,
             class,
-            heap,
-            chunk,
+            chunk: Chunk::of(slot.group),
+            process,
         }
     }
 
-    fn nest(&self) -> *mut Nest {
-        // SAFETY: groups of this class lie in nests.
-        unsafe {
-            let granule = (*self.slot.meta).first_granule();
-            let cell = Chunk::nest(self.chunk, granule).load(Ordering::Relaxed);
-            self.chunk.cast::<Meta>().add(cell as usize).cast::<Nest>()
-        }
+    /// Groups of the class lie in spans.
+    fn span(&self) -> &'static Span {
+        let granule = self.slot.group.first_granule();
+        self.chunk.span_at(granule).expect("a span")
+    }
+
+    fn lock(&self) -> Locked<'_, Mock> {
+        self.process.heaps.memory.lock()
+    }
+
+    /// The groups in the class's queue, oldest first.
+    fn queue(&self) -> Vec<&'static Group> {
+        self.class.groups().collect()
     }
 }
 
-type Case = (&'static str, unsafe fn(&Victim));
+/// One more.
+fn add<T: Copy + std::ops::Add<Output = T> + From<u8>>(count: &Cell<T>) {
+    count.set(count.get() + T::from(1));
+}
+
+type Case = (&'static str, fn(&Victim));
 
 // Each does what its name says, and the process is dropped without another call.
 const COUNTERS: &[Case] = &[
-    ("a class's slots are counted", |v| unsafe {
-        (&mut (*v.heap).slots)[class_of(N)] += 1
+    ("a class's slots are counted", |v| {
+        add(&v.process.mine().slots[class_of(N)])
     }),
-    ("slots out of the masks are counted", |v| unsafe {
-        (*v.class).out += 1
+    ("slots out of the masks are counted", |v| add(&v.class.out)),
+    ("queued groups are counted", |v| {
+        v.class.queued.set(v.class.queued.get() - 1);
     }),
-    ("queued groups are counted", |v| unsafe {
-        (*v.class).queued += 1
-    }),
-    ("empty groups are counted", |v| unsafe {
-        (*v.class).empty += 1
-    }),
-    ("dirty free granules are counted", |v| unsafe {
-        (*v.heap).nests_idle += 1
+    ("empty groups are counted", |v| add(&v.class.empty)),
+    ("dirty free granules are counted", |v| {
+        v.process.mine().idle_granules.add(1)
     }),
     ("pages in use are counted", |v| {
-        v.process.lock().provider.used_pages += 1
+        v.lock().pages.used_pages += 1
     }),
-    ("dirty pages are counted", |v| {
-        v.process.lock().provider.dirty_pages += 1
+    ("dirty pages are counted", |v| v.lock().pages.dirty.add(1)),
+    ("large blocks are counted", |v| v.lock().large.live += 1),
+    ("cells in use are counted", |v| {
+        add(&v.lock().pages.header(v.chunk).cells)
     }),
-    ("large blocks are counted", |v| {
-        v.process.lock().provider.large.live += 1
-    }),
-    ("cells in use are counted", |v| unsafe {
-        (*v.chunk).cells += 1
-    }),
-    ("spare cells are counted", |v| unsafe {
-        (*v.nest()).spare += 1
-    }),
-    ("a chunk's pages are counted", |v| unsafe {
-        (*v.chunk).used_pages += 1
+    ("spare cells are counted", |v| add(&v.span().spare)),
+    ("a chunk's pages are counted", |v| {
+        add(&v.lock().pages.header(v.chunk).used_pages)
     }),
 ];
 
 const SLOTS: &[Case] = &[
-    ("as many heaps are counted as were made", |v| {
-        v.process.lock().provider.heaps += 1;
-    }),
     ("a heap's number leads to it", |v| {
-        let locked = v.process.lock();
-        locked.provider.heaps += 1;
-        v.process.count_heaps(locked.provider.heaps);
+        let heap = v.process.mine().heap();
+        v.process.heaps.enter(&mut v.lock(), heap);
     }),
-    ("slots in a ring are the heap's own", |v| unsafe {
+    ("slots in a reuse queue are the heap's own", |v| {
         Mock::new_thread();
         // More than the quarantine holds.
         let blocks: Vec<_> = (0..300).map(|_| v.process.malloc(N)).collect();
         for &block in &blocks[1..] {
-            v.process.free(block);
+            // SAFETY: live.
+            unsafe { v.process.free(block) };
         }
-        let other = Heap::class(v.process.heap(), class_of(N));
-        (*v.class).give((*other).entries().next().expect("its ring has some"));
+        let other = v.process.mine().class(class_of(N));
+        v.class
+            .give(other.entries().next().expect("its queue has some"));
     }),
-    ("all granules of a group lead to it", |v| unsafe {
+    ("all granules of a group lead to it", |v| {
         let block = v.process.malloc(700);
-        let meta = Untrusted::new(block).find(&*v.process).expect("live").meta;
-        let second = Chunk::entry(v.chunk, (*meta).first_granule() + 1);
-        second.store(0, Ordering::Relaxed);
+        let group = v.process.find(block).expect("live").group;
+        Chunk::of(group).enter(group.first_granule() + 1, 1, 0);
     }),
-    ("each slot is live or in exactly one mask", |v| unsafe {
+    ("each slot is live or in exactly one place", |v| {
         v.slot.clear_record()
     }),
-    ("a live block's end is intact", |v| unsafe {
-        let end = v.slot.end_at();
-        end.write(end.read() ^ 1);
+    ("a live block's tail is intact", |v| {
+        let canary = v.slot.block().wrapping_add(v.slot.length());
+        // SAFETY: within the slot.
+        unsafe { canary.write(canary.read() ^ 1) };
     }),
-    ("a ring is of one class", |v| unsafe {
-        // Into the ring of another class.
-        let other = Heap::class(v.heap, class_of(N) + 1);
-        (*other).give((*v.class).entries().next().expect("the ring has some"));
+    ("a reuse queue is of one class", |v| {
+        // Into the queue of another class.
+        let other = v.process.mine().class(class_of(N) + 1);
+        other.give(v.class.entries().next().expect("the queue has some"));
     }),
-    ("the record of a slot in a mask is a mark", |v| unsafe {
-        let current = (*v.class).current;
-        let free = (*current).free_slots() | (*v.class).avail;
-        let record = (*current).records.narrow(free.trailing_zeros() as usize);
-        record.store(31, Ordering::Relaxed);
+    ("the record of a slot in a mask is a mark", |v| {
+        let current = v.class.current.get().expect("it has some");
+        let free = current.free_slots() | v.class.avail.get();
+        current.set_narrow(free.trailing_zeros() as usize, 31);
     }),
-    ("bytes in dirty free slots are counted", |v| unsafe {
-        (*v.heap).idle += 1
+    ("bytes in dirty free slots are counted", |v| {
+        v.process.mine().idle.add(1)
     }),
 ];
 
 const LISTS: &[Case] = &[
-    ("the current group's state says so", |v| unsafe {
-        (*v.class).base = (*v.class).base.add(1)
+    ("the current group's state says so", |v| {
+        v.class.base.set(v.class.base.get().wrapping_add(1))
     }),
-    ("groups in a queue are queued", |v| unsafe {
-        (*(*v.class).last).set(State::Detached);
+    ("groups in a queue are queued", |v| {
+        v.queue()[0].set(State::Unlisted)
     }),
-    ("a queue is a circle", |v| unsafe {
-        (*(*v.class).last).next = core::ptr::null_mut()
+    ("a queue is a circle", |v| {
+        v.queue().last().expect("some").set_next(None)
     }),
-    ("a queue ends", |v| unsafe {
+    ("a queue ends", |v| {
         // A circle without the youngest.
-        let first = (*(*v.class).last).next;
-        (*(*first).next).next = first
+        let queue = v.queue();
+        queue[1].set_next(Some(queue[0]));
     }),
-    ("a queue is of one class", |v| unsafe {
-        let unused = Heap::class(v.heap, class_of(N) + 1);
-        (*unused).last = (*v.class).last
+    ("a queue is of one class", |v| {
+        let unused = v.process.mine().class(class_of(N) - 1);
+        unused.push(v.queue()[0], &v.process.mine().retained);
     }),
-    ("a map leads to groups only", |v| unsafe {
-        (*v.slot.meta).set(State::Free);
+    ("a map leads to groups only", |v| {
+        v.slot.group.set(State::Free)
     }),
-    ("dirty pages are free", |v| unsafe {
-        let page = (*v.chunk).data as usize / RUN_PAGE;
-        crate::chunk::set(&mut (*v.chunk).dirty, page, 1, true);
-        crate::chunk::set(&mut (*v.chunk).used, page, 1, true);
+    ("dirty pages are free", |v| {
+        let locked = v.lock();
+        let header = locked.pages.header(v.chunk);
+        let page = header.data.get() as usize / RUN_PAGE;
+        header.dirty.set(page, 1, true);
+        header.used.set(page, 1, true);
     }),
-    ("a nest fills its window", |v| unsafe {
-        (*v.nest()).base += 1
+    ("a span fills its window", |v| add(&v.span().base)),
+    ("a span's granules are those of its groups", |v| {
+        v.span().used.set(v.span().used.get() ^ 1 << 63)
     }),
-    ("a nest's granules are those of its groups", |v| unsafe {
-        (*v.nest()).used ^= 1 << 63;
-    }),
-    ("a cell has one use", |v| unsafe {
+    ("a cell has one use", |v| {
         // In its reserve, and the map leads to it.
-        (*v.nest()).push(v.slot.meta);
+        v.span().push(v.slot.group)
     }),
-    ("nests with room are listed", |v| unsafe {
+    ("spans with room are listed", |v| {
         // Out of its list too: the heap's own count stays right.
-        (*v.nest()).listed ^= true;
+        v.span().listed.set(!v.span().listed.get())
     }),
 ];
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn check_names_what_is_broken() {
     let mut wrong = Vec::new();
     for &(name, break_it) in [COUNTERS, SLOTS, LISTS].into_iter().flatten() {
         let victim = Victim::new();
-        // SAFETY: what is broken is only looked at by `check`, which ends at it.
-        unsafe { break_it(&victim) };
+        // What is broken is only looked at by `check`, which ends at it.
+        break_it(&victim);
         let told = victim.process.check().err();
         if told != Some(name) {
             wrong.push((name, told));
@@ -212,7 +203,8 @@ fn check_misses_a_window() {
     // A run: no block in a slot that would miss it first.
     let block = process.aligned_alloc(4096, 4096);
     process.verify();
-    process.lock().process.windows.leave(block.addr());
+    let system = &process.heaps.memory.system;
+    system.pagemap.leave(block.addr());
     let told = process.check().err();
     assert_eq!(told, Some("a chunk's window is entered"));
 }
@@ -220,8 +212,7 @@ fn check_misses_a_window() {
 #[test]
 fn a_dump_of_a_broken_heap_says_so() {
     let victim = Victim::new();
-    // SAFETY: as above.
-    unsafe { victim.slot.clear_record() };
+    victim.slot.clear_record();
     let mut dump = String::new();
     victim.process.dump(&mut dump).expect("a string holds it");
     assert!(dump.contains('?'), "the slot's letter");
@@ -242,6 +233,7 @@ impl std::fmt::Write for Full {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn a_dump_ends_where_its_sink_does() {
     let victim = Victim::new();
     victim.process.aligned_alloc(4096, 4096);

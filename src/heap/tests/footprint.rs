@@ -1,11 +1,12 @@
 //! What is freed goes back.
 
 use super::*;
-use crate::config::PRESET;
+use crate::base::config::PRESET;
 use crate::mock::Call;
 use std::sync::atomic::Ordering;
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn memory_goes_back_after_a_peak() {
     let process = Boxed::new(true);
     let live: Vec<_> = (0..200_000).map(|i| process.malloc(16 + i % 900)).collect();
@@ -21,11 +22,12 @@ fn memory_goes_back_after_a_peak() {
     );
     assert!(end.dirty_bytes <= 2 << 20, "{end:?}");
     // Address space goes back too, but for a chunk or two and what can be read for ever.
-    let mapped = process.platform.mapped();
+    let mapped = process.platform().mapped();
     assert!(mapped <= 16 << 20, "{mapped} bytes stay mapped");
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn pages_go_back_once_in_a_pause_only() {
     let process = Boxed::new(false);
     let burst = || {
@@ -36,8 +38,8 @@ fn pages_go_back_once_in_a_pause_only() {
         }
         process.verify().dirty_bytes
     };
-    let purged = || process.platform.asked[Call::Purge as usize].load(Ordering::Relaxed);
-    process.platform.frozen.store(true, Ordering::Relaxed);
+    let purged = || process.platform().asked[Call::Purge as usize].load(Ordering::Relaxed);
+    process.platform().frozen.store(true, Ordering::Relaxed);
     // The clock stands: after so many purges that none is left.
     for _ in 0..64 {
         burst();
@@ -52,15 +54,16 @@ fn pages_go_back_once_in_a_pause_only() {
         assert!(burst() > most, "dirty pages wait");
     }
     assert_eq!(purged(), before);
-    process.platform.frozen.store(false, Ordering::Relaxed);
+    process.platform().frozen.store(false, Ordering::Relaxed);
     assert!(burst() <= 1 << 20, "time went on: they go");
     assert!(purged() > before);
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn far_too_many_pages_go_back_without_a_pause() {
     let process = Boxed::new(false);
-    process.platform.frozen.store(true, Ordering::Relaxed);
+    process.platform().frozen.store(true, Ordering::Relaxed);
     let live: Vec<_> = (0..40_000).map(|i| process.malloc(16 + i % 900)).collect();
     for block in live {
         // SAFETY: live.
@@ -71,9 +74,10 @@ fn far_too_many_pages_go_back_without_a_pause() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn free_slots_keep_their_pages_while_they_are_used_again_and_again() {
     let process = Boxed::new(false);
-    process.platform.frozen.store(true, Ordering::Relaxed);
+    process.platform().frozen.store(true, Ordering::Relaxed);
     // Two of three stay, so that groups do.
     let mut blocks: Vec<_> = (0..1800).map(|_| process.malloc(4000)).collect();
     let free_some = |blocks: &[*mut u8]| {
@@ -81,9 +85,9 @@ fn free_slots_keep_their_pages_while_they_are_used_again_and_again() {
             // SAFETY: live.
             unsafe { process.free(*block) };
         }
-        process.platform.pass(100);
+        process.platform().pass(100);
     };
-    let purged = || process.platform.asked[Call::Purge as usize].load(Ordering::Relaxed);
+    let purged = || process.platform().asked[Call::Purge as usize].load(Ordering::Relaxed);
     let mut before = 0;
     for round in 0..20 {
         if round == 2 {
@@ -93,7 +97,7 @@ fn free_slots_keep_their_pages_while_they_are_used_again_and_again() {
         for block in blocks.iter_mut().step_by(3) {
             *block = process.malloc(4000);
         }
-        process.platform.pass(100);
+        process.platform().pass(100);
     }
     // Slots that wait in a quarantine, or are passed over by a random pick, do lie unused: in each
     // of the 18 rounds at most those that are free while all blocks are there.
@@ -108,7 +112,7 @@ fn free_slots_keep_their_pages_while_they_are_used_again_and_again() {
         for _ in 0..20_000 {
             process.malloc(64);
         }
-        process.platform.pass(100);
+        process.platform().pass(100);
     }
     assert!(purged() > before, "they lay free all the while");
     process.verify();

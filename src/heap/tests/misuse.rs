@@ -1,9 +1,8 @@
 //! Each misuse is named, at the latest where docs/guarantees.md says.
 
 use super::*;
-use crate::config::PRESET;
-use crate::heap::Heap;
-use crate::size_class::{class_of, MAX_SMALL};
+use crate::base::config::PRESET;
+use crate::base::size_class::{class_of, MAX_SMALL};
 
 #[test]
 fn misuse_is_found_at_the_free() {
@@ -20,7 +19,10 @@ fn misuse_is_found_at_the_free() {
         MAX_SMALL,
         200_000,
         1 << 20,
-    ] {
+    ]
+    .into_iter()
+    .step_by(if cfg!(miri) { 4 } else { 1 })
+    {
         for warm in [false, true] {
             let process = Boxed::new(true);
             let mut neighbours = Vec::new();
@@ -103,14 +105,15 @@ fn an_overflow_is_found_at_exit_at_the_latest() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn an_underflow_into_a_free_slot_is_found_at_its_reuse() {
     // Where pages of longer slots are given back, the damage goes with them.
     let most = if cfg!(small_constants) { 2 } else { 4 };
     for n in [15, 127, 1023, 4671].into_iter().take(most) {
         let process = Boxed::new(true);
         let blocks: Vec<_> = (0..64).map(|_| process.malloc(n)).collect();
-        // Full slots: each block's first byte follows the guard of the slot before. Enough are freed
-        // that most leave the ring for the masks; the others keep their groups.
+        // Full slots: each block's first byte follows the canary of the slot before. Enough are freed
+        // that most leave the queue for the masks; the others keep their groups.
         let freed: Vec<_> = blocks.iter().copied().step_by(2).collect();
         // SAFETY: live, then the misuse under test.
         unsafe {
@@ -155,7 +158,7 @@ fn hardened_finds_writes_to_freed_memory() {
     // SAFETY: the misuse under test.
     unsafe { blocks[7].add(3).write(1) };
     assert!(faults("write after free", || {
-        // Bursts larger than ring and quarantine together reach the masks.
+        // Bursts larger than queue and quarantine together reach the masks.
         for _ in 0..50 {
             let burst: Vec<_> = (0..400).map(|_| process.malloc(100)).collect();
             for block in burst {
@@ -167,16 +170,17 @@ fn hardened_finds_writes_to_freed_memory() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn hardened_gives_no_memory_to_blocks_of_no_bytes() {
     if !PRESET.seal_zero_size {
         return;
     }
     let process = Boxed::new(true);
-    // More than the first region has room for.
+    // More than the first run has addresses for.
     let mut blocks: Vec<_> = (0..40_000).map(|_| process.malloc(0)).collect();
     blocks.push(process.aligned_alloc(256, 0));
     assert_eq!(blocks[40_000] as usize % 256, 0);
-    assert_eq!(process.lock().zero_blocks(), 40_001);
+    assert_eq!(process.heaps.memory.lock().zero.live, 40_001);
     let mut sorted = blocks.clone();
     sorted.sort_unstable();
     assert!(sorted
@@ -203,7 +207,7 @@ fn hardened_gives_no_memory_to_blocks_of_no_bytes() {
             }
         }
     }
-    assert_eq!(process.lock().zero_blocks(), 0);
+    assert_eq!(process.heaps.memory.lock().zero.live, 0);
     // Its addresses come back last.
     assert_ne!(process.malloc(0), victim);
     process.verify();
@@ -211,7 +215,7 @@ fn hardened_gives_no_memory_to_blocks_of_no_bytes() {
 
 #[test]
 fn hardened_finds_writes_before_a_block_at_its_own_free() {
-    if !PRESET.front_guard {
+    if !PRESET.front_canary {
         return;
     }
     for n in [15, 24, 40, 127, 700, 4096, 100_000] {
@@ -241,23 +245,21 @@ fn an_overflow_is_found_by_mallocs_also_while_masks_have_slots() {
         return;
     }
     for n in [24, 700, 3000] {
-        for out in 0..8 {
+        for out in (0..8).step_by(if cfg!(miri) { 7 } else { 1 }) {
             let process = Boxed::new(true);
-            // Many free slots in masks, and a ring of which malloc takes none.
+            // Many free slots in masks, and a reuse queue of which malloc takes none.
             let blocks: Vec<_> = (0..200).map(|_| process.malloc(n)).collect();
             for &block in &blocks[..150] {
                 // SAFETY: live.
                 unsafe { process.free(block) };
             }
-            // SAFETY: this thread's heap.
-            let state = || unsafe { &*Heap::class(process.heap(), class_of(n)) };
-            while state().has_ready() {
+            while process.mine().class(class_of(n)).has_ready() {
                 process.malloc(n);
             }
             for _ in 0..out {
                 process.malloc(n);
             }
-            // SAFETY: live, with an end of at least a byte.
+            // SAFETY: live, with a tail of at least a byte.
             unsafe { blocks[199].add(n).write(0) };
             // SAFETY: live.
             unsafe { process.free(blocks[199]) };
@@ -271,11 +273,11 @@ fn an_overflow_is_found_by_mallocs_also_while_masks_have_slots() {
     }
 }
 
-/// An overflow is found by frees alone, as docs/guarantees.md says, whatever the ring held before.
+/// An overflow is found by frees alone, as docs/guarantees.md says, whatever the reuse queue held before.
 #[test]
 fn an_overflow_is_found_by_frees() {
     for n in [1, 10, 40, 100, 1000, 5000, 60_000] {
-        for before in 0..40 {
+        for before in (0..40).step_by(if cfg!(miri) { 39 } else { 1 }) {
             let process = Boxed::new(true);
             // SAFETY: live; the overflow is the misuse under test.
             unsafe {
@@ -305,14 +307,14 @@ fn an_overflow_is_found_by_mallocs_and_frees_in_any_order() {
     if PRESET.check_at_free {
         return println!("skipped: the preset finds it at the free");
     }
-    let mut seed = seeded(1);
-    let mut draw = |below: u64| (crate::process::next_random(&mut seed) >> 32) % below;
-    for round in 0..600 {
+    let seed = generator(1);
+    let draw = |below: u64| (crate::base::random::next_random(&seed) >> 32) % below;
+    for round in 0..few(600, 100) {
         let n = [40, 40, 200, 600, 1000, 5000][round % 6];
         let process = Boxed::new(true);
         let mut live = Vec::new();
-        for _ in 0..draw(400) {
-            // In runs, so that rings and masks run full and dry.
+        for _ in 0..draw(few(400, 10) as u64) {
+            // In runs, so that queues and masks run full and dry.
             let free = draw(2) == 0;
             for _ in 0..draw(40) {
                 if !free || live.is_empty() {
@@ -349,4 +351,42 @@ fn an_overflow_is_found_by_mallocs_and_frees_in_any_order() {
         });
         assert!(found, "round {round}, {n} bytes, {bias} of 8 mallocs");
     }
+}
+
+/// A stale pointer to a block of no bytes meets no new one soon.
+#[test]
+fn addresses_of_blocks_without_bytes_come_again_late() {
+    if !PRESET.seal_zero_size {
+        return println!("skipped: blocks of no bytes are slots as all others");
+    }
+    let process = Boxed::new(true);
+    let mut last = std::collections::HashMap::new();
+    for round in 0..few(20_000, 200) {
+        let block = process.malloc(0);
+        let before = last.insert(block as usize, round);
+        assert!(
+            before.is_none_or(|before| round - before > 1000),
+            "{before:?} {round}"
+        );
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
+    process.verify();
+}
+
+/// A slot that was never handed out is no block, and no freed one.
+#[test]
+fn a_slot_that_was_never_used_is_no_freed_block() {
+    let process = Boxed::new(true);
+    let block = process.malloc(100);
+    let slot = process.find(block).unwrap();
+    let mut slots = 0..slot.group.capacity();
+    let unused = slots.find(|&index| process.is_unused(slot.group, index));
+    let distance = unused.unwrap() * slot.stride;
+    let wild = slot.group.start().wrapping_add(distance);
+    // SAFETY: the misuse under test.
+    assert!(faults("invalid pointer", || unsafe { process.free(wild) }));
+    // SAFETY: live.
+    unsafe { process.free(block) };
+    process.verify();
 }

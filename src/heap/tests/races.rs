@@ -2,7 +2,7 @@
 //! this crate but of no lock of the standard library: blocks are handed over by atomics alone.
 
 use super::*;
-use crate::process::next_random;
+use crate::base::random::next_random;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// A block's first bytes.
@@ -50,9 +50,9 @@ fn free(process: &Boxed, head: *mut Head) {
 /// A thread's life: makes, swaps, frees what was there; then leaves blocks behind and exits.
 fn hand_around(process: &Boxed, shelf: &Shelf, seed: u64, steps: usize) {
     Mock::new_thread();
-    let mut seed = seeded(seed);
+    let seed = generator(seed);
     for _ in 0..steps {
-        let random = next_random(&mut seed);
+        let random = next_random(&seed);
         let place = &shelf[(random >> 32) as usize % shelf.len()];
         // Acquire and release: the block's bytes go with its pointer.
         free(process, place.swap(make(process, random), Ordering::AcqRel));
@@ -67,9 +67,10 @@ fn clear(process: &Boxed, shelf: &Shelf) {
     }
 }
 
-/// Threads free each other's blocks while they come and go: remote frees, refill, exit, adoption,
-/// parked heaps drained by freers, groups released.
+/// Threads free each other's blocks while they come and go: remote frees, refill, exit, reclaim,
+/// abandoned heaps collected by freers, groups released.
 #[test]
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
 fn threads_come_go_and_free_each_others_blocks() {
     let process = Boxed::new(true);
     let shelf = shelf();
@@ -78,7 +79,7 @@ fn threads_come_go_and_free_each_others_blocks() {
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let (process, shelf) = (&process, &shelf);
-                // The later ones find what the earlier ones left, and their heaps parked.
+                // The later ones find what the earlier ones left, and their heaps abandoned.
                 let steps = steps * (thread + 1) / 4;
                 scope.spawn(move || hand_around(process, shelf, wave * 4 + thread as u64, steps));
             }
@@ -88,8 +89,9 @@ fn threads_come_go_and_free_each_others_blocks() {
     assert_eq!(process.verify().live_bytes, 0);
 }
 
-/// In the child of a fork: dead heaps' blocks are freed by all threads while they work.
+/// In the child of a fork: orphaned heaps' blocks are freed by all threads while they work.
 #[test]
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
 fn threads_of_a_child_free_the_parents_blocks() {
     let process = Boxed::new(true);
     let shelf = shelf();
@@ -101,7 +103,7 @@ fn threads_of_a_child_free_the_parents_blocks() {
             scope.spawn(move || {
                 Mock::new_thread();
                 for step in 0..200 {
-                    let block = make(process, next_random(&mut seeded(thread * 1000 + step)));
+                    let block = make(process, next_random(&generator(thread * 1000 + step)));
                     let place = &shelf[step as usize % shelf.len()];
                     free(process, place.swap(block, Ordering::AcqRel));
                 }

@@ -5,15 +5,15 @@
 //! they are.
 
 use super::*;
+use crate::base::size_class::MAX_SMALL;
 use crate::model::{decode, parse, print, run, Op, Step};
-use crate::size_class::MAX_SMALL;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
 use std::path::PathBuf;
 
 /// Sequences of a plain `cargo test`; each has up to `STEPS` steps.
-const CASES: u32 = 60;
-const STEPS: usize = 300;
+const CASES: u32 = few(60, 15) as u32;
+const STEPS: usize = few(300, 10);
 
 fn folder() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/regressions"))
@@ -47,6 +47,7 @@ fn sequence() -> impl Strategy<Value = Vec<Step>> {
 
 /// Sequences that failed once.
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn sequences_that_failed_once() {
     for entry in std::fs::read_dir(folder()).expect("the folder of regressions") {
         let path = entry.expect("readable").path();
@@ -61,6 +62,7 @@ fn sequences_that_failed_once() {
 /// The corpus of the fuzzer (`ci/fuzz`), or `BYSSAL_CORPUS`: other folders, with `:` between. In a
 /// debug build every eighth input.
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn the_fuzzers_corpus_agrees_with_the_model() {
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fuzz/corpus");
     let folders = std::env::var("BYSSAL_CORPUS").unwrap_or_else(|_| own.into());

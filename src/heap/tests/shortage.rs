@@ -13,19 +13,19 @@
 //! The platform tells of a refusal, not of its errno: ENOMEM, EAGAIN and ENOSYS are one here.
 
 use super::*;
-use crate::chunk::MAP_END;
-use crate::config::{CHUNK, CLASSES};
-use crate::heap::Heap;
+use crate::base::config::{CHUNK, CLASSES};
+use crate::base::random::next_random;
+use crate::base::size_class::{stride, MAX_SMALL};
+use crate::heap::heap::Heap;
+use crate::layout::chunk::MAP_END;
 use crate::mock::{Call, Plan, CALLS};
-use crate::process::next_random;
-use crate::size_class::{stride, MAX_SMALL};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 
 const PAGE: usize = 4096;
 const KINDS: [&str; CALLS] = ["map", "unmap", "purge", "remap", "break"];
 /// Runs of a plan when not all are wanted.
-const SAMPLES: usize = 12;
+const SAMPLES: usize = few(12, 12);
 const ANY: u32 = (1 << CALLS) - 1;
 
 /// One run of a workload: a process, and the blocks that must live.
@@ -34,7 +34,7 @@ struct Trial {
     live: Vec<Live>,
     tag: u8,
     nulls: usize,
-    seed: u64,
+    seed: Cell<u64>,
     /// Refusals after which the heap was looked at.
     looked: usize,
 }
@@ -42,20 +42,20 @@ struct Trial {
 impl Trial {
     fn new(has_break: bool, plan: Plan) -> Self {
         let process = Boxed::new(has_break);
-        *process.platform.plan.lock().unwrap() = plan;
+        *process.platform().plan.lock().unwrap() = plan;
         Mock::take_errno();
         Trial {
             process,
             live: Vec::new(),
             tag: 0,
             nulls: 0,
-            seed: 7,
+            seed: Cell::new(7),
             looked: 0,
         }
     }
 
     fn refused(&self) -> usize {
-        let refused = &self.process.platform.refused;
+        let refused = &self.process.platform().refused;
         refused.iter().map(|n| n.load(Ordering::Relaxed)).sum()
     }
 
@@ -69,7 +69,7 @@ impl Trial {
     }
 
     fn random(&mut self, below: usize) -> usize {
-        next_random(&mut self.seed) as usize % below
+        next_random(&self.seed) as usize % below
     }
 
     /// Judges a result: null comes with errno, and only when the system refused something.
@@ -152,16 +152,14 @@ impl Trial {
         }
     }
 
-    /// Goes on as another thread: one that has `heap`, or none yet. Gives the former heap.
-    fn switch(&self, heap: *mut Heap) -> *mut Heap {
-        let old = self.process.heap();
-        self.process.set_heap(heap);
-        old
+    /// Goes on as another thread: one that has `heap`. Gives the former heap.
+    fn switch(&self, heap: &'static Heap) -> &'static Heap {
+        switch(&self.process, Some(heap))
     }
 
-    /// A new thread.
-    fn new_thread(&self) -> *mut Heap {
-        self.switch(self.process.empty_heap())
+    /// A new thread. Gives the former one's heap.
+    fn new_thread(&self) -> &'static Heap {
+        switch(&self.process, None)
     }
 
     /// Verifies what must hold while memory may be short.
@@ -172,7 +170,7 @@ impl Trial {
 
     /// Memory is back: all of it can be had, and goes back in the end. Returns bytes still mapped.
     fn recover(&mut self) -> usize {
-        *self.process.platform.plan.lock().unwrap() = Plan::NONE;
+        *self.process.platform().plan.lock().unwrap() = Plan::NONE;
         let nulls = self.nulls;
         for class in 0..CLASSES {
             self.malloc(stride(class) - 1);
@@ -187,32 +185,26 @@ impl Trial {
             self.malloc(2 * MAX_SMALL);
             self.free(0);
         }
-        let heap = self.process.heap();
-        // SAFETY: this thread's heap.
-        unsafe { self.process.trim(heap) };
+        self.process.mine().trim();
         let end = self.process.verify();
         assert_eq!((end.live, end.runs, end.large), (0, 0, 0), "{end:?}");
-        self.process.platform.mapped()
+        self.process.platform().mapped()
     }
 
     /// The most that may stay mapped when all is freed: one idle chunk, header and map of others,
     /// chunks where no wish was heard; heaps and their tables; buckets for large blocks.
     fn may_stay(&self) -> usize {
-        let locked = self.process.lock();
         let heap_bytes = (size_of::<Heap>() + 4096).next_multiple_of(PAGE) + 2 * PAGE;
-        let mut chunk = locked.provider.chunks;
-        let mut chunks = 0;
-        while !chunk.is_null() {
-            // SAFETY: chunks in the list exist.
-            let header = unsafe { &*chunk };
-            chunks += if header.stays {
+        let heaps = self.process.heaps.count() * heap_bytes;
+        let locked = self.process.heaps.memory.lock();
+        let chunks = locked.pages.each_chunk().map(|chunk| {
+            if locked.pages.header(chunk).stays.get() {
                 CHUNK + PAGE
             } else {
                 MAP_END.next_multiple_of(PAGE)
-            };
-            chunk = header.next;
-        }
-        CHUNK + chunks + locked.provider.heaps * heap_bytes + PAGE
+            }
+        });
+        CHUNK + chunks.sum::<usize>() + heaps + PAGE
     }
 }
 
@@ -251,7 +243,7 @@ fn every_class(t: &mut Trial) {
     }
 }
 
-/// Blocks with mappings of their own: made, grown, shrunk, cached, cut, moved to slots and back.
+/// Blocks with mappings of their own: made, grown, shrunk, kept, moved to slots and back.
 fn large(t: &mut Trial) {
     for n in [200_000, 700_000, 150_000, 1_300_000] {
         t.calloc(n);
@@ -310,7 +302,7 @@ fn aligned(t: &mut Trial) {
 /// Threads start, exit with blocks alive, free each other's, are followed by others.
 fn threads(t: &mut Trial) {
     t.malloc(100);
-    let main = t.process.heap();
+    let main = t.process.mine().heap();
     // More than the first table of heaps holds.
     let mut heaps = vec![];
     for _ in 0..10 {
@@ -318,22 +310,22 @@ fn threads(t: &mut Trial) {
         for n in [10, 100, 1000, 10_000, 60_000] {
             t.malloc(n);
         }
-        heaps.push(t.process.heap());
+        heaps.push(t.process.mine().heap());
     }
     for (i, heap) in heaps.iter_mut().enumerate() {
-        t.switch(*heap);
+        t.switch(heap);
         for k in 0..3 {
             // Some its own, most other threads'.
             t.free(i * 7 + k * 5);
         }
         if i % 2 == 0 {
             t.process.thread_exit();
-            // It may get another heap, to hold the slot back in.
+            // It may get another heap, to defer the slot in.
             t.free(i);
             t.process.thread_exit();
         }
         // One that had none may have got it for a free.
-        *heap = t.process.heap();
+        *heap = t.process.mine().heap();
     }
     for _ in 0..4 {
         t.new_thread();
@@ -407,8 +399,8 @@ struct Workload {
     name: &'static str,
     has_break: bool,
     run: fn(&mut Trial),
-    /// Groups of a dead heap's nests stay where they are: see `thread.rs`.
-    dead: bool,
+    /// Groups of an orphaned heap's spans stay where they are: see `orphans.rs`.
+    orphans: bool,
 }
 
 /// The numbers of the calls, of `count`, from which a plan starts.
@@ -435,7 +427,7 @@ impl Workload {
             let mut t = Trial::new(self.has_break, plan);
             (self.run)(&mut t);
             t.verify();
-            for (sum, refused) in sums.refused.iter_mut().zip(&t.process.platform.refused) {
+            for (sum, refused) in sums.refused.iter_mut().zip(&t.process.platform().refused) {
                 *sum += refused.load(Ordering::Relaxed);
             }
             sums.runs += 1;
@@ -443,7 +435,7 @@ impl Workload {
             sums.short += (t.nulls > 0) as usize;
             let stay = t.recover();
             let used = t.process.verify().used_bytes;
-            if self.dead {
+            if self.orphans {
                 return;
             }
             assert_eq!(used, 0, "pages stay in use");
@@ -461,7 +453,7 @@ impl Workload {
         let mut t = Trial::new(self.has_break, Plan::NONE);
         (self.run)(&mut t);
         t.verify();
-        let asked = &t.process.platform.asked;
+        let asked = &t.process.platform().asked;
         let asked: Vec<_> = asked.iter().map(|n| n.load(Ordering::Relaxed)).collect();
         let all: usize = asked.iter().sum();
         drop(t);
@@ -516,12 +508,12 @@ fn named(counts: &[usize]) -> String {
 }
 
 fn exhaust(name: &'static str, has_break: bool, run: fn(&mut Trial)) {
-    let dead = name == "fork_child";
+    let orphans = name == "fork_child";
     Workload {
         name,
         has_break,
         run,
-        dead,
+        orphans,
     }
     .exhaust();
 }
@@ -537,15 +529,13 @@ fn a_large_block_finds_room_in_a_chunk() {
     for i in 0..30 {
         t.malloc(20_000 + i);
     }
-    let heap = t.process.heap();
     t.free_all();
-    *t.process.platform.plan.lock().unwrap() = Plan {
+    *t.process.platform().plan.lock().unwrap() = Plan {
         only: 1 << Call::Map as u32,
         skip: 0,
         refuse: usize::MAX,
     };
-    // SAFETY: this thread's heap.
-    unsafe { t.process.settle_all(heap) };
+    t.process.mine().come_to_rest();
     t.malloc(MAX_SMALL + 1);
     assert_eq!(t.nulls, 0);
     t.realloc(0, MAX_SMALL + 20_000);
@@ -563,16 +553,16 @@ fn a_heap_without_a_number_is_taken_back() {
         t.new_thread();
         t.malloc(100);
     }
-    *t.process.platform.plan.lock().unwrap() = Plan {
+    *t.process.platform().plan.lock().unwrap() = Plan {
         only: 1 << Call::Map as u32,
         skip: 0,
         refuse: usize::MAX,
     };
-    let mut locked = t.process.lock();
-    let pieces: Vec<_> = std::iter::from_fn(|| locked.metadata(64)).collect();
+    let mut locked = t.process.heaps.memory.lock();
+    let pieces = || locked.pages.metadata(64);
+    let pieces: Vec<_> = std::iter::from_fn(pieces).collect();
     for &piece in pieces.iter().rev().take(size_of::<Heap>().div_ceil(64)) {
-        // SAFETY: the last one that is not returned yet.
-        unsafe { locked.return_metadata(piece, 64) };
+        locked.pages.return_metadata(piece, 64);
     }
     drop(locked);
     t.new_thread();
@@ -584,12 +574,14 @@ fn a_heap_without_a_number_is_taken_back() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn shortage_small_churn() {
     exhaust("small_churn", true, small_churn);
     exhaust("small_churn, no break", false, small_churn);
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn shortage_every_class() {
     exhaust("every_class", true, every_class);
 }
@@ -600,11 +592,13 @@ fn shortage_large() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn shortage_many_large() {
     exhaust("many_large", true, many_large);
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn shortage_aligned() {
     exhaust("aligned", true, aligned);
 }
@@ -620,6 +614,7 @@ fn shortage_fork_child() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn shortage_peaks() {
     exhaust("peaks", true, peaks);
     exhaust("peaks, no break", false, peaks);

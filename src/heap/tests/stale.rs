@@ -2,20 +2,39 @@
 //! found tells of another block by the time it goes on. That block must not be touched.
 
 use super::*;
-use crate::config::PRESET;
-use crate::free::Block;
-use crate::pointer::Untrusted;
+use crate::base::config::PRESET;
+use crate::heap::orphans;
+use crate::layout::group::Group;
 
-/// Runs `action` on behalf of another thread, which tells at once what it freed.
+/// Runs `action` on behalf of another thread, which sends at once what it freed.
 fn elsewhere(process: &Boxed, action: impl FnOnce()) {
-    let own = process.heap();
-    process.set_heap(process.empty_heap());
+    let own = switch(process, None);
     process.malloc(1);
     action();
     process.thread_exit();
-    process.set_heap(own);
-    // SAFETY: this thread's heap.
-    unsafe { process.collect(own) };
+    switch(process, Some(own));
+    process.mine().collect();
+}
+
+/// The cell that a block freed last gave back to the chunk of `block`.
+fn last_cell(process: &Boxed, block: *mut u8) -> Option<&'static Group> {
+    let locked = process.heaps.memory.lock();
+    let chunk = locked.pages.system.pagemap.chunk(block.addr())?;
+    locked.pages.header(chunk).free_cells().next()
+}
+
+/// Whether both are the same cell.
+fn same(a: Option<&Group>, b: &Group) -> bool {
+    a.is_some_and(|a| std::ptr::eq(a, b))
+}
+
+/// A free and a realloc by a thread that found no slot there, and takes the lock only now.
+fn use_again(process: &Boxed, freed: *mut u8, n: usize) {
+    // SAFETY: the misuse under test.
+    unsafe {
+        assert!(faults("invalid", || process.free_again(freed)));
+        assert!(faults("invalid", || _ = process.realloc(freed, n)));
+    }
 }
 
 #[test]
@@ -26,16 +45,13 @@ fn a_run_s_cell_tells_of_another_run() {
         let _stays = process.aligned_alloc(4096, 4000);
         let freed = process.aligned_alloc(4096, 4000);
         let _stays = process.aligned_alloc(4096, 4000);
-        let Block::Run(meta) = process.find(freed) else {
-            panic!("a run")
-        };
         process.free(freed);
-        // The cell is the one that was returned last; the hole is too small.
+        let cell = last_cell(&process, freed).expect("the cell of that block");
+        // The hole is too small.
         let n = 12_000;
         let other = Live::new(process.aligned_alloc(4096, n), n, 7);
-        assert_eq!(Untrusted::new(other.at).meta(&*process), meta);
-        assert!(faults("double", || process.free_run(meta, freed)));
-        assert!(faults("double", || _ = process.resize_run(meta, freed, n + 100)));
+        assert!(!same(last_cell(&process, freed), cell), "it is used anew");
+        use_again(&process, freed, n + 100);
         assert_eq!(process.usable_size(other.at), n);
         other.verify();
         process.free(other.at);
@@ -48,23 +64,21 @@ fn a_run_s_cell_tells_of_slots() {
     let process = Boxed::new(true);
     // SAFETY: live, then the misuse under test.
     unsafe {
-        let _stays = (process.malloc(100), process.aligned_alloc(4096, 4000));
+        // Groups of these lie in spans, none in the hole.
+        let _stays = (process.malloc(40), process.aligned_alloc(4096, 4000));
         let freed = process.aligned_alloc(4096, 4000);
         let _stays = process.aligned_alloc(4096, 4000);
-        let Block::Run(meta) = process.find(freed) else {
-            panic!("a run")
-        };
         process.free(freed);
+        let cell = last_cell(&process, freed).expect("the cell of that block");
         let slots: Vec<_> = (0..500)
-            .map(|i| Live::new(process.malloc(100), 100, i as u8))
+            .map(|i| Live::new(process.malloc(40), 40, i as u8))
             .collect();
-        let slots_of = |block: &&Live| Untrusted::new(block.at).meta(&*process) == meta;
-        assert!(
-            slots.iter().any(|block| slots_of(&block)),
-            "the cell is used anew"
-        );
-        assert!(faults("double", || process.free_run(meta, freed)));
-        assert!(faults("double", || _ = process.resize_run(meta, freed, 4001)));
+        let is_there = |block: &Live| {
+            let slot = process.find(block.at);
+            same(slot.map(|slot| slot.group), cell)
+        };
+        assert!(slots.iter().any(is_there), "the cell is used anew");
+        use_again(&process, freed, 4001);
         slots.iter().for_each(Live::verify);
         process.verify();
         slots.iter().for_each(|block| process.free(block.at));
@@ -76,11 +90,11 @@ fn a_run_s_cell_tells_of_slots() {
 #[test]
 fn a_slot_holds_another_block_when_realloc_is_done() {
     for class in [16, 17, 20, 25] {
-        let n = crate::size_class::stride(class) - 2;
+        let n = crate::base::size_class::stride(class) - 2;
         let process = Boxed::new(true);
         let _stays: Vec<_> = (0..8).map(|_| process.malloc(n)).collect();
         let block = process.malloc(n);
-        let slot = Untrusted::new(block).find(&*process).expect("live");
+        let slot = process.find(block).expect("live");
         let mut others = Vec::new();
         // SAFETY: live, then the misuse under test.
         let found = crate::mock::expecting(|| unsafe {
@@ -90,8 +104,8 @@ fn a_slot_holds_another_block_when_realloc_is_done() {
                 for round in 0..2000 {
                     let n = n - 40;
                     let other = Live::new(process.malloc(n), n, round as u8);
-                    let here = Untrusted::new(other.at).find(&*process).expect("live");
-                    let same = (here.meta, here.index) == (slot.meta, slot.index);
+                    let here = process.find(other.at).expect("live");
+                    let same = same(Some(here.group), slot.group) && here.index == slot.index;
                     if same && other.at == block {
                         // That is no other block for anybody. Past the quarantine, too:
                         process.free(other.at);
@@ -107,8 +121,8 @@ fn a_slot_holds_another_block_when_realloc_is_done() {
             });
         });
         let reused = others.last().is_some_and(|other| {
-            let here = Untrusted::new(other.at).find(&*process).expect("live");
-            (here.meta, here.index) == (slot.meta, slot.index)
+            let here = process.find(other.at).expect("live");
+            same(Some(here.group), slot.group) && here.index == slot.index
         });
         assert!(reused, "{n}: the slot is used anew");
         assert!(found.is_some(), "{n}");
@@ -137,17 +151,15 @@ fn realloc_is_given_the_block_that_it_moves() {
     process.verify();
 }
 
-/// A group of a dead heap went, and a living heap has another in its place.
+/// A group of an orphaned heap went, and a living heap has another in its place.
 #[test]
-fn a_dead_heap_s_group_is_a_living_one_s() {
+fn an_orphaned_heap_s_group_is_a_living_one_s() {
     let n = 20_000;
     let process = Boxed::new(true);
-    let (first, blocks) = blocks_of_a_dead_heap(&process, n);
+    let (first, blocks) = blocks_of_an_orphaned_heap(&process, n);
     // SAFETY: live, then the misuse under test.
     unsafe {
-        let slots = blocks
-            .iter()
-            .map(|&block| Untrusted::new(block).find(&*process));
+        let slots = blocks.iter().map(|&block| process.find(block));
         let slots: Vec<_> = slots.map(|slot| slot.expect("live")).collect();
         blocks.iter().for_each(|&block| process.free(block));
         let again: Vec<_> = (0..40)
@@ -156,9 +168,9 @@ fn a_dead_heap_s_group_is_a_living_one_s() {
         let mut reused = 0;
         for slot in &slots {
             let block = slot.block();
-            let found = Untrusted::new(block).find(&*process);
+            let found = process.find(block);
             reused += usize::from(found.is_some());
-            assert!(faults("double", || process.free_abandoned(slot)));
+            assert!(faults("double", || orphans::free(&process.heaps, slot)));
         }
         // At another offset there is no block.
         assert!(reused > 0 || PRESET.random_slots, "an address is used anew");

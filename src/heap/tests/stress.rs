@@ -1,6 +1,7 @@
 //! Threads that come and go for as long as one likes.
 
 use super::*;
+use crate::base::random::next_random;
 
 /// STRESS_SECONDS of threads that come and go, hand blocks around, and meet failures.
 #[test]
@@ -24,26 +25,26 @@ fn stress() {
             if fail {
                 let (process, done) = (&process, &done);
                 scope.spawn(move || {
-                    let mut seed = round;
+                    let seed = Cell::new(round);
                     while !done.load(Ordering::Relaxed) {
-                        let r = crate::process::next_random(&mut seed);
+                        let r = next_random(&seed);
                         process
-                            .platform
+                            .platform()
                             .fail_once
                             .store(r & 1 == 0, Ordering::Relaxed);
                         process
-                            .platform
+                            .platform()
                             .calls_left
                             .store((r >> 8) as usize % 20, Ordering::Relaxed);
                         std::thread::sleep(std::time::Duration::from_micros(200 + (r >> 20) % 400));
                         process
-                            .platform
+                            .platform()
                             .calls_left
                             .store(usize::MAX, Ordering::Relaxed);
                         std::thread::sleep(std::time::Duration::from_micros((r >> 40) % 1000));
                     }
                     process
-                        .platform
+                        .platform()
                         .calls_left
                         .store(usize::MAX, Ordering::Relaxed);
                 });
@@ -52,14 +53,13 @@ fn stress() {
                 .map(|thread| {
                     let (process, shelf) = (&process, &shelf);
                     scope.spawn(move || {
-                        let mut seed = round * 1000 + thread;
+                        let seed = Cell::new(round * 1000 + thread);
                         for life in 0..6u64 {
                             Mock::new_thread();
                             let mut own: Vec<Live> = Vec::new();
-                            let bound = [64, 700, 3000, 140_000]
-                                [(crate::process::next_random(&mut seed) % 4) as usize];
+                            let bound = [64, 700, 3000, 140_000][(next_random(&seed) % 4) as usize];
                             for step in 0..4000u64 {
-                                let r = crate::process::next_random(&mut seed);
+                                let r = next_random(&seed);
                                 let n =
                                     (r as usize >> 3) % if r & 7 == 0 { 200_000 } else { bound };
                                 let pick = (r >> 32) as usize;
@@ -121,9 +121,8 @@ fn stress() {
                                     }
                                     _ => {}
                                 }
-                                if r >> 52 == 0 && !process.is_empty_heap(process.heap()) {
-                                    // SAFETY: this thread's heap.
-                                    unsafe { process.trim(process.heap()) };
+                                if r >> 52 == 0 && !process.mine().is_empty() {
+                                    process.mine().trim();
                                 }
                             }
                             if life % 2 == 0 {
@@ -140,17 +139,17 @@ fn stress() {
                                     // SAFETY: live.
                                     unsafe { process.free(b.at) };
                                 }
-                                // It may have got another heap to hold them back in.
+                                // It may have got another heap to defer them in.
                                 process.thread_exit();
                             }
                         }
                     })
                 })
                 .collect();
-            for w in workers {
-                w.join().unwrap();
-            }
+            let ended: Vec<_> = workers.into_iter().map(|w| w.join()).collect();
+            // First, as the thread that fails calls ends with it.
             done.store(true, Ordering::Relaxed);
+            ended.into_iter().for_each(|ended| ended.unwrap());
         });
         process.verify();
         for place in &shelf {
@@ -168,7 +167,7 @@ fn stress() {
         assert!(end.heaps <= 6, "{end:?}");
         // At rest no heap keeps an empty group.
         process.thread_exit();
-        process.settle_warm();
+        process.mine().trim();
         let end = process.verify();
         assert!(end.used_bytes == 0, "{end:?}");
     }

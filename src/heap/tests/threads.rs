@@ -1,10 +1,12 @@
-//! Heaps of several threads: remote frees, exits, adoption, collection.
+//! Heaps of several threads: remote frees, exits, reclaim, collection.
 
 use super::*;
+use crate::base::random::next_random;
 use std::sync::atomic::Ordering;
 
 #[test]
-fn other_threads_free_and_heaps_are_adopted() {
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
+fn other_threads_free_and_heaps_are_reclaimed() {
     let process = Boxed::new(true);
     let blocks: Vec<Live> = (0..5000)
         .map(|i| Live::new(process.malloc(i % 700), i % 700, i as u8))
@@ -45,11 +47,12 @@ fn other_threads_free_and_heaps_are_adopted() {
             });
         });
     }
-    assert_eq!(process.verify().heaps, 2, "parked heaps are adopted");
+    assert_eq!(process.verify().heaps, 2, "abandoned heaps are reclaimed");
 }
 
 #[test]
-fn blocks_of_a_parked_heap_come_back_without_an_adopter() {
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
+fn blocks_of_an_abandoned_heap_come_back_without_a_thread() {
     let process = Boxed::new(false);
     let blocks: Vec<Live> = std::thread::scope(|scope| {
         let made = scope.spawn(|| {
@@ -77,6 +80,7 @@ fn blocks_of_a_parked_heap_come_back_without_an_adopter() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
 fn threads_hand_blocks_around() {
     let process = Boxed::new(true);
     let shelf: Vec<std::sync::Mutex<Option<Live>>> = (0..64).map(|_| Default::default()).collect();
@@ -85,9 +89,9 @@ fn threads_hand_blocks_around() {
             let (process, shelf) = (&process, &shelf);
             scope.spawn(move || {
                 Mock::new_thread();
-                let mut seed = seeded(thread);
+                let seed = generator(thread);
                 for step in 0..20_000u64 {
-                    let random = crate::process::next_random(&mut seed);
+                    let random = next_random(&seed);
                     let n = random as usize % [32, 300, 3000, 40_000][(random >> 40) as usize % 4];
                     let block = Live::new(process.malloc(n), n, step as u8);
                     let place = &shelf[(random >> 32) as usize % shelf.len()];
@@ -117,21 +121,22 @@ fn a_racing_remote_double_free_is_found() {
     let process = Boxed::new(true);
     let keep: Vec<_> = (0..8).map(|_| process.malloc(40)).collect();
     let p = keep[3];
-    let slot = crate::pointer::Untrusted::new(p).find(&*process).unwrap();
-    let heap = process.heap();
+    let slot = process.find(p).expect("live");
+    let heap = process.mine();
     // SAFETY: the misuse under test: the other thread passed all its checks before our free.
     unsafe {
         process.free(p);
         slot.clear_record();
-        let _ = (*heap).mail.0.send(slot.meta, slot.bit());
+        let _ = heap.heap().mail.0.send(slot.group, slot.bit());
         assert!(faults("double", || {
-            process.collect(heap);
+            heap.collect();
         }));
     }
 }
 
 /// What other threads freed is collected though the class in use never runs out of groups.
 #[test]
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
 fn a_busy_owner_collects() {
     let process = Boxed::new(true);
     let big: Vec<Live> = (0..4000)
@@ -139,9 +144,9 @@ fn a_busy_owner_collects() {
         .collect();
     let mut small: Vec<_> = (0..40_000).map(|_| process.malloc(100)).collect();
     // Every group of the small class has room.
-    let mut seed = seeded(5);
+    let seed = generator(5);
     for _ in 0..10_000 {
-        let at = crate::process::next_random(&mut seed) as usize % small.len();
+        let at = next_random(&seed) as usize % small.len();
         // SAFETY: live.
         unsafe { process.free(small.swap_remove(at)) };
     }
@@ -156,9 +161,9 @@ fn a_busy_owner_collects() {
         });
     });
     for _ in 0..10_000 {
-        // More at a time than the ring holds.
+        // More at a time than the reuse queue holds.
         for _ in 0..40 {
-            let at = crate::process::next_random(&mut seed) as usize % small.len();
+            let at = next_random(&seed) as usize % small.len();
             // SAFETY: live.
             unsafe { process.free(small.swap_remove(at)) };
         }
@@ -184,11 +189,12 @@ fn request(process: &Boxed, n: usize) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
 fn a_heap_that_a_thread_left_warm_serves_the_next_without_the_system() {
     let process = Boxed::new(true);
     process.malloc(1);
     request(&process, 20);
-    let calls = || process.platform.calls.load(Ordering::Relaxed);
+    let calls = || process.platform().calls.load(Ordering::Relaxed);
     let (before, first) = (calls(), process.verify());
     assert!(first.used_bytes > 0);
     for _ in 0..10 {
@@ -197,11 +203,12 @@ fn a_heap_that_a_thread_left_warm_serves_the_next_without_the_system() {
     assert_eq!(calls(), before, "no page comes or goes");
     assert_eq!(process.verify(), first);
     // What it holds is no reason to run out of memory.
-    process.settle_warm();
+    process.mine().trim();
     assert!(process.verify().used_bytes < first.used_bytes);
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
 fn few_heaps_stay_warm() {
     let process = Boxed::new(true);
     let barrier = std::sync::Barrier::new(64);
@@ -222,7 +229,7 @@ fn few_heaps_stay_warm() {
     let end = process.verify();
     assert_eq!((end.live, end.heaps), (0, 64));
     assert!(
-        end.used_bytes <= 2 * crate::config::WARM_BYTES,
+        end.used_bytes <= 2 * crate::exchange::abandoned::WARM_BYTES,
         "{} bytes in use by nobody",
         end.used_bytes
     );
@@ -237,6 +244,7 @@ fn an_overflow_is_found_when_the_thread_exits() {
 
 /// Late code of a thread, which libc runs behind all destructors, frees and allocates.
 #[test]
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
 fn a_thread_that_handed_its_heap_over_keeps_no_other() {
     let process = Boxed::new(true);
     let others: Vec<_> = (0..400)
@@ -253,7 +261,7 @@ fn a_thread_that_handed_its_heap_over_keeps_no_other() {
             for block in own.iter().chain(&others) {
                 // SAFETY: live.
                 unsafe { process.free(block.at) };
-                assert!(process.is_empty_heap(process.heap()), "attached by a free");
+                assert!(process.mine().is_empty(), "attached by a free");
             }
             for i in 0..400 {
                 let block = match i % 4 {
@@ -262,17 +270,14 @@ fn a_thread_that_handed_its_heap_over_keeps_no_other() {
                     _ => process.malloc(i),
                 };
                 let mut live = Live::new(block, i, 7);
-                assert!(process.is_empty_heap(process.heap()), "kept after a malloc");
+                assert!(process.mine().is_empty(), "kept after a malloc");
                 // SAFETY: live; then the new block is.
                 live.at = unsafe { process.realloc(live.at, i + 700) };
                 assert!(!live.at.is_null());
                 live.verify();
                 // SAFETY: live.
                 unsafe { process.free(live.at) };
-                assert!(
-                    process.is_empty_heap(process.heap()),
-                    "kept after a realloc"
-                );
+                assert!(process.mine().is_empty(), "kept after a realloc");
             }
         });
     });
@@ -282,6 +287,7 @@ fn a_thread_that_handed_its_heap_over_keeps_no_other() {
 
 /// A thread that only ever frees, and only in its last moments.
 #[test]
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
 fn a_late_free_attaches_no_heap() {
     let process = Boxed::new(true);
     let blocks: Vec<_> = (0..4000)
@@ -306,8 +312,9 @@ fn a_late_free_attaches_no_heap() {
 /// More threads than there are numbers of heaps: the last heap is lent to all that have none.
 #[cfg(small_constants)]
 #[test]
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
 fn threads_beyond_the_last_number_share_a_heap() {
-    use crate::config::MOST_HEAPS;
+    use crate::base::config::MOST_HEAPS;
     let process = Boxed::new(true);
     let barrier = std::sync::Barrier::new(MOST_HEAPS + 20);
     std::thread::scope(|scope| {
@@ -340,5 +347,5 @@ fn threads_beyond_the_last_number_share_a_heap() {
     assert_eq!((end.live, end.heaps), (0, MOST_HEAPS));
     // Nothing of it stays: a lone thread keeps its heap.
     process.malloc(1);
-    assert!(!process.is_empty_heap(process.heap()));
+    assert!(!process.mine().is_empty());
 }

@@ -1,0 +1,48 @@
+//! fork in a process with threads: the lock is held over it, and in the child the other threads'
+//! heaps are orphaned.
+
+use crate::allocator::Allocator;
+use crate::base::config::MOST_HEAPS;
+use crate::base::platform::Platform;
+use crate::heap::orphans;
+use core::ptr;
+
+/// The child of a fork uses the numbers of orphaned heaps anew once there are more than this.
+pub(crate) const MOST_ORPHANS: usize = MOST_HEAPS / 16;
+
+impl<P: Platform> Allocator<P> {
+    /// Before a fork in a process with threads: what the lock protects is at rest.
+    pub fn before_fork(&self) {
+        self.platform().lock();
+    }
+
+    /// After it, in the parent.
+    pub fn after_fork_parent(&self) {
+        self.platform().unlock();
+    }
+
+    /// After it, in the child: the other threads' heaps stay as they were, for good.
+    ///
+    /// # Safety
+    /// The only thread, right after the fork.
+    pub unsafe fn after_fork_child(&self) {
+        // SAFETY: there is one thread.
+        unsafe { self.platform().reset_lock() };
+        let own = self.mine();
+        let mut locked = self.heaps.memory.lock();
+        let mut orphans = 0;
+        for heap in self.heaps.each().filter(|heap| !ptr::eq(*heap, own.heap())) {
+            self.heaps.roster(&mut locked).abandoned.leave_behind(heap);
+            orphans += heap.mail.0.is_orphaned() as usize;
+        }
+        self.heaps.roster(&mut locked).orphans |= orphans > 0;
+        drop(locked);
+        // Before their groups go: they stand among this heap's deferred frees no more.
+        if !own.is_empty() {
+            own.flush();
+        }
+        if orphans > MOST_ORPHANS {
+            orphans::bury(&self.heaps, &mut self.heaps.memory.lock());
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! free: pointer, record, owner, reuse queue or mask.
+//!
+//! ```text
+//! free               pagemap → chunk's map → group, of this thread's heap:    layout/
+//!   LiveSlot::find     the record tells of a live block that starts here      layout/slot.rs
+//!   Class::give        there is room in the reuse queue                       heap/class.rs
+//! free_at_limit      there is none:
+//!   put_back           the slot, verified now, goes to its group's mask       heap/put_back.rs
+//!   MyHeap::give       or the queue's oldest does                             heap/put_back.rs
+//!     release_group      empty groups beyond what may be kept                 heap/groups.rs
+//! free_remote        another heap's group: verify the tail, clear the record
+//!   MyHeap::defer      the slot's bit waits with those of its group           heap/remote.rs
+//!     Heaps::send        many go to the owner at once                         exchange/
+//! free_rare          wide classes of other heaps; heaps that a fork left      heap/orphans.rs
+//! free_slow          no size class has it: a large block by its address       pages/large.rs
+//!   refuse             none is there: the name of the misuse
+//! ```
+
+use crate::allocator::Allocator;
+use crate::base::config::{CLASSES, PRESET, REUSE_QUEUE, UNIT};
+use crate::base::fault::{raise, stop, Fault, Found};
+use crate::base::platform::Platform;
+use crate::base::size_class::{Geometry, MAX_SMALL};
+use crate::heap::class::Class;
+use crate::heap::heap::MyHeap;
+use crate::heap::orphans;
+use crate::heap::take::prefetch;
+use crate::layout::chunk::Chunk;
+use crate::layout::group::{Group, State, CLASS_NONE, CLASS_ZERO};
+use crate::layout::record::{fit, FIRST_WIDE, NEW, ZERO};
+use crate::layout::slot::{FreeSlot, LiveSlot};
+use crate::note;
+
+/// A thread without a heap gets one, to defer frees in, with a free of one of these slots. One that
+/// frees once or twice in its life and never allocates mostly does without.
+const ATTACHING_SLOTS: usize = 4;
+
+impl<P: Platform> Allocator<P> {
+    /// Frees a block; null is no block. Stops the process on any other pointer. Keeps errno.
+    ///
+    /// # Safety
+    /// The program does not use the block any more.
+    #[inline(always)]
+    pub unsafe fn free(&self, block: *mut u8) {
+        if self.heaps.memory.system.pagemap.has(block.addr()) {
+            let heap = self.mine();
+            // SAFETY: the pagemap has a chunk there.
+            let group = unsafe { Chunk::around(block.addr()) }.group_at(block.addr());
+            let (owner, class) = (group.owner(), group.class());
+            if owner == heap.id() {
+                if PRESET.quarantine != 0 {
+                    return self.free_patient(group, block);
+                }
+                if class >= FIRST_WIDE {
+                    return self.free_wide(heap, group, block);
+                }
+                return self.free_own(true, heap, group, class, block);
+            } else if class < CLASSES {
+                return self.free_remote(group, block);
+            }
+        }
+        self.free_slow(block)
+    }
+
+    /// free of a block in a group of this thread's heap, of a wide class.
+    #[inline(never)]
+    fn free_wide(&self, heap: MyHeap<'_, P>, group: &'static Group, block: *mut u8) {
+        self.free_own(false, heap, group, group.class(), block)
+    }
+
+    /// free of a block in a group of this thread's heap, the kind of whose class `narrow` tells.
+    /// The heap has at hand what the class's slots are like; the empty heap's classes have none,
+    /// and no record fits.
+    #[inline(always)]
+    fn free_own(
+        &self,
+        narrow: bool,
+        heap: MyHeap<'_, P>,
+        group: &'static Group,
+        class: usize,
+        block: *mut u8,
+    ) {
+        let state = heap.class(class);
+        let Some(slot) = LiveSlot::find(narrow, group, class, block, state.geometry()) else {
+            return self.free_slow(block);
+        };
+        if state.has_room() {
+            state.give(slot.entry(narrow));
+            // Its first canary mostly lies in the same line.
+            prefetch(slot.start.wrapping_add(slot.stride - 1));
+            slot.free(narrow);
+        } else if narrow {
+            self.free_at_limit(state, group, slot.index, slot.start, slot.tail - 1);
+        } else {
+            self.free_wide_at_limit(group, slot.index, slot.start, slot.tail - 1);
+        }
+    }
+
+    /// Frees slot `index` of a group of a narrow class of this thread's heap, which starts at
+    /// `start`, while the class's queue is at its limit: with a full queue, all of it verified,
+    /// into the group's mask, its tail of `less + 1` bytes verified here and now. Calls nothing it
+    /// returns from, which would have it save registers; to find anew what free has at hand would,
+    /// too.
+    #[inline(never)]
+    fn free_at_limit(
+        &self,
+        state: &Class,
+        group: &'static Group,
+        index: usize,
+        start: *mut u8,
+        less: usize,
+    ) {
+        let heap = self.mine();
+        let slot = FreeSlot::of(true, group, index, start);
+        if state.ready() != REUSE_QUEUE as u32 || !state.is_verified() {
+            slot.set_freed(true, less + 1);
+            return heap.give(group.class(), slot);
+        }
+        raise(heap.check_tail(state, slot, less + 1));
+        slot.set_used(true);
+        heap.put_back(state, group, 1 << index, 1, true);
+    }
+
+    /// Frees slot `index` of a group of a wide class of this thread's heap, which starts at
+    /// `start`, while the class's queue is at its limit. Its tail has `less + 1` bytes.
+    #[inline(never)]
+    fn free_wide_at_limit(&self, group: &'static Group, index: usize, start: *mut u8, less: usize) {
+        let slot = FreeSlot::of(false, group, index, start);
+        slot.set_freed(false, less + 1);
+        self.mine().give(group.class(), slot);
+    }
+
+    /// free in the hardened preset: the block is verified at once, and its slot waits in
+    /// quarantine.
+    #[inline(never)]
+    fn free_patient(&self, group: &'static Group, block: *mut u8) {
+        let Some(slot) = LiveSlot::find_any(group, block) else {
+            return self.free_slow(block);
+        };
+        raise(self.heaps.check_around(&slot));
+        let free = slot.free(slot.class < FIRST_WIDE);
+        slot.clear_record();
+        slot.clear_memory();
+        self.mine().quarantine_slot(free);
+    }
+
+    /// free of a block in a group of another heap: verified and marked as dead here and now, as its
+    /// lines are likely in this thread's cache; sent to the owner later.
+    #[inline(never)]
+    fn free_remote(&self, group: &'static Group, block: *mut u8) {
+        let heap = self.mine();
+        if group.is_narrow() && (heap.deferred.holds(group) || !self.heaps.is_orphan(group)) {
+            let class = group.class();
+            if let Some(slot) = LiveSlot::find(true, group, class, block, Geometry::of(class)) {
+                raise(self.heaps.check_around(&slot));
+                // Before the bit goes out: afterwards the owner may write a new record.
+                note!(RemoteFree);
+                slot.clear_record();
+                slot.clear_memory();
+                if heap.is_empty() {
+                    return self.defer_without_heap(&slot);
+                }
+                return heap.defer(&slot);
+            }
+        }
+        self.free_rare(group, block)
+    }
+
+    /// Defers the free of a slot, or sends it, in a thread that had no heap so far: it gets one, if
+    /// it frees others' blocks again and again.
+    #[cold]
+    fn defer_without_heap(&self, slot: &LiveSlot) {
+        let attaches = slot.index % ATTACHING_SLOTS == ATTACHING_SLOTS - 1;
+        if attaches && self.platform().frees_often() {
+            self.attach();
+            self.end_loan();
+        }
+        let heap = self.mine();
+        // It may be the group's owner by now.
+        if heap.is_empty() || slot.group.owner() == heap.id() {
+            return self.heaps.send(slot.group, slot.bit());
+        }
+        heap.defer(slot)
+    }
+
+    /// free of a block of a wide class of another heap, or of an orphaned heap, or of none.
+    #[inline(never)]
+    fn free_rare(&self, group: &'static Group, block: *mut u8) {
+        let Some(slot) = LiveSlot::find_any(group, block) else {
+            // A large block's mapping may share the window of a chunk that is just being made.
+            return self.free_slow(block);
+        };
+        if self.heaps.is_orphan(group) {
+            return orphans::free(&self.heaps, &slot);
+        }
+        raise(self.heaps.check_around(&slot));
+        note!(RemoteFree);
+        slot.clear_record();
+        slot.clear_memory();
+        self.heaps.send(group, slot.bit());
+    }
+
+    /// free of whatever is no live block of a size class: null, large blocks, blocks of no bytes,
+    /// misuse. What changes under the lock is looked up when it is held: another thread may free
+    /// the same block meanwhile.
+    #[inline(never)]
+    fn free_slow(&self, block: *mut u8) {
+        if block.is_null() {
+            return;
+        }
+        let freed = self.heaps.memory.locked(|locked| {
+            if let Some(slot) = self.find_zero(block) {
+                locked.zero.free(slot.group, slot.index);
+                return Ok(true);
+            }
+            locked.free_large(block)
+        });
+        if !freed {
+            self.refuse(block)
+        }
+    }
+
+    /// Frees any block, looked up anew: for callers that found it before.
+    pub(crate) fn free_again(&self, block: *mut u8) {
+        match self.find(block) {
+            Some(slot) if slot.group.owner() != self.mine().id() => {
+                self.free_remote(slot.group, block)
+            }
+            Some(slot) if PRESET.quarantine != 0 => self.free_patient(slot.group, block),
+            Some(slot) => self
+                .mine()
+                .give(slot.class, slot.free(slot.class < FIRST_WIDE)),
+            None => self.free_slow(block),
+        }
+    }
+
+    /// The group at an address, of a size class or of blocks of no bytes; None outside of groups.
+    pub(crate) fn group_at(&self, pointer: *mut u8) -> Option<&'static Group> {
+        let chunk = self.heaps.memory.system.pagemap.chunk(pointer.addr())?;
+        Some(chunk.group_at(pointer.addr())).filter(|group| group.class() < CLASS_NONE)
+    }
+
+    /// The slot of the live block that starts exactly at `block`, in a size class. None for
+    /// anything else, large blocks included.
+    #[inline(never)]
+    pub(crate) fn find(&self, block: *mut u8) -> Option<LiveSlot> {
+        let group = self
+            .group_at(block)
+            .filter(|group| group.class() < CLASSES)?;
+        LiveSlot::find_any(group, block)
+    }
+
+    /// The slot of the live block of no bytes that starts exactly at `block`.
+    fn find_zero(&self, block: *mut u8) -> Option<LiveSlot> {
+        if !PRESET.seal_zero_size {
+            return None;
+        }
+        let group = self
+            .group_at(block)
+            .filter(|group| group.class() == CLASS_ZERO)?;
+        LiveSlot::find_any(group, block)
+    }
+
+    /// Bytes of the block at `block`, which no size class has. Stops the process if no live block
+    /// starts there.
+    #[inline(never)]
+    pub(crate) fn length_outside(&self, block: *mut u8) -> usize {
+        if self.find_zero(block).is_some() {
+            return 0;
+        }
+        let length = self
+            .heaps
+            .memory
+            .lock()
+            .large
+            .find(block)
+            .map(|extent| extent.n.get());
+        length.unwrap_or_else(|| self.refuse(block))
+    }
+
+    /// Stops the process, as no live block starts at `block`.
+    #[cold]
+    pub(crate) fn refuse(&self, block: *mut u8) -> ! {
+        stop(self.classify(block), block.addr())
+    }
+
+    /// The name of the misuse: freed blocks' starts are double frees, all else is invalid.
+    fn classify(&self, block: *mut u8) -> Fault {
+        let slot_freed = self.group_at(block).is_some_and(|group| {
+            let distance = group.distance(block.addr());
+            let index = distance / Geometry::of(group.class()).stride as usize;
+            index < group.capacity()
+                && distance % UNIT == 0
+                && !group.holds_block(index)
+                && !self.is_unused(group, index)
+        });
+        let large = &self.heaps.memory.lock().large;
+        if slot_freed || large.was_freed(self.platform(), block) {
+            Fault::DoubleFree
+        } else {
+            Fault::InvalidPointer
+        }
+    }
+
+    /// Whether slot `index`, which holds no block, was never handed out since its group was made: in
+    /// a mask the record is a mark, in a reuse queue it may look like one. Another thread's mask may
+    /// change meanwhile: then the name of the fault may be the other.
+    pub(crate) fn is_unused(&self, group: &Group, index: usize) -> bool {
+        let record = group.record(index);
+        (record == NEW.into() || record == ZERO.into())
+            && (self.avail(group) | group.freed()) & 1 << index != 0
+    }
+
+    /// Slots of a group that malloc may take and that are in no mask of the group.
+    pub(crate) fn avail(&self, group: &Group) -> u32 {
+        if !group.is(State::Current) {
+            return 0;
+        }
+        self.heaps.owner_of(group).peek_avail(group.class())
+    }
+
+    /// free_sized, free_aligned_sized: frees a block that was asked for with this size and
+    /// alignment (1 to ask nothing). Stops the process if that cannot be.
+    ///
+    /// # Safety
+    /// The program does not use the block any more.
+    pub unsafe fn free_sized(&self, block: *mut u8, align: usize, n: usize) {
+        if block.is_null() {
+            return;
+        }
+        let fits = match self.find(block) {
+            // The record holds the size, rounded up as `fit` does.
+            Some(slot) if n <= MAX_SMALL => {
+                fit(slot.class, slot.stride, slot.offset, n) == Some(slot.length())
+            }
+            Some(_) => false,
+            None => self.length_outside(block) == n,
+        };
+        if !fits || !align.is_power_of_two() || block.addr() % align != 0 {
+            raise(Err(Found(Fault::SizeMismatch, block.addr())))
+        }
+        // SAFETY: the caller gives the block up.
+        unsafe { self.free(block) }
+    }
+}

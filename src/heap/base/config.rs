@@ -1,0 +1,185 @@
+//! Every knob, in one place, and the two presets. Relations are asserted at compile time.
+//!
+//! The small-constants build (`--cfg small_constants`) makes chunks run out after a few groups, and
+//! what is kept small, so that tests reach the rare paths.
+
+// The structure, which formats, masks and tables rely on: not to be turned.
+
+/// Granularity and alignment of every block, in bytes.
+pub const UNIT: usize = 16;
+/// Number of size classes of slots.
+pub const CLASSES: usize = 48;
+/// Bits of a user-space address. Miri counts its addresses up from 0, and clears a short pagemap
+/// sooner.
+pub const ADDRESS_BITS: u32 = if usize::BITS == 32 {
+    32
+} else if cfg!(miri) {
+    36
+} else if cfg!(target_arch = "x86_64") {
+    47
+} else {
+    48
+};
+/// Bytes of one entry of a chunk's map. Groups start and end at multiples of it.
+pub const GRANULE: usize = 512;
+/// Bytes of one bit of a chunk's bitmaps of pages. The system's page may be larger (it is known at
+/// run time only): then purging rounds inwards.
+pub const RUN_PAGE: usize = 4096;
+/// Bytes of a span: the run that a heap cuts into small groups, one bit of a mask a granule.
+pub const SPAN: usize = GRANULE * 64;
+/// Size and alignment of a chunk in bytes.
+pub const CHUNK: usize = 1 << CHUNK_SHIFT;
+
+// The knobs.
+
+/// log2 of the chunk size: 4 MiB on 64-bit targets, 1 MiB on 32-bit ones.
+pub const CHUNK_SHIFT: u32 = if cfg!(small_constants) {
+    18
+} else if usize::BITS == 64 {
+    22
+} else {
+    20
+};
+
+/// Bytes of the largest group that lies in a span; larger ones have runs of pages of their own.
+pub const SPAN_GROUP_MAX: usize = if cfg!(small_constants) { 2048 } else { 8192 };
+
+/// Bytes of the largest group, unless a single slot is larger.
+pub const GROUP_MAX: usize = 128 * 1024;
+
+/// Bytes that the first group of a class takes, if a slot fits.
+pub const FIRST_GROUP: usize = 512;
+
+/// Bytes that may be kept for the next burst, for each kind of memory that is: empty groups, dirty
+/// free pages, deferred frees of this; free slots and heaps without a thread twice as much, free
+/// granules of spans half as much, large mappings two and a half times as much. Kinds that a heap
+/// keeps share it, see `KEEP_SHARES`; where much is in use a part of that may be kept instead.
+pub const KEEP: usize = if cfg!(small_constants) {
+    8 << 10
+} else {
+    256 << 10
+};
+
+/// Heaps that share what each may keep; more keep as much each.
+pub const KEEP_SHARES: usize = 16;
+
+/// A class with more bytes than this in its groups empties its reuse queue with its last live
+/// block.
+pub const KEEP_CLASS: usize = if cfg!(small_constants) {
+    1 << 10
+} else {
+    16 << 10
+};
+
+/// Bytes of the shortest slots whose pages go back while they are free.
+pub const PURGE_STRIDE: usize = 336;
+
+/// Milliseconds between purges of one kind, see `decay.rs`.
+pub const PURGE_PAUSE: u32 = 50;
+
+/// Milliseconds after which what lay unused all the while goes back, see `decay.rs`.
+pub const DECAY_PAUSE: u32 = 250;
+
+/// Refills of a heap between two looks at the clock.
+pub const DECAY_REFILLS: u32 = if cfg!(small_constants) { 32 } else { 256 };
+
+/// Freed slots that a class holds ready in the order of their freeing, see `class.rs`.
+pub const REUSE_QUEUE: usize = if cfg!(small_constants) { 4 } else { 16 };
+
+/// Groups of other heaps whose freed slots a thread defers before it sends them to their owners.
+pub const DEFERRED: usize = if cfg!(any(small_constants, loom)) {
+    2
+} else {
+    64
+};
+
+/// Freed large mappings that are kept at most.
+pub const LARGE_KEPT: usize = if PRESET.large_delay < 32 {
+    32
+} else {
+    PRESET.large_delay as usize
+};
+
+/// Heaps at most, numbered from 1 on.
+pub const MOST_HEAPS: usize = if cfg!(small_constants) { 64 } else { 0xfffe };
+
+/// What differs between the presets.
+#[derive(Debug, Clone, Copy)]
+pub struct Preset {
+    /// Its name, for people.
+    pub name: &'static str,
+    /// Verify a block's canaries at the free itself, instead of when its slot leaves the reuse
+    /// queue.
+    pub check_at_free: bool,
+    /// Canaries depend on their address as well as on the class.
+    pub canary_by_address: bool,
+    /// Clear a block when it is freed, and verify at reuse that it still is clear.
+    pub zero_on_free: bool,
+    /// Hand out the free slots of a group in random order.
+    pub random_slots: bool,
+    /// Freed slots that wait in quarantine before they count as free.
+    pub quarantine: usize,
+    /// A canary before each block, too, where its slot has room or the neighbour's tail is there.
+    pub front_canary: bool,
+    /// Blocks of no bytes are inaccessible.
+    pub seal_zero_size: bool,
+    /// Frees of large blocks that one's addresses wait for before they are used again.
+    pub large_delay: u32,
+    /// An inaccessible page behind each large block.
+    pub guard_pages: bool,
+    /// Freed large blocks that are kept are inaccessible.
+    pub seal_freed_large: bool,
+}
+
+/// Strict at the price of mallocng's memory and mimalloc's time.
+pub const DEFAULT: Preset = Preset {
+    name: "default",
+    check_at_free: false,
+    canary_by_address: false,
+    zero_on_free: false,
+    random_slots: false,
+    quarantine: 0,
+    front_canary: false,
+    seal_zero_size: false,
+    large_delay: 0,
+    guard_pages: false,
+    seal_freed_large: false,
+};
+
+/// As strict as hardened_malloc.
+pub const HARDENED: Preset = Preset {
+    name: "hardened",
+    check_at_free: true,
+    canary_by_address: true,
+    zero_on_free: true,
+    random_slots: true,
+    quarantine: if cfg!(small_constants) { 4 } else { 128 },
+    front_canary: true,
+    seal_zero_size: true,
+    large_delay: if cfg!(small_constants) { 4 } else { 512 },
+    guard_pages: true,
+    seal_freed_large: true,
+};
+
+/// The preset of this build.
+pub const PRESET: Preset = if cfg!(feature = "hardened") {
+    HARDENED
+} else {
+    DEFAULT
+};
+
+const _: () = {
+    assert!(CHUNK / GRANULE <= 1 << 16, "a granule's number fits u16");
+    assert!(SPAN / GRANULE == 64, "one bit a granule in a span's mask");
+    assert!(SPAN_GROUP_MAX <= SPAN / 4);
+    assert!(SPAN % RUN_PAGE == 0 && CHUNK % SPAN == 0);
+    assert!(FIRST_GROUP % GRANULE == 0);
+    assert!(RUN_PAGE % GRANULE == 0 && GRANULE % UNIT == 0);
+    assert!(ADDRESS_BITS > CHUNK_SHIFT);
+    assert!(DEFERRED.is_power_of_two(), "a place is a few bits");
+    assert!(REUSE_QUEUE.is_power_of_two(), "positions wrap around");
+    assert!(
+        MOST_HEAPS < u16::MAX as usize,
+        "no heap has the number of NOBODY"
+    );
+};

@@ -1,0 +1,100 @@
+//! What the allocator asks of the system: pages, a lock, the thread's heap, randomness, errno.
+//!
+//! One implementation for musl, one for the libraries (both in `src/abi`), one for tests.
+
+use core::ptr::NonNull;
+
+/// The system under the heap.
+///
+/// # Safety
+/// Memory given by `map` must be private to the caller, zero, and stay until `unmap`. `lock` must
+/// exclude other threads and order memory, or may do nothing while there is a single thread.
+/// `heap_field` must be per thread and start as zero in each thread.
+pub unsafe trait Platform: Sync {
+    /// Bytes behind the program break that are left to whoever moves it.
+    const BREAK_ROOM: usize;
+
+    /// Size of the system's page in bytes, a power of two of at least 4096.
+    fn page_size(&self) -> usize;
+
+    /// Fresh zero memory of `len` bytes (a multiple of the page size), at `hint` if that is free
+    /// and elsewhere otherwise. None when the system has no more.
+    fn map(&self, hint: usize, len: usize) -> Option<NonNull<u8>>;
+
+    /// Gives [at, at+len) back. False when the system refuses (it may, at its limit of mappings):
+    /// then the memory is as before.
+    ///
+    /// # Safety
+    /// The range came from `map` or `remap` and nothing uses it any more.
+    unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool;
+
+    /// Gives the physical pages of [at, at+len) back; the next read sees zeros. False: contents
+    /// are as before.
+    ///
+    /// # Safety
+    /// The range came from `map` or the break, and its contents are not needed.
+    unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool;
+
+    /// Makes [at, at+len) inaccessible; the contents go. False: all is as before.
+    ///
+    /// # Safety
+    /// The range came from `map` or the break, and nobody uses it.
+    unsafe fn close(&self, at: NonNull<u8>, len: usize) -> bool;
+
+    /// Resizes a mapping, keeping its contents, and moves it if need be. None: unchanged.
+    ///
+    /// # Safety
+    /// [at, at+old) is one mapping from `map`; after success only the new place is valid.
+    unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>>;
+
+    /// The end of the program's data segment; 0 where there is none.
+    fn program_break(&self) -> usize;
+
+    /// Moves the break up to `to`. False: it stays, as it always does where others move it.
+    fn move_break(&self, to: usize) -> bool;
+
+    /// Sixteen unpredictable bytes, fixed for the life of the process; weaker ones if the system
+    /// gives none.
+    fn random(&self) -> [u64; 2];
+
+    /// Milliseconds of a clock that only goes on, coarse to a few of them; wraps around. Where the
+    /// system refuses to tell the time, each question counts as some milliseconds: what waits for
+    /// time to go by must not wait for ever. It may leap once, when the refusals begin.
+    fn clock(&self) -> u32;
+
+    /// Takes the one lock under the heaps.
+    fn lock(&self);
+
+    /// Releases it.
+    fn unlock(&self);
+
+    /// In the child of a fork: nobody holds the lock.
+    ///
+    /// # Safety
+    /// Only one thread exists.
+    unsafe fn reset_lock(&self);
+
+    /// Whether other threads may exist.
+    fn threaded(&self) -> bool;
+
+    /// The word that this thread keeps for the allocator; zero in a new thread.
+    fn heap_field(&self) -> usize;
+
+    /// Sets that word.
+    fn set_heap_field(&self, value: usize);
+
+    /// Sees to it that `Allocator::thread_exit` runs in this thread's last moments. False: it is
+    /// too late for that, or the system refuses.
+    fn tell_exit(&self) -> bool;
+
+    /// Whether a thread without a heap is to get one, because it frees the blocks of others again
+    /// and again and is not in its last moments.
+    fn frees_often(&self) -> bool;
+
+    /// Called once, when the process gets its first heap: the platform sees to it that
+    /// `Allocator::process_exit` runs when the program ends by exit.
+    fn first_heap(&self);
+
+    /// Sets errno to ENOMEM.
+    fn out_of_memory(&self);
+}

@@ -1,0 +1,160 @@
+//! Bytes to size class and back. Pure; tested exhaustively in both directions.
+//!
+//! Strides in units of 16 bytes: 1 to 8, then for each power of two P from 64 the quotients
+//! P/7, P/6, P/5, P/4 rounded down: four steps a doubling, and 7, 6, 5 or 4 slots of them fill
+//! a power of two with a loss below one slot's unit each. A slot keeps at least one byte for its
+//! canary, so a block of n bytes needs n/16 + 1 units.
+
+use crate::base::config::{CLASSES, UNIT};
+
+/// Classes with one step per unit.
+const LINEAR: usize = 8;
+
+/// Strides in units of 16 bytes, ascending.
+const UNITS: [u16; CLASSES] = {
+    let mut table = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        table[class] = if class < LINEAR {
+            class as u16 + 1
+        } else {
+            let power = 64u32 << ((class - LINEAR) / 4);
+            (power / (7 - ((class - LINEAR) % 4) as u32)) as u16
+        };
+        class += 1;
+    }
+    table
+};
+
+/// What free needs of a class to divide by its stride.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Geometry {
+    /// Bytes of a slot.
+    pub stride: u32,
+    /// ceil(2^32 / stride): i = (d * reciprocal) >> 32 divides a distance d within a group, at
+    /// most 2^17 bytes, by the stride. The quotient's error stays below d / 2^32, at most 2^-15:
+    /// exact but for the last bytes of a slot, where no block starts.
+    pub reciprocal: u32,
+}
+
+/// Entries of tables by class: more than there are classes, so that a mask keeps an index inside
+/// at less cost than a comparison and a panic. No class leads to those beyond.
+pub(crate) const TABLE: usize = CLASSES.next_power_of_two();
+
+static GEOMETRY: [Geometry; TABLE] = {
+    let mut table = [Geometry {
+        stride: 0,
+        reciprocal: 0,
+    }; TABLE];
+    let mut class = 0;
+    // And blocks of no bytes, in groups of a class of their own: a unit each.
+    while class <= CLASSES {
+        let units = if class < CLASSES {
+            UNITS[class] as u32
+        } else {
+            1
+        };
+        table[class] = Geometry {
+            stride: units * UNIT as u32,
+            reciprocal: (1u64 << 32).div_ceil(units as u64 * UNIT as u64) as u32,
+        };
+        class += 1;
+    }
+    table
+};
+
+impl Geometry {
+    /// By table.
+    pub fn of(class: usize) -> Geometry {
+        GEOMETRY[class % TABLE]
+    }
+}
+
+/// Largest block that a slot holds, in bytes.
+pub const MAX_SMALL: usize = UNITS[CLASSES - 1] as usize * UNIT - 1;
+
+/// Bytes of a slot of `class`, its slack and canary included.
+pub const fn stride(class: usize) -> usize {
+    GEOMETRY[class % TABLE].stride as usize
+}
+
+/// Entries of `SMALL`: blocks below 1024 bytes.
+const SMALL_ENTRIES: usize = 64;
+
+/// Class of a block of n bytes at n / 16.
+static SMALL: [u8; SMALL_ENTRIES] = {
+    let mut table = [0; SMALL_ENTRIES];
+    let mut entry = 0;
+    while entry < SMALL_ENTRIES {
+        let mut class = 0;
+        while (UNITS[class] as usize) < entry + 1 {
+            class += 1;
+        }
+        table[entry] = class as u8;
+        entry += 1;
+    }
+    table
+};
+
+/// The smallest class whose slots hold `n` bytes and a canary. `n` is at most `MAX_SMALL`.
+#[inline(always)]
+pub fn class_of(n: usize) -> usize {
+    debug_assert!(n <= MAX_SMALL);
+    if n / UNIT < SMALL_ENTRIES {
+        SMALL[n / UNIT] as usize
+    } else {
+        class_of_big(n)
+    }
+}
+
+/// The class of a block of `n` bytes that takes `SMALL_ENTRIES` units or more.
+#[inline(always)]
+fn class_of_big(n: usize) -> usize {
+    // The top stride of doubling j is 16 << j units: j is the first whose stride exceeds n.
+    let doubling = (n / UNIT).ilog2() as usize - 3;
+    let first = LINEAR + 4 * doubling;
+    first
+        + (n >= stride(first)) as usize
+        + (n >= stride(first + 1)) as usize
+        + (n >= stride(first + 2)) as usize
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::base::config::GROUP_MAX;
+
+    #[test]
+    fn every_size_gets_the_smallest_class_that_holds_it() {
+        for n in 0..=MAX_SMALL {
+            let class = class_of(n);
+            assert!(stride(class) > n, "{n}: block and canary fit");
+            assert!(
+                class == 0 || stride(class - 1) <= n,
+                "{n}: the class below is too small"
+            );
+        }
+    }
+
+    #[test]
+    fn strides_ascend_and_end_at_128_kib() {
+        assert!(UNITS.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(stride(CLASSES - 1), 128 << 10);
+        assert_eq!(stride(7), 128);
+    }
+
+    #[test]
+    fn reciprocals_divide_exactly() {
+        for class in 0..CLASSES {
+            let Geometry { stride, reciprocal } = Geometry::of(class);
+            let slots = (GROUP_MAX as u64 / stride as u64).clamp(1, 32);
+            for d in 0..slots * stride as u64 {
+                let exact = d / stride as u64;
+                if d % stride as u64 <= stride as u64 - UNIT as u64 {
+                    assert_eq!((d * reciprocal as u64) >> 32, exact, "class {class}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Atomics from `core`, from `loom` when the models run, or counting ones (`src/count`). Switched
+//! here and nowhere else.
+
+#[cfg(all(feature = "count", not(loom)))]
+pub use {
+    byssal_count::atomics::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicUsize},
+    core::sync::atomic::AtomicU8,
+};
+
+#[cfg(not(any(feature = "count", loom)))]
+pub use core::sync::atomic::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicU8, AtomicUsize};
+
+#[cfg(loom)]
+pub use loom::sync::atomic::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicU8, AtomicUsize};
+
+pub use core::sync::atomic::Ordering;
+
+/// Notes that an event of `src/count` happened; nothing at all without the feature `count`.
+#[cfg(all(feature = "count", not(loom)))]
+#[macro_export]
+macro_rules! note {
+    ($event:ident) => {
+        $crate::count::note($crate::count::Event::$event)
+    };
+}
+
+/// Notes nothing: the feature `count` is off.
+#[cfg(not(all(feature = "count", not(loom))))]
+#[macro_export]
+macro_rules! note {
+    ($event:ident) => {};
+}
+
+#[cfg(not(loom))]
+use core::cell::UnsafeCell;
+#[cfg(loom)]
+use loom::cell::UnsafeCell;
+
+/// A full fence right behind an atomic exchange that succeeded. On x86 the exchange is one: a
+/// locked instruction orders all loads and stores around it (Intel SDM 3A, 9.2.2). The models run
+/// with the fence.
+pub fn fence_behind_exchange() {
+    #[cfg(all(not(loom), any(target_arch = "x86_64", target_arch = "x86")))]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(not(loom), any(target_arch = "x86_64", target_arch = "x86"))))]
+    fence(Ordering::SeqCst);
+}
+
+/// A field without a synchronisation of its own, as a lock or a protocol says who may use it.
+/// Under loom two uses that nothing orders are found.
+#[repr(transparent)]
+pub struct Plain<T>(UnsafeCell<T>);
+
+impl<T: Copy> Plain<T> {
+    /// With a first value.
+    #[cfg(loom)]
+    pub fn new(value: T) -> Self {
+        Plain(UnsafeCell::new(value))
+    }
+
+    /// The value.
+    ///
+    /// # Safety
+    /// The caller may read the field: nobody writes it meanwhile.
+    #[inline(always)]
+    pub unsafe fn get(&self) -> T {
+        // SAFETY: the caller says that nobody writes the field meanwhile.
+        unsafe {
+            #[cfg(not(loom))]
+            return *self.0.get();
+            #[cfg(loom)]
+            return self.0.with(|value| *value);
+        }
+    }
+
+    /// Sets the value.
+    ///
+    /// # Safety
+    /// The caller alone may use the field.
+    #[inline(always)]
+    pub unsafe fn set(&self, value: T) {
+        // SAFETY: the caller says that nobody else uses the field.
+        unsafe {
+            #[cfg(not(loom))]
+            self.0.get().write(value);
+            #[cfg(loom)]
+            self.0.with_mut(|old| *old = value);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Frees by threads that do not own the group: bits set in the group's remote mask, and a list of
+//! such groups for the owner. `deferred.rs` tells when they are sent.
+//!
+//! ```text
+//! freer:  mask.fetch_or(bits)  old == 0 → push the group on the owner's list
+//!                              the owner abandoned → the freer collects, under the lock
+//! owner:  head.swap(null); for each group: read its link, then mask.swap(0)
+//! ```
+//!
+//! A group is on the list at most once: only the change from 0 to nonzero pushes, and only the
+//! collection of a listed group brings the mask back to 0. Bits are collected from listed groups
+//! only, so a group is never released while a freer still holds it to push it. Heaps are never
+//! freed, so a freer may look at the owner's mailbox at any time.
+
+use crate::base::sync::{fence, fence_behind_exchange, AtomicPtr, AtomicU32, Ordering};
+use crate::note;
+use core::ptr;
+
+/// Bits of the slots that other threads freed and the owner has not collected yet.
+pub struct RemoteMask(AtomicU32);
+
+impl RemoteMask {
+    /// No bits.
+    #[allow(clippy::new_without_default)]
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        RemoteMask(AtomicU32::new(0))
+    }
+
+    /// Makes it a new group's mask: no bits. Relaxed: the map entry that leads to the group comes
+    /// later.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// The bits now, for checks. Relaxed: a snapshot that orders nothing.
+    pub fn peek(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets `bits`; returns the mask before.
+    ///
+    /// Release: the freer's last accesses to the blocks, and their cleared records, come before the
+    /// owner's reuse. Acquire: if the mask was brought to 0 by a collection, that collection's
+    /// read of our link comes before our write of it.
+    pub fn add(&self, bits: u32) -> u32 {
+        self.0.fetch_or(bits, Ordering::AcqRel)
+    }
+
+    /// Takes all bits.
+    ///
+    /// Acquire: see what the freers did before. Release: our read of the link is done.
+    fn take(&self) -> u32 {
+        self.0.swap(0, Ordering::AcqRel)
+    }
+}
+
+/// What can be listed in a mailbox. All of it may be used by several threads.
+pub trait Node: Sized + 'static {
+    /// Its remote frees.
+    fn mask(&self) -> &RemoteMask;
+    /// Its successor in the list; owned by whoever changed the mask from 0, until collected.
+    fn link(&self) -> &AtomicPtr<Self>;
+}
+
+/// Who may work on a heap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Life {
+    /// Nobody: the empty heap, or one that was orphaned and waits to be used anew.
+    Unused = 0,
+    /// One thread, without a lock.
+    Active = 1,
+    /// Whoever claimed it under the lock: its thread ended.
+    Abandoned = 2,
+    /// Nobody, ever: its thread stayed behind in the parent of a fork, perhaps in mid-update.
+    Orphaned = 3,
+}
+
+/// What became of a remote free.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "an abandoned heap must be collected by the freer, a double free must stop"]
+pub enum Sent {
+    /// The owner will find it.
+    Delivered,
+    /// The owner is abandoned: take the lock and collect.
+    OwnerAbandoned,
+    /// One of the bits was set already.
+    Double,
+}
+
+/// A heap's list of groups with remote frees, and who may work on the heap.
+pub struct Mailbox<N> {
+    head: AtomicPtr<N>,
+    life: AtomicU32,
+}
+
+impl<N: Node> Mailbox<N> {
+    /// An empty one of an unused heap.
+    #[allow(clippy::new_without_default)]
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Mailbox {
+            head: AtomicPtr::new(ptr::null_mut()),
+            life: AtomicU32::new(0),
+        }
+    }
+
+    /// Gives slots `bits` of `node`, which the heap of this mailbox owns, back to it. The caller
+    /// took those slots' blocks over from the program, which keeps `node` alive until the bits are
+    /// set; from then on the change from 0 does. The heap is not orphaned.
+    pub fn send(&self, node: &'static N, bits: u32) -> Sent {
+        let old = node.mask().add(bits);
+        if old & bits != 0 {
+            return Sent::Double;
+        }
+        if old != 0 {
+            return Sent::Delivered;
+        }
+        self.push(node);
+        // The owner abandons its heap by: store Abandoned, fence, take the list. We: push, fence,
+        // load. In the single order of the two fences one comes first: either the ending thread
+        // sees our push, or we see Abandoned.
+        fence_behind_exchange();
+        if self.life.load(Ordering::Relaxed) == Life::Abandoned as u32 {
+            Sent::OwnerAbandoned
+        } else {
+            Sent::Delivered
+        }
+    }
+
+    /// Puts `node`, whose mask the caller changed from 0, at the head of the list.
+    fn push(&self, node: &'static N) {
+        note!(RemotePush);
+        // Relaxed: only a guess that the exchange confirms.
+        let mut head = self.head.load(Ordering::Relaxed);
+        loop {
+            // Relaxed: the link is ours, and the exchange publishes it.
+            node.link().store(head, Ordering::Relaxed);
+            // Release: whoever takes the list sees the link. Nothing is acquired: older nodes
+            // are only looked at by the collector.
+            let new = ptr::from_ref(node).cast_mut();
+            let exchanged =
+                self.head
+                    .compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed);
+            match exchanged {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Whether a collection would find something. Relaxed: a hint.
+    pub fn is_empty(&self) -> bool {
+        self.head.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Takes every listed group with its bits, for a caller that may work on the heap (see `Life`).
+    /// Returns whether there was one.
+    pub fn collect(&self, mut each: impl FnMut(&'static N, u32)) -> bool {
+        note!(MailTaken);
+        // Acquire: the links written before each push.
+        let mut head = self.head.swap(ptr::null_mut(), Ordering::Acquire);
+        let found = !head.is_null();
+        // SAFETY: the list holds nodes that `push` got by reference, and a listed node stays until
+        // its bits are taken, here.
+        while let Some(node) = unsafe { head.as_ref() } {
+            // The link first: once the mask is 0 the node may be pushed again. Relaxed: the swap of
+            // the head ordered it.
+            head = node.link().load(Ordering::Relaxed);
+            let bits = node.mask().take();
+            note!(Collected);
+            each(node, bits);
+        }
+        found
+    }
+
+    /// Whether the heap's thread stayed behind in the parent of a fork. Relaxed: a heap is orphaned
+    /// in the child before that child has a second thread.
+    pub fn is_orphaned(&self) -> bool {
+        self.life.load(Ordering::Relaxed) == Life::Orphaned as u32
+    }
+
+    /// Whether `life` says who may work on the heap. Relaxed: the caller holds the lock, or asks of
+    /// its own heap.
+    pub fn is(&self, life: Life) -> bool {
+        self.life.load(Ordering::Relaxed) == life as u32
+    }
+
+    /// Changes who may work on the heap, under the lock. After `Abandoned` the caller must collect
+    /// once more.
+    pub fn set_life(&self, life: Life) {
+        // Relaxed: heap state is handed over by the lock.
+        self.life.store(life as u32, Ordering::Relaxed);
+        // The counterpart of the fence in `send`.
+        fence(Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,396 @@
+//! A size class in a heap: the slots at hand, and the queue of groups behind them.
+//!
+//! The reuse queue stands before the groups' masks. A freed slot enters at its tail and is handed
+//! out again from its head, after all that were freed before it; when the queue is full a slot goes
+//! to its group's mask, when it runs low malloc takes from a mask. So a program that replaces
+//! blocks all over a large heap hardly ever touches the masks: without the queue two of three
+//! mallocs would have to find another group, as most groups have one or two free slots only.
+//!
+//! The tail of a freed slot is verified when the slot leaves the queue, either way: its line was
+//! asked for when the slot entered, and has come in the meantime. **No slot is reused, and no group
+//! released, before its tails are verified.**
+
+use crate::base::config::{CLASSES, KEEP_CLASS, REUSE_QUEUE};
+use crate::base::size_class::{stride, Geometry, TABLE};
+use crate::base::zeroed::Zeroed;
+use crate::layout::group::{Group, State};
+use crate::layout::record::FIRST_WIDE;
+use crate::layout::slot::{Entry, FreeSlot};
+use core::cell::Cell;
+use core::ptr;
+
+/// Bytes of slots that the reuse queue of a wide class may hold.
+const WIDE_BYTES: usize = 16 << 10;
+
+/// Slots that the reuse queue of `class` holds at most.
+pub const fn capacity(class: usize) -> u32 {
+    CAPACITY[class % TABLE] as u32
+}
+
+static CAPACITY: [u8; TABLE] = {
+    let mut table = [REUSE_QUEUE as u8; TABLE];
+    let mut class = FIRST_WIDE;
+    while class < CLASSES {
+        let count = WIDE_BYTES / stride(class);
+        if count < 2 {
+            table[class] = 2;
+        } else if count < REUSE_QUEUE {
+            table[class] = count as u8;
+        }
+        class += 1;
+    }
+    table
+};
+
+/// The state of a size class in a heap: what malloc and free need of it in one cache line, and the
+/// reuse queue behind it. Freed slots at hand are in the queue, and those of one group, the current
+/// one, in `avail`.
+#[repr(C, align(64))]
+pub struct Class {
+    /// Position of the oldest slot in the reuse queue.
+    head: Cell<u32>,
+    /// Position behind the youngest.
+    tail: Cell<u32>,
+    /// malloc leaves this many in the queue while the masks have others.
+    pub low: Cell<u8>,
+    /// A free that finds this many in the queue takes a longer path, see `limit`.
+    high: Cell<u8>,
+    /// The class's canary. Fixed from `set_up` on, as `stride` and `reciprocal`.
+    pub canary: Cell<u8>,
+    /// Whether the class has so many bytes that its groups should go with the last live block.
+    pub much: Cell<bool>,
+    /// What moves blocks within their slots, see `record.rs`.
+    pub cycle: Cell<u16>,
+    /// What `tail` was, without its upper half, when all in the queue were verified.
+    verified: Cell<u16>,
+    /// Bytes of a slot; 0 before the first group.
+    stride: Cell<u32>,
+    /// See `size_class::Geometry`.
+    reciprocal: Cell<u32>,
+    /// Slots of the current group that malloc may take. They are in no group's `freed`.
+    pub avail: Cell<u32>,
+    /// Slots with the program, in quarantine or in the queue.
+    pub out: Cell<u32>,
+    /// The current group; None before the first.
+    pub current: Cell<Option<&'static Group>>,
+    /// Its first slot.
+    pub base: Cell<*mut u8>,
+    /// The youngest of the groups with free slots, whose `next` is the oldest: a circle. The
+    /// current group is not among them.
+    last: Cell<Option<&'static Group>>,
+    /// Their number.
+    pub queued: Cell<u32>,
+    /// How many of them are empty.
+    pub empty: Cell<u32>,
+    /// The reuse queue: the slots' addresses, and where their records are.
+    starts: [Cell<*mut u8>; REUSE_QUEUE],
+    records: [Cell<u32>; REUSE_QUEUE],
+}
+
+// SAFETY: cells of numbers and pointers, and of references behind an Option; no slots, no groups.
+unsafe impl Zeroed for Class {}
+
+impl Class {
+    /// Readies the class before its first group comes: no earlier, as the state of a class that a
+    /// thread does not use stays untouched memory.
+    pub fn set_up(&self, class: usize, canary: u8) {
+        self.canary.set(canary);
+        let geometry = Geometry::of(class);
+        self.stride.set(geometry.stride);
+        self.reciprocal.set(geometry.reciprocal);
+    }
+
+    /// What its slots are like; zero before `set_up`.
+    pub fn geometry(&self) -> Geometry {
+        Geometry {
+            stride: self.stride.get(),
+            reciprocal: self.reciprocal.get(),
+        }
+    }
+
+    /// Bytes of a slot; 0 before `set_up`.
+    pub fn stride(&self) -> usize {
+        self.stride.get() as usize
+    }
+
+    // The reuse queue.
+
+    /// Slots in the queue.
+    pub fn ready(&self) -> u32 {
+        self.tail.get().wrapping_sub(self.head.get())
+    }
+
+    /// Whether malloc may take one: there are more than it leaves.
+    pub fn has_ready(&self) -> bool {
+        self.ready() > self.low.get() as u32
+    }
+
+    /// Whether malloc finds a slot at hand.
+    pub fn has_slot(&self) -> bool {
+        self.has_ready() || self.avail.get() != 0
+    }
+
+    /// Whether a free finds the queue below its limit.
+    pub fn has_room(&self) -> bool {
+        self.ready() < self.high.get() as u32
+    }
+
+    /// Adds a slot; the queue is not full.
+    pub fn give(&self, entry: Entry) {
+        let place = self.tail.get() as usize % REUSE_QUEUE;
+        self.starts[place].set(entry.start);
+        self.records[place].set(entry.record);
+        self.tail.set(self.tail.get().wrapping_add(1));
+    }
+
+    /// Takes the oldest slot; the queue is not empty.
+    #[inline(always)]
+    pub fn take(&self) -> FreeSlot {
+        let entry = self.at(self.head.get());
+        self.head.set(self.head.get().wrapping_add(1));
+        entry.slot()
+    }
+
+    /// What stands at a position.
+    #[inline(always)]
+    fn at(&self, position: u32) -> Entry {
+        let place = position as usize % REUSE_QUEUE;
+        Entry {
+            start: self.starts[place].get(),
+            record: self.records[place].get(),
+        }
+    }
+
+    /// The slots in the queue, oldest first.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        (0..self.ready()).map(|i| self.at(self.head.get().wrapping_add(i)))
+    }
+
+    /// Whether no slot entered the queue since all in it were verified. (After 65,536 slots that
+    /// came and went in between, one time in 4096 some are taken for verified; they are verified
+    /// when they leave the queue.)
+    pub fn is_verified(&self) -> bool {
+        self.tail.get() as u16 == self.verified.get()
+    }
+
+    /// Lets all slots in the queue count as not verified.
+    pub fn forget_verified(&self) {
+        self.verified.set(self.head.get() as u16);
+    }
+
+    /// Counts all slots in the queue as verified, and gives those that were not so far to `check`,
+    /// which says whether one is sound. The first that is not is taken out of the queue; returned.
+    #[inline(always)]
+    pub fn verify<E>(&self, check: impl Fn(FreeSlot) -> Result<(), E>) -> Result<(), E> {
+        let tail = self.tail.get();
+        let entered = (tail as u16).wrapping_sub(self.verified.replace(tail as u16));
+        let mut position = tail.wrapping_sub(self.ready().min(entered.into()));
+        while position != tail {
+            let checked = check(self.at(position).slot());
+            if checked.is_err() {
+                // A handler's malloc is not to come upon it.
+                self.remove(position);
+                return checked;
+            }
+            position = position.wrapping_add(1);
+        }
+        Ok(())
+    }
+
+    /// Takes out what stands at a position.
+    #[cold]
+    fn remove(&self, position: u32) {
+        let (place, oldest) = (
+            position as usize % REUSE_QUEUE,
+            self.head.get() as usize % REUSE_QUEUE,
+        );
+        self.starts[place].set(self.starts[oldest].get());
+        self.records[place].set(self.records[oldest].get());
+        self.head.set(self.head.get().wrapping_add(1));
+    }
+
+    /// Notes that the class has so many slots.
+    pub fn count(&self, class: usize, slots: u32) {
+        self.much
+            .set(slots > 1 && slots as usize * stride(class) > KEEP_CLASS);
+        self.limit(class);
+    }
+
+    /// Sets the limit of the queue, after `out` fell or `much` changed (after `out` rose it is only
+    /// lower than need be). Slots in a queue keep their groups alive, up to 16 of 128 KiB, and a
+    /// program that has freed all it had comes by no slow path any more: so where the class holds
+    /// much, the free of its last live block is to take one.
+    #[inline(always)]
+    pub fn limit(&self, class: usize) {
+        let most = capacity(class);
+        let high = if self.much.get() {
+            most.min(self.out.get().saturating_sub(1))
+        } else {
+            most
+        };
+        self.high.set(high as u8);
+    }
+
+    /// Whether no block of a class that holds much is left: all that is out is in the queue.
+    pub fn is_left(&self) -> bool {
+        self.much.get() && self.ready() == self.out.get()
+    }
+
+    // The queue of groups. `retained` are the heap's bytes in empty groups.
+
+    /// Puts a group, the heap's own and in no queue, at the end.
+    pub fn push(&self, group: &'static Group, retained: &Cell<usize>) {
+        group.set(State::Queued);
+        match self.last.replace(Some(group)) {
+            None => group.set_next(Some(group)),
+            Some(last) => {
+                group.set_next(last.next());
+                last.set_next(Some(group));
+            }
+        }
+        self.queued.set(self.queued.get() + 1);
+        if group.is_empty() {
+            self.note_empty(group, retained);
+        }
+    }
+
+    /// Notes that a group in the queue has become empty.
+    pub fn note_empty(&self, group: &Group, retained: &Cell<usize>) {
+        self.empty.set(self.empty.get() + 1);
+        retained.set(retained.get() + group.bytes());
+    }
+
+    /// Takes the group at the head.
+    pub fn pop(&self, retained: &Cell<usize>) -> Option<&'static Group> {
+        self.take_behind(self.last.get()?, retained)
+    }
+
+    /// Takes the group behind `before` out of the queue.
+    fn take_behind(
+        &self,
+        before: &'static Group,
+        retained: &Cell<usize>,
+    ) -> Option<&'static Group> {
+        let group = before.next()?;
+        before.set_next(group.next());
+        if self.last.get().is_some_and(|last| ptr::eq(last, group)) {
+            self.last.set((!ptr::eq(before, group)).then_some(before));
+        }
+        self.queued.set(self.queued.get() - 1);
+        if group.is_empty() {
+            self.empty.set(self.empty.get() - 1);
+            retained.set(retained.get() - group.bytes());
+        }
+        Some(group)
+    }
+
+    /// The groups, oldest first.
+    pub fn groups(&self) -> impl Iterator<Item = &'static Group> {
+        let oldest = self.last.get().and_then(Group::next);
+        core::iter::successors(oldest, |group| group.next()).take(self.queued.get() as usize)
+    }
+
+    /// Whether `group` is the youngest of them, or there is none.
+    #[cfg(any(test, feature = "model"))]
+    pub fn ends_with(&self, group: Option<&'static Group>) -> bool {
+        match (self.last.get(), group) {
+            (Some(last), Some(group)) => ptr::eq(last, group),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// Takes every empty group out of the queue and gives it to `release`.
+    pub fn drop_empty(&self, retained: &Cell<usize>, mut release: impl FnMut(&'static Group)) {
+        let mut before = self.last.get();
+        // As many as `empty` are empty.
+        while let Some(here) = before.filter(|_| self.empty.get() > 0) {
+            match here.next().filter(|next| next.is_empty()) {
+                Some(_) => {
+                    if let Some(group) = self.take_behind(here, retained) {
+                        release(group);
+                    }
+                }
+                None => before = here.next(),
+            }
+        }
+    }
+}
+
+#[cfg(all(target_pointer_width = "64", not(any(loom, small_constants))))]
+const _: () = {
+    assert!(
+        core::mem::offset_of!(Class, starts) == 64,
+        "one line before the reuse queue"
+    );
+    assert!(size_of::<Class>() == 256);
+};
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// An entry that nobody looks behind.
+    fn entry(number: usize) -> Entry {
+        Entry {
+            start: ptr::without_provenance_mut(number << 4),
+            record: number as u32,
+        }
+    }
+
+    /// The numbers of the entries, oldest first.
+    fn numbers(state: &Class) -> Vec<u32> {
+        state.entries().map(|entry| entry.record).collect()
+    }
+
+    #[test]
+    fn slots_leave_the_queue_in_the_order_in_which_they_came() {
+        let state = Class::ZERO;
+        let (mut next, mut oldest) = (0, 0);
+        for round in 0..if cfg!(miri) { 1000 } else { 100_000 } {
+            if state.ready() < 1 + round % REUSE_QUEUE as u32 {
+                state.give(entry(next));
+                next += 1;
+            } else {
+                assert_eq!(state.take().start, entry(oldest).start);
+                oldest += 1;
+            }
+            assert_eq!(state.ready() as usize, next - oldest);
+        }
+    }
+
+    #[test]
+    fn slots_are_verified_once() {
+        let state = Class::ZERO;
+        let seen = Cell::new(0);
+        let check = |_| {
+            seen.set(seen.get() + 1);
+            Ok::<(), ()>(())
+        };
+        (0..3).for_each(|number| state.give(entry(number)));
+        assert!(!state.is_verified());
+        assert_eq!((state.verify(check), seen.get()), (Ok(()), 3));
+        assert!(state.is_verified());
+        state.give(entry(3));
+        assert!(!state.is_verified());
+        assert_eq!((state.verify(check), seen.get()), (Ok(()), 4));
+        state.take();
+        assert!(state.is_verified());
+        state.forget_verified();
+        assert_eq!((state.verify(check), seen.get()), (Ok(()), 7));
+    }
+
+    #[test]
+    fn a_slot_that_is_not_sound_leaves_the_queue() {
+        let state = Class::ZERO;
+        (0..4).for_each(|number| state.give(entry(number)));
+        let bad = entry(2).start;
+        let check = |slot: FreeSlot| if slot.start == bad { Err(()) } else { Ok(()) };
+        assert_eq!(state.verify(check), Err(()));
+        let mut left = numbers(&state);
+        left.sort_unstable();
+        assert_eq!(left, [0, 1, 3]);
+        state.forget_verified();
+        assert_eq!(state.verify(check), Ok(()));
+    }
+}

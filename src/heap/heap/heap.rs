@@ -1,0 +1,357 @@
+//! A thread's heap, the right to work on one, and all heaps of a process.
+
+use crate::base::config::{CLASSES, KEEP_SHARES, MOST_HEAPS, PRESET};
+use crate::base::decay::Kept;
+use crate::base::platform::Platform;
+use crate::base::sync::{AtomicPtr, AtomicUsize, Ordering};
+use crate::base::zeroed::Zeroed;
+use crate::exchange::abandoned::{Abandoned, Berth, Claim, Tenant};
+use crate::exchange::deferred::Deferred;
+use crate::exchange::mailbox::Mailbox;
+use crate::heap::class::Class;
+use crate::layout::group::Group;
+use crate::layout::slot::Entry;
+use crate::layout::span::Span;
+use crate::pages::memory::{Locked, Memory};
+use core::cell::{Cell, UnsafeCell};
+use core::marker::PhantomData;
+use core::ops::Deref;
+use core::ptr;
+
+/// Room for the quarantine in each heap (at least one, for a valid array).
+pub const QUARANTINE: usize = if PRESET.quarantine == 0 {
+    1
+} else {
+    PRESET.quarantine
+};
+
+/// A heap. Anybody may look at these fields; what lies behind is for whoever has a `MyHeap`.
+#[repr(C, align(64))]
+pub struct Heap {
+    /// Frees from other threads, on a line of its own.
+    pub mail: Line<Mailbox<Group>>,
+    /// Its place among the abandoned heaps.
+    berth: Berth<Heap>,
+    mine: Mine,
+}
+
+// SAFETY: `mine` is reached by `MyHeap` only, of which one thread has a value at a time (or reads a
+// heap at rest, in checks); the berth is used under the lock; all else is atomic.
+unsafe impl Sync for Heap {}
+
+/// What belongs to whoever may work on the heap.
+#[repr(C)]
+pub struct Mine {
+    /// Number of this heap; 0 for the empty one. Fixed once the heap is entered.
+    pub id: Cell<u16>,
+    /// Counts refills, see there.
+    pub refills: Cell<u32>,
+    /// Whether its thread has it for the time of a call only, see `allocator/thread.rs`.
+    pub lent: Cell<bool>,
+    /// Whether the slot of a wide class that malloc took last was never used, and zero.
+    pub zero: Cell<bool>,
+    /// Bytes of its groups.
+    pub bytes: Cell<usize>,
+    /// Bytes of those in queues that are empty.
+    pub retained: Cell<usize>,
+    /// State of the generator of choices; 0 before `set_up`.
+    pub seed: Cell<u64>,
+    /// Bytes in free slots of long strides whose pages are dirty.
+    pub idle: Kept,
+    /// Dirty granules of spans that no group uses.
+    pub idle_granules: Kept,
+    /// Spans with room.
+    pub spans: Cell<Option<&'static Span>>,
+    /// Slots of all groups of each class.
+    pub slots: [Cell<u32>; CLASSES],
+    /// One a class; what a process does not use stays untouched.
+    classes: [Class; CLASSES],
+    /// Freed slots in quarantine, hardened preset only.
+    pub quarantine: [Cell<Entry>; QUARANTINE],
+    /// Freed slots of other heaps.
+    pub deferred: Deferred<Group>,
+}
+
+/// Something on a cache line of its own.
+#[repr(align(64))]
+pub struct Line<T>(pub T);
+
+impl Tenant for Heap {
+    type Group = Group;
+    fn mail(&self) -> &Mailbox<Group> {
+        &self.mail.0
+    }
+    fn berth(&self) -> &Berth<Heap> {
+        &self.berth
+    }
+}
+
+// SAFETY: cells and atomics of numbers and pointers, and references behind an Option. It is a heap
+// without groups: malloc finds every reuse queue empty, and every group is somebody else's.
+unsafe impl Zeroed for Heap {}
+
+impl Heap {
+    /// The heap's number, fixed since it was set up.
+    pub fn id(&self) -> u16 {
+        self.mine.id.get()
+    }
+
+    /// Whether nobody can use the heap before it is set up again: it is orphaned, and what it had
+    /// goes to another, see `orphans.rs`.
+    pub fn is_unset(&self) -> bool {
+        self.mine.seed.get() == 0
+    }
+
+    /// Slots of the current group of a class that malloc may take, of any heap: what another thread
+    /// reads may be old, and is good for the name of a fault only.
+    pub fn peek_avail(&self, class: usize) -> u32 {
+        let avail = self.mine.classes[class].avail.as_ptr();
+        // SAFETY: the field exists; volatile, as the owner may be at work.
+        unsafe { avail.read_volatile() }
+    }
+
+    /// Marks an orphaned heap so.
+    pub fn unset(&self) {
+        self.mine.seed.set(0);
+    }
+}
+
+/// The right to work on a heap, and the way to everything that heaps share.
+///
+/// It proves that the caller is the heap's own thread, or claimed the heap while it has none; or
+/// that the heap is the empty one, which is read only: it has no slots, no groups, and room for
+/// none. A copy must not outlive the right that it was made of.
+pub struct MyHeap<'a, P: Platform> {
+    heap: &'static Heap,
+    /// What heaps share.
+    pub all: &'a Heaps<P>,
+    /// It stays in its thread.
+    here: PhantomData<*mut ()>,
+}
+
+// Not derived: that would ask it of P.
+impl<P: Platform> Clone for MyHeap<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P: Platform> Copy for MyHeap<'_, P> {}
+
+impl<P: Platform> Deref for MyHeap<'_, P> {
+    type Target = Mine;
+    fn deref(&self) -> &Mine {
+        &self.heap.mine
+    }
+}
+
+impl<'a, P: Platform> MyHeap<'a, P> {
+    /// The right of whoever claimed the heap.
+    pub fn claimed(claim: &Claim<Heap>, all: &'a Heaps<P>) -> Self {
+        MyHeap {
+            heap: claim.heap(),
+            all,
+            here: PhantomData,
+        }
+    }
+
+    /// The heap as others know it.
+    pub fn heap(self) -> &'static Heap {
+        self.heap
+    }
+
+    /// The heap's number.
+    pub fn id(self) -> u16 {
+        self.id.get()
+    }
+
+    /// The system underneath.
+    pub fn platform(self) -> &'a P {
+        &self.all.memory.system.platform
+    }
+
+    /// A class of the heap.
+    pub fn class(self, class: usize) -> &'static Class {
+        debug_assert!(class < CLASSES);
+        // SAFETY: classes are made by `class_of`, which gives no other, or are those of groups that
+        // heaps own.
+        unsafe { self.heap.mine.classes.get_unchecked(class) }
+    }
+
+    /// Whether it is the empty heap.
+    pub fn is_empty(self) -> bool {
+        ptr::eq(self.heap, &self.all.empty)
+    }
+}
+
+/// Heaps that the first table holds, and each further one.
+const FIRST_HEAPS: usize = 8;
+const MORE_HEAPS: usize = 512;
+/// Further tables, enough for every number of 16 bits.
+const TABLES: usize = (1 << 16) / MORE_HEAPS;
+/// Bytes of a further table of heaps.
+const TABLE_BYTES: usize = MORE_HEAPS * size_of::<AtomicPtr<Heap>>();
+
+/// Who there is among the heaps. The lock protects it.
+pub struct Roster {
+    /// Heaps without a thread.
+    pub abandoned: Abandoned<Heap>,
+    /// Whether heaps that a fork left behind may hold groups without a block, see `orphans.rs`.
+    pub orphans: bool,
+    /// Number of the orphaned heap that takes over what others have; 0 unless `bury` is at work.
+    pub heir: u16,
+}
+
+// SAFETY: numbers, and references behind an Option; no heap is abandoned.
+unsafe impl Zeroed for Roster {}
+
+/// All heaps of a process.
+///
+/// What a small process writes stands together: at the start what the lock protects, and behind it
+/// the pagemap of low addresses, where the chunks of a program that is not moved (PIE) lie.
+#[repr(C)]
+pub struct Heaps<P: Platform> {
+    /// Heaps by number, the first ones, on a line of its own: each free of another thread's block
+    /// reads it, and must not find it with the lock's last holder. Entries only ever appear.
+    first: Line<[AtomicPtr<Heap>; FIRST_HEAPS]>,
+    roster: UnsafeCell<Roster>,
+    /// Heaps there are; also the highest number of a heap.
+    count: AtomicUsize,
+    /// Pages, large blocks, and the lock.
+    pub memory: Memory<P>,
+    /// The heap of a thread that has none: no slots, no groups. Never written.
+    empty: Heap,
+    /// Tables of further heaps. Entries only ever appear.
+    more: [AtomicPtr<AtomicPtr<Heap>>; TABLES],
+}
+
+// SAFETY: the roster is reached with the lock in hand only; all else is `Sync` itself.
+unsafe impl<P: Platform> Sync for Heaps<P> {}
+
+impl<P: Platform> Heaps<P> {
+    /// No heap. All bytes are zero, if the platform's are.
+    pub const fn new(platform: P) -> Self {
+        Heaps {
+            first: Line([const { AtomicPtr::new(ptr::null_mut()) }; FIRST_HEAPS]),
+            roster: UnsafeCell::new(Roster::ZERO),
+            count: AtomicUsize::new(0),
+            memory: Memory::new(platform),
+            empty: Heap::ZERO,
+            more: [const { AtomicPtr::new(ptr::null_mut()) }; TABLES],
+        }
+    }
+
+    /// What the lock protects of the heaps.
+    pub fn roster<'b>(&self, _: &'b mut Locked<'_, P>) -> &'b mut Roster {
+        // SAFETY: the caller has the lock in hand, borrowed alone for as long as the result lives.
+        unsafe { &mut *self.roster.get() }
+    }
+
+    /// The calling thread's heap, perhaps the empty one. The thread's word holds the distance from
+    /// the empty heap, so that a new thread's zero needs no test.
+    #[inline(always)]
+    pub fn mine(&self) -> MyHeap<'_, P> {
+        let empty = (&raw const self.empty).expose_provenance();
+        let heap = empty.wrapping_add(self.memory.system.platform.heap_field());
+        MyHeap {
+            // SAFETY: `set_mine` wrote a heap's distance, or none was written: heaps live for ever,
+            // and this thread has the right to the one in its word.
+            heap: unsafe { &*ptr::with_exposed_provenance::<Heap>(heap) },
+            all: self,
+            here: PhantomData,
+        }
+    }
+
+    /// Makes `heap`, which the caller has the right to, the calling thread's heap; None: the empty
+    /// one.
+    pub fn set_mine(&self, heap: Option<&'static Heap>) {
+        let heap = heap.unwrap_or(self.empty());
+        let distance = (ptr::from_ref(heap).expose_provenance())
+            .wrapping_sub((&raw const self.empty).expose_provenance());
+        self.memory.system.platform.set_heap_field(distance);
+    }
+
+    /// The empty heap.
+    fn empty(&self) -> &'static Heap {
+        // SAFETY: it is a part of the process, which lives for ever.
+        unsafe { &*ptr::from_ref(&self.empty) }
+    }
+
+    /// Heap number `id`. None before it is entered, and for numbers of no heap.
+    #[inline(never)]
+    pub fn by_id(&self, id: u16) -> Option<&'static Heap> {
+        let id = id as usize;
+        // Acquire: the heap was set up before it was entered.
+        let heap = if id < FIRST_HEAPS {
+            self.first.0[id].load(Ordering::Acquire)
+        } else {
+            let more = self.more[(id - FIRST_HEAPS) / MORE_HEAPS].load(Ordering::Acquire);
+            if more.is_null() {
+                return None;
+            }
+            // SAFETY: a table, which stays once it is entered.
+            unsafe { (*more.add((id - FIRST_HEAPS) % MORE_HEAPS)).load(Ordering::Acquire) }
+        };
+        // SAFETY: null, or a heap, which lives for ever.
+        unsafe { heap.as_ref() }
+    }
+
+    /// The owner of a group that a heap owns: the empty heap for any other.
+    pub fn owner_of(&self, group: &Group) -> &'static Heap {
+        self.by_id(group.owner()).unwrap_or(self.empty())
+    }
+
+    /// Heaps that there are, in the order of their numbers.
+    pub fn each(&self) -> impl Iterator<Item = &'static Heap> + '_ {
+        (1..=self.count()).filter_map(|id| self.by_id(id as u16))
+    }
+
+    /// Enters `heap` as the next number, which it has, if there is room for more heaps.
+    pub fn enter(&self, locked: &mut Locked<'_, P>, heap: &'static Heap) -> bool {
+        let id = self.count() + 1;
+        if id > MOST_HEAPS {
+            return false;
+        }
+        let entry = ptr::from_ref(heap).cast_mut();
+        if id < FIRST_HEAPS {
+            self.first.0[id].store(entry, Ordering::Release);
+        } else {
+            let slot = &self.more[(id - FIRST_HEAPS) / MORE_HEAPS];
+            let mut more = slot.load(Ordering::Relaxed);
+            if more.is_null() {
+                let Some(new) = locked.pages.metadata(TABLE_BYTES) else {
+                    return false;
+                };
+                more = new.cast();
+                slot.store(more, Ordering::Release);
+            }
+            let place = (id - FIRST_HEAPS) % MORE_HEAPS;
+            // SAFETY: the table has MORE_HEAPS entries.
+            unsafe { (*more.add(place)).store(entry, Ordering::Release) };
+        }
+        // Relaxed: a number that orders nothing.
+        self.count.store(id, Ordering::Relaxed);
+        true
+    }
+
+    /// Heaps there are. Relaxed: a number that orders nothing.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether no further heap can be made. Then one at least is abandoned, or lent for a call.
+    pub fn are_numbers_out(&self) -> bool {
+        self.count() >= MOST_HEAPS
+    }
+
+    /// What one heap may keep for later of an allowance for all: many threads together are not to
+    /// hold many times what one may, few are not to run short.
+    pub fn share(&self, allowance: usize) -> usize {
+        allowance / self.count().clamp(1, KEEP_SHARES)
+    }
+
+    /// Whether the owner of a group stayed behind in the parent of a fork.
+    #[inline(never)]
+    pub fn is_orphan(&self, group: &Group) -> bool {
+        self.owner_of(group).mail.0.is_orphaned()
+    }
+}

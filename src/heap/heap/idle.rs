@@ -1,0 +1,85 @@
+//! Pages of free slots: given back when they are many.
+
+use crate::base::config::{CLASSES, KEEP, PURGE_STRIDE};
+use crate::base::platform::Platform;
+use crate::base::size_class::stride;
+use crate::heap::heap::MyHeap;
+use crate::layout::group::{low_mask, Group};
+use core::ptr::NonNull;
+
+/// A purge of free slots that came too early is tried again with this part of a heap's share more.
+const STEPS: usize = 16;
+
+impl<P: Platform> MyHeap<'_, P> {
+    /// Gives pages of free slots back if they are more than a quarter of what is in use. A heap
+    /// that replaces blocks at random stays below that, and keeps its pages.
+    #[cold]
+    pub fn limit_idle(self) {
+        let kept = &self.idle;
+        let least = self.all.share(2 * KEEP);
+        if kept.amount() <= least {
+            return kept.set_limit(least);
+        }
+        let used = self.bytes.get().saturating_sub(kept.amount());
+        let halved = kept.is_halved(used);
+        // The next free would ask again: not before there is some more.
+        kept.set_limit(kept.amount() + least / STEPS);
+        if !kept.ask().is_due(self.platform(), used) {
+            return;
+        }
+        let used: usize = (0..CLASSES)
+            .map(|i| self.class(i).out.get() as usize * stride(i))
+            .sum();
+        let budget = least.max(used / 4);
+        if kept.take_least() > budget || halved || kept.amount() <= budget {
+            kept.set_limit(budget);
+        }
+        if kept.is_over() {
+            self.purge_idle();
+        }
+    }
+
+    /// Gives back the whole pages inside the free slots of long strides.
+    pub fn purge_idle(self) {
+        self.idle.sub(self.idle.amount());
+        let mut long = (0..CLASSES)
+            .rev()
+            .take_while(|&class| stride(class) >= PURGE_STRIDE);
+        long.by_ref().for_each(|class| {
+            let state = self.class(class);
+            if let Some(current) = state.current.get() {
+                self.purge_slots(current, state.avail.get());
+            }
+            for group in state.groups() {
+                self.purge_slots(group, 0);
+            }
+        });
+    }
+
+    /// Gives back the whole pages inside the free slots of one group of the heap, of whose slots
+    /// `avail` are free without being in its mask.
+    fn purge_slots(self, group: &'static Group, avail: u32) {
+        let page = self.platform().page_size();
+        let stride = stride(group.class());
+        let mut free = group.free_slots() | avail;
+        let dirty = group.dirty(free);
+        group.mark_purged(dirty);
+        while free & dirty != 0 {
+            // Neighbours go together: pages that two slots share, and calls.
+            let first = free.trailing_zeros() as usize;
+            let count = (free >> first).trailing_ones() as usize;
+            let slots = low_mask(count) << first;
+            free &= !slots;
+            let start = group.start().addr() + first * stride;
+            let from = start.next_multiple_of(page);
+            let to = (start + count * stride) / page * page;
+            let at = NonNull::new(group.start().with_addr(from));
+            if let Some(at) = at.filter(|_| dirty & slots != 0 && from < to) {
+                // Refused (as for locked memory), it would be so again: once a free is enough.
+                // Nobody takes purged slots for zero: PURGED is not ZERO.
+                // SAFETY: the pages lie inside free slots of the heap, which hold nothing.
+                unsafe { self.platform().purge(at, to - from) };
+            }
+        }
+    }
+}

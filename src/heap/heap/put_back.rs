@@ -1,0 +1,209 @@
+//! Freed slots on their way back: from the reuse queue or the quarantine to the mask of their
+//! group, whose group then is found by the next refill, or goes when it is empty.
+
+use crate::base::config::{CLASSES, KEEP, PRESET, PURGE_STRIDE, REUSE_QUEUE};
+use crate::base::fault::raise;
+use crate::base::platform::Platform;
+use crate::base::random::next_random;
+use crate::heap::class::{capacity, Class};
+use crate::heap::heap::{MyHeap, QUARANTINE};
+use crate::heap::take::prefetch;
+use crate::layout::group::{Group, State};
+use crate::layout::record::{FIRST_WIDE, NARROW_SLOTS};
+use crate::layout::slot::{Entry, FreeSlot};
+use crate::pages::memory::Locked;
+
+/// Empty groups may hold this part of the bytes in a heap's groups, or half of it beside `KEEP`.
+const RETAINED_SHARE: usize = 16;
+
+impl<P: Platform> MyHeap<'_, P> {
+    /// Frees a slot, just freed, whatever its class and reuse queue. While a full queue holds slots
+    /// that are not verified, its oldest goes to a mask instead, so that none waits longer than 16
+    /// further frees. Once in so many the whole queue is verified: in a row of frees the masks get
+    /// the slots themselves then. At once it would cost programs too much that free and allocate
+    /// about as often.
+    #[inline(never)]
+    pub fn give(self, class: usize, slot: FreeSlot) {
+        let state = self.class(class);
+        if state.ready() == capacity(class)
+            && (state.is_verified() || state.out.get() % REUSE_QUEUE as u32 == 0)
+        {
+            self.verify_queue(class);
+            return self.spill_slot(class, slot, true);
+        }
+        prefetch(slot.start.wrapping_add(state.stride() - 1));
+        self.give_entry(class, slot.entry());
+    }
+
+    /// Puts a slot into its class's reuse queue; if that is full, its oldest goes to a mask; if
+    /// this was the last live block of a class that holds much, all of it goes.
+    #[inline(never)]
+    fn give_entry(self, class: usize, entry: Entry) {
+        let state = self.class(class);
+        if state.ready() == capacity(class) {
+            let oldest = state.take();
+            state.give(entry);
+            return self.spill_slot(class, oldest, true);
+        }
+        state.give(entry);
+        if state.has_room() {
+            return;
+        }
+        if state.is_left() {
+            return self.put_away(class);
+        }
+        // More are out by now, perhaps.
+        state.limit(class);
+    }
+
+    /// In the hardened preset: a freed slot waits in quarantine, at a random place: how long cannot
+    /// be foreseen. The one whose turn it is instead goes to its reuse queue.
+    pub fn quarantine_slot(self, slot: FreeSlot) {
+        let place = ((next_random(&self.seed) >> 32) * QUARANTINE as u64) >> 32;
+        let Some(place) = self.quarantine.get(place as usize) else {
+            return;
+        };
+        let due = place.replace(slot.entry());
+        if due != Entry::NONE {
+            self.give_entry(due.slot().group().class(), due);
+        }
+    }
+
+    /// Counts everything in quarantine as free.
+    pub fn empty_quarantine(self) {
+        for place in self.quarantine.iter().filter(|_| PRESET.quarantine != 0) {
+            let due = place.replace(Entry::NONE);
+            if due != Entry::NONE {
+                let (slot, group) = (due.slot(), due.slot().group());
+                let class = group.class();
+                let bit = 1 << slot.index(class < FIRST_WIDE);
+                self.put_back(self.class(class), group, bit, 1, false);
+            }
+        }
+    }
+
+    /// Moves all slots of a reuse queue to the masks of their groups.
+    #[inline(never)]
+    pub fn spill(self, class: usize) {
+        let state = self.class(class);
+        while state.ready() > 0 {
+            let slot = state.take();
+            self.spill_slot(class, slot, false);
+        }
+    }
+
+    /// Moves a slot that is in no reuse queue any more to the mask of its group. The default preset
+    /// relies on it that a canary stands in the last byte of a slot with the record `USED`. `away`:
+    /// see `put_back`.
+    #[inline(never)]
+    fn spill_slot(self, class: usize, slot: FreeSlot, away: bool) {
+        let (narrow, state) = (class < FIRST_WIDE, self.class(class));
+        raise(self.check_freed(narrow, state, slot));
+        slot.set_used(narrow);
+        self.put_back(state, slot.group(), 1 << slot.index(narrow), 1, away);
+    }
+
+    /// Sets `count` bits of the heap's group, of the class of `state`, in its mask, and sees to it
+    /// that the group is found. The slots hold no block, are in no mask and no queue any more, and
+    /// their tails are verified. If `away` says so, and no block is left of a class that holds
+    /// much, empties its queue.
+    #[inline(always)]
+    pub fn put_back(self, state: &Class, group: &'static Group, bits: u32, count: u32, away: bool) {
+        let before = group.freed();
+        debug_assert!(before & bits == 0, "nobody else gives them back");
+        let after = before | bits;
+        group.set_freed(after);
+        state.out.set(state.out.get() - count);
+        let mut seldom =
+            state.out.get() <= REUSE_QUEUE as u32 || after == u32::MAX || group.is(State::Unlisted);
+        if state.stride() >= PURGE_STRIDE {
+            self.idle.add(count as usize * state.stride());
+            seldom |= self.idle.is_over();
+        }
+        if seldom {
+            self.after_put_back(group, away);
+        }
+    }
+
+    /// What is seldom to be done after slots were put back.
+    #[inline(never)]
+    fn after_put_back(self, group: &'static Group, away: bool) {
+        let class = group.class();
+        let state = self.class(class);
+        state.limit(class);
+        // The masks have some.
+        self.keep_low(class);
+        if !group.is(State::Current) {
+            if group.is(State::Unlisted) {
+                state.push(group, &self.retained);
+            } else if group.is_empty() {
+                state.note_empty(group, &self.retained);
+            }
+            if group.is_empty() {
+                self.release_beyond();
+            }
+        }
+        // Only now, as all groups with free slots are in a queue, or current.
+        if self.idle.is_over() {
+            self.limit_idle();
+        }
+        if away && state.is_left() {
+            self.put_away(class);
+        }
+    }
+
+    /// Lets the youngest in the reuse queue wait a while: malloc takes from masks, which have some.
+    pub fn keep_low(self, class: usize) {
+        self.class(class).low.set(capacity(class) as u8 / 4);
+    }
+
+    /// Empties the reuse queue of a class without a live block: its groups become empty.
+    #[cold]
+    #[inline(never)]
+    fn put_away(self, class: usize) {
+        self.spill(class);
+        self.retire(class);
+        self.release_beyond();
+    }
+
+    /// Lets a class have no current group: it goes to the queue if it has free slots.
+    pub fn retire(self, class: usize) {
+        let state = self.class(class);
+        let Some(group) = state.current.take() else {
+            return;
+        };
+        group.set_freed(group.freed() | state.avail.replace(0));
+        if group.free_slots() != 0 {
+            state.push(group, &self.retained);
+        } else {
+            group.set(State::Unlisted);
+        }
+    }
+
+    /// Releases all empty groups once there are too many bytes in them: few enough to return to
+    /// where a program started, enough for the next burst. As a part of the heap they grow with it,
+    /// because the sweep walks its queues.
+    #[inline(always)]
+    fn release_beyond(self) {
+        let part = self.bytes.get() / RETAINED_SHARE;
+        let most = (self.all.share(KEEP) + part / 2).max(part);
+        if self.retained.get() > most {
+            self.release_empty(u64::MAX);
+        }
+    }
+
+    /// Releases the empty groups of some classes. Takes the lock once, if runs or spans go back.
+    #[inline(never)]
+    pub fn release_empty(self, classes: u64) {
+        if self.retained.get() == 0 {
+            return;
+        }
+        let mut locked: Option<Locked<'_, P>> = None;
+        for class in (0..CLASSES).filter(|class| classes & 1 << class != 0) {
+            let release = |group| self.release_group(group, &mut locked);
+            self.class(class).drop_empty(&self.retained, release);
+        }
+    }
+}
+
+const _: () = assert!(NARROW_SLOTS == 32 && CLASSES <= 64);

@@ -1,0 +1,115 @@
+//! Frees of other heaps' blocks: deferred, sent to their owners, and collected by them.
+
+use crate::base::config::{KEEP, PRESET};
+use crate::base::fault::{stop, Fault};
+use crate::base::platform::Platform;
+use crate::exchange::abandoned::{give_back, Abandoned, Claim, Keeper};
+use crate::heap::heap::{Heap, Heaps, MyHeap};
+use crate::layout::group::{ones, set_bits, Group};
+use crate::layout::slot::{Entry, LiveSlot};
+use core::ptr;
+
+impl<P: Platform> MyHeap<'_, P> {
+    /// Defers the free of a slot of another heap's group, which holds no block any more, until its
+    /// group or everything is sent. Another group may make room. The heap is not the empty one.
+    #[inline(always)]
+    pub fn defer(self, slot: &LiveSlot) {
+        if !self.deferred.holds(slot.group) {
+            self.make_room(slot.group);
+        }
+        if !self.deferred.join(slot.group, slot.bit()) {
+            stop(Fault::DoubleFree, slot.block().addr());
+        }
+        if self.deferred.count(slot.stride) {
+            self.flush();
+        }
+    }
+
+    /// Makes an entry for a group that has none, perhaps in place of another's. The caller adds a
+    /// slot at once.
+    #[inline(never)]
+    fn make_room(self, group: &'static Group) {
+        if let Some((before, bits)) = self.deferred.start(group) {
+            self.all.send(before, bits);
+        }
+    }
+
+    /// Sends all deferred frees. The caller does not hold the lock.
+    #[inline(never)]
+    pub fn flush(self) {
+        if self.all.count() < 2 {
+            // Nobody to send to: a process with one thread should not touch this page.
+            return;
+        }
+        let most = self.all.share(KEEP);
+        self.deferred
+            .take_all(most, |group, bits| self.all.send(group, bits));
+    }
+
+    /// Collects what other threads freed of this heap. Returns whether there was something.
+    pub fn collect(self) -> bool {
+        let mail = &self.heap().mail.0;
+        !mail.is_empty() && mail.collect(|group, bits| self.got_back(group, bits))
+    }
+
+    /// Enters slots of a group of the heap that other threads freed (their tails verified by the
+    /// freers).
+    #[inline(never)]
+    fn got_back(self, group: &'static Group, bits: u32) {
+        if self.raced(group, bits) {
+            stop(Fault::DoubleFree, group.start().addr());
+        }
+        let state = self.class(group.class());
+        self.put_back(state, group, bits, ones(bits.into()), false);
+    }
+
+    /// Whether a slot that another thread gave back was not the program's to free. The freer
+    /// cleared its record and nobody had it since. Anything else is a double free that raced with
+    /// another: the slot is freed, in the reuse queue, in quarantine, or used anew.
+    #[inline(always)]
+    fn raced(self, group: &'static Group, bits: u32) -> bool {
+        let class = group.class();
+        let state = self.class(class);
+        let here = |entry: Entry| entry.is_of(group, class, bits);
+        let current = state
+            .current
+            .get()
+            .is_some_and(|current| ptr::eq(current, group));
+        current && state.avail.get() & bits != 0
+            || group.freed() & bits != 0
+            || set_bits(bits).any(|index| group.holds_block(index))
+            || state.entries().any(here)
+            || PRESET.quarantine != 0 && self.quarantine.iter().any(|place| here(place.get()))
+    }
+}
+
+impl<P: Platform> Heaps<P> {
+    /// Gives slots of a group, which hold no block and are the caller's, back to its owner.
+    #[inline(never)]
+    pub fn send(&self, group: &'static Group, bits: u32) {
+        let owner = self.owner_of(group);
+        // Groups of a heap that stayed behind in the parent of a fork go by records, which these
+        // slots have lost.
+        if !owner.mail.0.is_orphaned() && !give_back(self, owner, group, bits) {
+            stop(Fault::DoubleFree, group.start().addr());
+        }
+    }
+}
+
+impl<P: Platform> Keeper for Heaps<P> {
+    type Heap = Heap;
+
+    fn with_abandoned<R>(&self, work: impl FnOnce(&mut Abandoned<Heap>) -> R) -> R {
+        work(&mut self.roster(&mut self.memory.lock()).abandoned)
+    }
+
+    fn collect_claimed(&self, claim: &Claim<Heap>) {
+        let heap = MyHeap::claimed(claim, self);
+        let mut touched = 0u64;
+        heap.heap().mail.0.collect(|group, bits| {
+            touched |= 1 << group.class();
+            heap.got_back(group, bits);
+        });
+        heap.release_empty(touched);
+    }
+}

@@ -1,0 +1,249 @@
+//! Slots taken and blocks placed in them; canaries written and verified.
+//!
+//! A block's tail is verified when its slot leaves the reuse queue (in the hardened preset at the
+//! free itself), by the freer when another thread owns the slot, and whenever the block is resized.
+
+use crate::base::config::{PRESET, PURGE_STRIDE};
+use crate::base::fault::{raise, stop, was_found, Fault, Found};
+use crate::base::platform::Platform;
+use crate::base::random::next_random;
+use crate::base::size_class::stride;
+use crate::base::sync::Ordering::Relaxed;
+use crate::heap::class::Class;
+use crate::heap::heap::MyHeap;
+use crate::layout::record::{
+    max_tail, narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE, USED, ZERO,
+};
+use crate::layout::slot::{FreeSlot, LiveSlot};
+
+/// What a wide class's `cycle` goes on by: 2^16 over the golden ratio, odd, so that the lower 16
+/// bits spread evenly (Knuth, The Art of Computer Programming 3, 6.4).
+const STEP: u16 = 0x9e37;
+
+impl<P: Platform> MyHeap<'_, P> {
+    /// Whether a canary of a class, whose byte is `canary`, stands at `offset` in a free slot.
+    fn stands(self, canary: u8, slot: FreeSlot, offset: usize) -> bool {
+        let secrets = &self.all.memory.system.secrets;
+        slot.read(offset) == secrets.canary(canary, slot.start.addr() + offset)
+    }
+
+    /// Writes a canary of a class, whose byte is `canary`, at `offset` in a free slot.
+    fn write_canary(self, canary: u8, slot: FreeSlot, offset: usize) {
+        let secrets = &self.all.memory.system.secrets;
+        slot.write(offset, secrets.canary(canary, slot.start.addr() + offset));
+    }
+
+    /// Err unless both canaries of a tail of `len` bytes stand in a slot that was just freed.
+    #[inline(always)]
+    pub fn check_tail(self, state: &Class, slot: FreeSlot, len: usize) -> Result<(), Found> {
+        let (stride, canary) = (state.stride(), state.canary.get());
+        if self.stands(canary, slot, stride - len) && self.stands(canary, slot, stride - 1) {
+            return Ok(());
+        }
+        Err(Found(Fault::Overflow, slot.start.addr() + stride - len))
+    }
+
+    /// Verifies the tail of a slot in the reuse queue, or just taken out, if that is still to be
+    /// done. `narrow` tells the kind of the class, here and below.
+    #[inline(always)]
+    pub fn check_freed(self, narrow: bool, state: &Class, slot: FreeSlot) -> Result<(), Found> {
+        if PRESET.check_at_free {
+            return Ok(());
+        }
+        self.check_tail(state, slot, slot.tail(narrow))
+    }
+
+    /// Verifies the tails of all slots in a class's reuse queue. Of the empty heap there is none.
+    #[cold]
+    #[inline(never)]
+    pub fn verify_queue(self, class: usize) {
+        let state = self.class(class);
+        if PRESET.check_at_free || state.is_verified() {
+            return;
+        }
+        raise(state.verify(|slot| self.check_freed(class < FIRST_WIDE, state, slot)));
+    }
+
+    /// Takes the oldest slot of the reuse queue, which is not empty, verifies it, and sees to it
+    /// that the canary in its last byte stands.
+    #[inline(always)]
+    pub fn take_ready(self, narrow: bool, state: &Class) -> FreeSlot {
+        let slot = state.take();
+        if !narrow {
+            self.zero.set(false);
+        }
+        if PRESET.check_at_free {
+            raise(slot.check_clear(state.stride()));
+            self.write_canary(state.canary.get(), slot, state.stride() - 1);
+        } else {
+            raise(self.check_freed(narrow, state, slot));
+        }
+        slot
+    }
+
+    /// Takes a slot of the current group, of which `avail` has one, and sees to it that the canary
+    /// in its last byte stands. Its tail was verified before; the last byte is once more, as the
+    /// next slot's block may have been written from its front since.
+    #[inline(always)]
+    pub fn take_avail(self, narrow: bool, state: &Class) -> Option<FreeSlot> {
+        let group = state.current.get()?;
+        let index = self.pick(state.avail.get());
+        state.avail.set(state.avail.get() & !(1 << index));
+        state.out.set(state.out.get() + 1);
+        let stride = state.stride();
+        let start = state.base.get().wrapping_add(index * stride);
+        let slot = FreeSlot::of(narrow, group, index, start);
+        let mark = slot.mark(narrow);
+        if !narrow {
+            self.zero.set(mark == ZERO);
+        }
+        if stride >= PURGE_STRIDE && mark == USED {
+            self.idle.sub(stride);
+        }
+        if PRESET.check_at_free || mark != USED {
+            raise(slot.check_clear(stride));
+            self.write_canary(state.canary.get(), slot, stride - 1);
+        } else if !self.stands(state.canary.get(), slot, stride - 1) {
+            stop(Fault::Overflow, start.addr() + stride - 1);
+        }
+        Some(slot)
+    }
+
+    /// Number of one set bit of `bits`: the lowest, or a random one. `bits` is not zero.
+    #[inline(always)]
+    fn pick(self, bits: u32) -> usize {
+        let mut left = bits;
+        if PRESET.random_slots {
+            let random = next_random(&self.seed) as u32;
+            for _ in 0..random % bits.count_ones() {
+                left &= left - 1;
+            }
+        }
+        left.trailing_zeros() as usize
+    }
+
+    /// Takes a slot of any class that has one at hand, for callers that need not be fast.
+    #[inline(never)]
+    pub fn take_any(self, class: usize) -> Option<FreeSlot> {
+        let (narrow, state) = (class < FIRST_WIDE, self.class(class));
+        if state.has_ready() {
+            return Some(self.take_ready(narrow, state));
+        }
+        self.verify_queue(class);
+        self.take_avail(narrow, state)
+    }
+
+    /// Makes a block of `n` bytes of a slot just taken, whose class n suits.
+    #[inline(always)]
+    pub fn place(self, narrow: bool, state: &Class, slot: FreeSlot, n: usize) -> *mut u8 {
+        let (stride, canary) = (state.stride(), state.canary.get());
+        // Relaxed, both: other threads learn of the block by the program's own synchronisation.
+        let offset = if narrow {
+            let slack = stride - n;
+            let offset = narrow_offset(slack, state.cycle.get() as u32);
+            slot.narrow().store(narrow_record(slack, offset), Relaxed);
+            offset
+        } else {
+            let cycle = state.cycle.get().wrapping_add(STEP);
+            state.cycle.set(cycle);
+            let place = wide_place(stride, n, cycle);
+            slot.wide().store(wide_record(stride, place), Relaxed);
+            place.offset
+        };
+        self.write_canary(canary, slot, offset + n);
+        self.write_front(canary, slot, offset);
+        slot.start.wrapping_add(offset)
+    }
+
+    /// Makes a block of `n` bytes of a slot of any class just taken; if `at_start`, at the slot's
+    /// start, and rounded up as far as the record demands.
+    pub fn place_any(self, class: usize, slot: FreeSlot, n: usize, at_start: bool) -> *mut u8 {
+        let state = self.class(class);
+        if !at_start {
+            return self.place(class < FIRST_WIDE, state, slot, n);
+        }
+        let tail = (state.stride() - n).min(max_tail(class));
+        write_place(class, slot, Place { offset: 0, tail });
+        self.write_canary(state.canary.get(), slot, state.stride() - tail);
+        slot.start
+    }
+
+    /// Writes the canary before a block that stands `offset` bytes into its slot, if the preset
+    /// says so and there is room.
+    fn write_front(self, canary: u8, slot: FreeSlot, offset: usize) {
+        if PRESET.front_canary && offset > 0 {
+            self.write_canary(canary, slot, offset - 1);
+        }
+    }
+}
+
+/// Writes the record of a block's place in a slot of `class`. Relaxed: other threads learn of the
+/// block by the program's own synchronisation.
+fn write_place(class: usize, slot: FreeSlot, place: Place) {
+    if class < FIRST_WIDE {
+        let record = narrow_record(place.offset + place.tail, place.offset);
+        slot.narrow().store(record, Relaxed);
+    } else {
+        slot.wide()
+            .store(wide_record(stride(class), place), Relaxed);
+    }
+}
+
+impl<P: Platform> crate::heap::heap::Heaps<P> {
+    /// Err unless the tail of a live block stands, and, if the preset says so, its front: a canary
+    /// of its own, or the neighbour's last byte, which is a canary or, if the neighbour holds no
+    /// block, zero.
+    #[inline(never)]
+    pub fn check_around(&self, slot: &LiveSlot) -> Result<(), Found> {
+        let secrets = &self.memory.system.secrets;
+        slot.check_tail(secrets)?;
+        // Before slot 0 lies another group, or an inaccessible page.
+        if PRESET.front_canary && (slot.offset > 0 || slot.index > 0) {
+            let front = slot.block().wrapping_sub(1);
+            // SAFETY: the byte lies in the same group. Volatile: a program that overflows may race
+            // with us, and what is read is only compared.
+            let byte = unsafe { front.read_volatile() };
+            let neighbour_free = slot.offset == 0 && byte == 0;
+            let canary = secrets.canary(secrets.class_canary(slot.class), front.addr());
+            // A damaged tail that was reported still stands before the next slot: once is enough.
+            if !neighbour_free && !was_found() && byte != canary {
+                return Err(Found(Fault::Overflow, front.addr()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the end of a live block, whose tail was verified, to `n` bytes, which `record::fit`
+    /// gave. Any thread that the block belongs to may do so.
+    pub fn replace(&self, slot: &LiveSlot, n: usize) {
+        let place = Place {
+            offset: slot.offset,
+            tail: slot.stride - slot.offset - n,
+        };
+        let free = FreeSlot::of(slot.class < FIRST_WIDE, slot.group, slot.index, slot.start);
+        write_place(slot.class, free, place);
+        let secrets = &self.memory.system.secrets;
+        for offset in [slot.offset + n, slot.stride - 1] {
+            let canary =
+                secrets.canary(secrets.class_canary(slot.class), slot.start.addr() + offset);
+            free.write(offset, canary);
+        }
+    }
+}
+
+/// Asks for the cache line at `at`.
+#[inline(always)]
+pub fn prefetch(at: *mut u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch has no effect but on caches; SSE is part of x86_64.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(at.cast::<i8>());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a prefetch has no effect but on caches.
+    unsafe {
+        core::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = at;
+}

@@ -1,0 +1,326 @@
+//! The state of a group: one cache line out of band.
+//!
+//! All of it is atomic: a wild or stale pointer may lead another thread here at any time, and what
+//! it reads is only judged. Who may write a field, and when, stands beside it; the orderings that
+//! the exchange between threads needs are those of `remote` and `link`, everything else is relaxed.
+
+use crate::base::config::{CHUNK, CLASSES, GRANULE, RUN_PAGE, SPAN_GROUP_MAX};
+use crate::base::size_class::stride;
+use crate::base::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU8, Ordering::Relaxed};
+use crate::exchange::mailbox::{Node, RemoteMask};
+use crate::layout::record::{
+    narrow_units, wide_read, FIRST_WIDE, NARROW_SLOTS, NEW, PURGED, USED, WIDE_SLOTS, ZERO,
+};
+use core::ptr;
+
+/// Class of a group of blocks without bytes, see `pages/zero.rs`.
+pub const CLASS_ZERO: usize = 48;
+/// Class of the pseudo-group at each chunk's start: what a map entry of 0 leads to.
+pub const CLASS_NONE: usize = 49;
+
+/// Owner of what belongs to no heap: the pseudo-group, and groups of blocks without bytes. No heap
+/// has this number.
+pub const NOBODY: u16 = u16::MAX;
+
+/// What a group is to its heap. Only the owner looks at it, and checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// The cell is unused.
+    Free = 0,
+    /// Its class takes slots from it.
+    Current = 1,
+    /// In no list: the owner's next free in it queues it.
+    Unlisted = 2,
+    /// In the class's queue: it has slots to give.
+    Queued = 3,
+}
+
+/// Bits of a `State`.
+const STATE_BITS: u32 = 3;
+const STATE_MASK: u8 = (1 << STATE_BITS) - 1;
+
+/// The state of a group.
+///
+/// Conservation: each slot is either live (its record tells a block), or its bit stands in exactly
+/// one of `freed`, `remote`, the class's `avail`, its reuse queue, the quarantine, or another
+/// heap's deferred frees; bits beyond the capacity are set in `freed`.
+#[repr(C, align(64))]
+pub struct Group {
+    /// Next group in the class's queue (owner), or next free cell (span's owner; under the lock in
+    /// the chunk's list).
+    next: AtomicPtr<Group>,
+    /// Next in the owner's list of groups with remote frees, see `exchange/mailbox.rs`.
+    link: AtomicPtr<Group>,
+    /// Slots that the owner got back, and slots never used. Written by the owner.
+    freed: AtomicU32,
+    /// Slots that other threads gave back.
+    remote: RemoteMask,
+    /// Lower 32 bits of the address of the group's first byte; a chunk does not cross 2^32. Fixed
+    /// while the group lives, as the next two.
+    base: AtomicU32,
+    /// Number of the owning heap.
+    owner: AtomicU16,
+    /// Size class.
+    class: AtomicU8,
+    /// A `State` in the lower 3 bits, the owner's. Above them the number of slots less one, fixed.
+    shape: AtomicU8,
+    /// One record a slot, see `record.rs`. Written by the thread that allocates or frees the slot.
+    records: Records,
+}
+
+/// Records of the slots of a group: 32 of one byte or 16 of two. The class, fixed while the group
+/// lives, tells which: a record is only ever used in its own width.
+#[repr(C, align(32))]
+struct Records([AtomicU16; WIDE_SLOTS]);
+
+impl Node for Group {
+    fn mask(&self) -> &RemoteMask {
+        &self.remote
+    }
+    fn link(&self) -> &AtomicPtr<Group> {
+        &self.link
+    }
+}
+
+/// Mask of the lowest `slots` bits, 0 to 32.
+pub fn low_mask(slots: usize) -> u32 {
+    ((1u64 << slots) - 1) as u32
+}
+
+/// Number of set bits. Not inline: it is long where the machine has no instruction for it.
+#[inline(never)]
+pub fn ones(mask: u64) -> u32 {
+    mask.count_ones()
+}
+
+/// Numbers of the set bits, ascending.
+pub fn set_bits(mut bits: u32) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let index = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(index)
+    })
+}
+
+/// Bytes that a group of `bytes` takes: whole granules in a span, whole run pages above.
+pub fn rounded(bytes: usize) -> usize {
+    let granules = bytes.next_multiple_of(GRANULE);
+    if granules <= SPAN_GROUP_MAX {
+        granules
+    } else {
+        bytes.next_multiple_of(RUN_PAGE)
+    }
+}
+
+impl Group {
+    /// Makes the cell the state of a new group of `capacity` slots at `start`, whose bytes are zero
+    /// if it is `fresh`. `next` stays: the cell may still be the first of its span's reserve.
+    /// Nobody else looks at the cell yet.
+    pub fn init(&self, start: usize, class: usize, capacity: usize, owner: u16, fresh: bool) {
+        self.link.store(ptr::null_mut(), Relaxed);
+        self.remote.reset();
+        self.freed.store(u32::MAX, Relaxed);
+        self.base.store(start as u32, Relaxed);
+        self.owner.store(owner, Relaxed);
+        self.class.store(class as u8, Relaxed);
+        let shape = (capacity as u8 - 1) << STATE_BITS | State::Unlisted as u8;
+        self.shape.store(shape, Relaxed);
+        // Of a narrow group two records at a time: nobody looks at them yet.
+        let mark = u16::from(if fresh { ZERO } else { NEW });
+        let both = mark * if self.is_narrow() { 0x101 } else { 1 };
+        for records in &self.records.0 {
+            records.store(both, Relaxed);
+        }
+    }
+
+    /// Makes the cell a chunk's pseudo-group: it holds no block and belongs to nobody.
+    pub fn init_pseudo(&self) {
+        self.class.store(CLASS_NONE as u8, Relaxed);
+        self.owner.store(NOBODY, Relaxed);
+    }
+
+    /// Clears the cell, which nobody uses: a stale pointer that still leads here finds no block.
+    pub fn clear(&self) {
+        for record in &self.records.0 {
+            record.store(0, Relaxed);
+        }
+        self.link.store(ptr::null_mut(), Relaxed);
+        self.remote.reset();
+        self.freed.store(0, Relaxed);
+        self.base.store(0, Relaxed);
+        self.owner.store(0, Relaxed);
+        self.class.store(0, Relaxed);
+        self.shape.store(0, Relaxed);
+    }
+
+    /// Record `index` of a narrow group.
+    pub fn narrow(&self, index: usize) -> &AtomicU8 {
+        debug_assert!(index < NARROW_SLOTS);
+        let first = self.records.0.as_ptr().cast::<AtomicU8>();
+        // SAFETY: the 16 atomics of two bytes are room for 32 of one, and the mask keeps inside.
+        unsafe { &*first.add(index % NARROW_SLOTS) }
+    }
+
+    /// Record `index` of a wide group.
+    pub fn wide(&self, index: usize) -> &AtomicU16 {
+        &self.records.0[index % WIDE_SLOTS]
+    }
+
+    /// The record of slot `index`, of either width.
+    pub fn record(&self, index: usize) -> u16 {
+        if self.is_narrow() {
+            self.narrow(index).load(Relaxed).into()
+        } else {
+            self.wide(index).load(Relaxed)
+        }
+    }
+
+    /// Writes the record of slot `index` of a narrow group.
+    pub fn set_narrow(&self, index: usize, record: u8) {
+        self.narrow(index).store(record, Relaxed);
+    }
+
+    /// Whether slot `index` has the record of a live block.
+    pub fn holds_block(&self, index: usize) -> bool {
+        let record = self.record(index);
+        if self.is_narrow() {
+            narrow_units(record as u8) != 0
+        } else {
+            wide_read(stride(self.class()), record).is_some()
+        }
+    }
+
+    /// Which of the slots `bits`, in a mask, were used since their pages were given back or the
+    /// group was made.
+    pub fn dirty(&self, bits: u32) -> u32 {
+        let narrow = self.is_narrow();
+        let used = |&index: &usize| {
+            if narrow {
+                self.narrow(index).load(Relaxed) == USED
+            } else {
+                self.wide(index).load(Relaxed) == USED.into()
+            }
+        };
+        set_bits(bits)
+            .filter(used)
+            .fold(0, |all, index| all | 1 << index)
+    }
+
+    /// Notes that the slots `bits`, in a mask, gave their pages back.
+    pub fn mark_purged(&self, bits: u32) {
+        self.mark(bits, PURGED);
+    }
+
+    /// Lets the slots `bits`, in a mask, count as never used.
+    pub fn mark_new(&self, bits: u32) {
+        self.mark(bits, NEW);
+    }
+
+    /// Writes `mark` into the records of the slots `bits`, in a mask.
+    fn mark(&self, bits: u32, mark: u8) {
+        for index in set_bits(bits) {
+            if self.is_narrow() {
+                self.narrow(index).store(mark, Relaxed);
+            } else {
+                self.wide(index).store(mark.into(), Relaxed);
+            }
+        }
+    }
+
+    /// Whether the records are of one byte.
+    pub fn is_narrow(&self) -> bool {
+        !(FIRST_WIDE..CLASSES).contains(&self.class())
+    }
+
+    /// The size class, or one of those above.
+    pub fn class(&self) -> usize {
+        self.class.load(Relaxed) as usize
+    }
+
+    /// Number of the owning heap.
+    pub fn owner(&self) -> u16 {
+        self.owner.load(Relaxed)
+    }
+
+    /// Gives the group to another heap: there is one thread only.
+    pub fn set_owner(&self, owner: u16) {
+        self.owner.store(owner, Relaxed);
+    }
+
+    /// Bytes from the group's first byte to `address`, if that lies in it.
+    pub fn distance(&self, address: usize) -> usize {
+        (address as u32).wrapping_sub(self.base.load(Relaxed)) as usize
+    }
+
+    /// The group's first byte: in the chunk that the cell lies in.
+    pub fn start(&self) -> *mut u8 {
+        let chunk = ptr::from_ref(self).expose_provenance() & !(CHUNK - 1);
+        ptr::with_exposed_provenance_mut(chunk + self.base.load(Relaxed) as usize % CHUNK)
+    }
+
+    /// First granule of the group in its chunk.
+    pub fn first_granule(&self) -> usize {
+        self.base.load(Relaxed) as usize % CHUNK / GRANULE
+    }
+
+    /// Bytes of the group.
+    pub fn bytes(&self) -> usize {
+        rounded(self.capacity() * stride(self.class()))
+    }
+
+    /// Slots of the group, 1 to 32.
+    pub fn capacity(&self) -> usize {
+        (self.shape.load(Relaxed) >> STATE_BITS) as usize + 1
+    }
+
+    /// Slots that the owner got back, and bits beyond the capacity.
+    pub fn freed(&self) -> u32 {
+        self.freed.load(Relaxed)
+    }
+
+    /// Slots that are free as far as the owner knows.
+    pub fn free_slots(&self) -> u32 {
+        self.freed() & low_mask(self.capacity())
+    }
+
+    /// Writes the mask of free slots. Owner.
+    pub fn set_freed(&self, freed: u32) {
+        self.freed.store(freed, Relaxed);
+    }
+
+    /// Whether each slot is free.
+    pub fn is_empty(&self) -> bool {
+        self.freed() == u32::MAX
+    }
+
+    /// Whether `state` is the group's state.
+    pub fn is(&self, state: State) -> bool {
+        self.shape.load(Relaxed) & STATE_MASK == state as u8
+    }
+
+    /// Makes `state` the group's state. Owner.
+    pub fn set(&self, state: State) {
+        let shape = self.shape.load(Relaxed) & !STATE_MASK;
+        self.shape.store(shape | state as u8, Relaxed);
+    }
+
+    /// The next group of the list that this one is in.
+    pub fn next(&self) -> Option<&'static Group> {
+        // SAFETY: `set_next` got it by reference, and cells stay while a list leads to them.
+        unsafe { self.next.load(Relaxed).as_ref() }
+    }
+
+    /// Links the group to the next one.
+    pub fn set_next(&self, next: Option<&'static Group>) {
+        let next = next.map_or(ptr::null_mut(), |next| ptr::from_ref(next).cast_mut());
+        self.next.store(next, Relaxed);
+    }
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<Group>() == 64);
+    // free reads the hot fields and the record from one line.
+    assert!(core::mem::offset_of!(Group, records) == NARROW_SLOTS);
+};

@@ -1,0 +1,143 @@
+//! The pagemap: which windows of a chunk's size hold a chunk. A byte each, in leaves that exist
+//! where chunks do. A process has room for the leaf of its first chunk, which most have all chunks
+//! in.
+
+use crate::base::config::{ADDRESS_BITS, CHUNK_SHIFT};
+use crate::base::sync::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use crate::base::zeroed::Zeroed;
+use crate::layout::chunk::Chunk;
+
+/// log2 of the number of windows.
+const WINDOW_BITS: u32 = ADDRESS_BITS - CHUNK_SHIFT;
+/// log2 of those that one leaf tells of: 32 GiB of addresses where chunks have 4 MiB.
+/// Under Miri, where each use of a reference takes time for each atomic behind it, halves.
+const LEAF_BITS: u32 = if cfg!(miri) {
+    WINDOW_BITS / 2
+} else if WINDOW_BITS < 13 {
+    WINDOW_BITS
+} else {
+    13
+};
+/// Windows of a leaf.
+const LEAF: usize = 1 << LEAF_BITS;
+/// Leaves that the address space has room for.
+const LEAVES: usize = 1 << (WINDOW_BITS - LEAF_BITS);
+
+/// Whether there is a chunk, for each window of a region. Zero memory is a leaf without one.
+pub struct Leaf([AtomicU8; LEAF]);
+
+/// The leaf of the first chunk, and the others by region. Leaves stay. Written under the
+/// lock.
+#[repr(C)]
+pub struct Pagemap {
+    /// Number of the first leaf's region, plus one; 0 before there is a chunk. Written once.
+    region: AtomicUsize,
+    first: Leaf,
+    /// Leaves of the other regions, null where there never was a chunk.
+    others: [AtomicPtr<Leaf>; LEAVES],
+}
+
+/// Number of the region that one leaf tells of.
+fn region(address: usize) -> usize {
+    // Two shifts: on 32 bits the sum is the width of the word.
+    address >> CHUNK_SHIFT >> LEAF_BITS
+}
+
+/// Tells the compiler that a branch is not the usual one.
+#[cold]
+fn seldom() {}
+
+// SAFETY: atomics of numbers and pointers; no chunk is entered.
+unsafe impl Zeroed for Pagemap {}
+
+impl Pagemap {
+    /// The chunk whose window `address` lies in, if there is one.
+    pub fn chunk(&self, address: usize) -> Option<&'static Chunk> {
+        // SAFETY: `enter` entered the window of a chunk, and headers stay.
+        self.has(address).then(|| unsafe { Chunk::around(address) })
+    }
+
+    /// Whether `address` lies in the window of a chunk. Relaxed: see `byte`.
+    #[inline(always)]
+    pub fn has(&self, address: usize) -> bool {
+        let byte = self.byte(address);
+        byte.is_some_and(|byte| byte.load(Ordering::Relaxed) != 0)
+    }
+
+    /// The byte of the window around `address`; None if its region never had a chunk.
+    #[inline(always)]
+    fn byte(&self, address: usize) -> Option<&AtomicU8> {
+        // Relaxed, both, and the byte, too: a live block's pointer came here by the program's own
+        // synchronisation, which orders leaf and byte. For any other pointer either answer is
+        // right; a leaf was zero before it was entered, and what is read of it depends on its
+        // address, which was read first.
+        let leaf = if self.region.load(Ordering::Relaxed) == region(address) + 1 {
+            &self.first
+        } else {
+            seldom();
+            // What is no address of this system has no leaf either.
+            let leaf = self.others.get(region(address))?.load(Ordering::Relaxed);
+            // SAFETY: null, or a leaf, which stays once it is entered.
+            unsafe { leaf.as_ref()? }
+        };
+        Some(&leaf.0[address >> CHUNK_SHIFT & (LEAF - 1)])
+    }
+
+    /// Enters the window of a new chunk. The first leaf of a further region takes what `room`
+    /// gives: zero memory for ever, a leaf's bytes. False without it. The caller holds the lock.
+    pub fn enter(&self, address: usize, room: impl FnOnce() -> Option<*mut u8>) -> bool {
+        if self.region.load(Ordering::Relaxed) == 0 {
+            self.region.store(region(address) + 1, Ordering::Relaxed);
+        }
+        let mut byte = self.byte(address);
+        if byte.is_none() {
+            if let (Some(entry), Some(leaf)) = (self.others.get(region(address)), room()) {
+                // Release: the leaf is zero for whoever finds it.
+                entry.store(leaf.cast(), Ordering::Release);
+                byte = self.byte(address);
+            }
+        }
+        // Relaxed: see `has`.
+        byte.map(|byte| byte.store(1, Ordering::Relaxed)).is_some()
+    }
+
+    /// Forgets the window of a chunk, for a test that it is missed.
+    #[cfg(test)]
+    pub fn leave(&self, address: usize) {
+        if let Some(byte) = self.byte(address) {
+            byte.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64", not(loom)))]
+mod tests {
+    use super::*;
+    use crate::base::config::CHUNK;
+    use core::ptr;
+
+    /// A leaf for a further region.
+    static FAR: Leaf = Leaf([const { AtomicU8::new(0) }; LEAF]);
+
+    #[test]
+    fn chunks_that_lie_far_apart_have_leaves_of_their_own() {
+        let map = Pagemap {
+            region: AtomicUsize::new(0),
+            first: Leaf([const { AtomicU8::new(0) }; LEAF]),
+            others: [const { AtomicPtr::new(ptr::null_mut()) }; LEAVES],
+        };
+        let leaf = || Some(ptr::from_ref(&FAR).cast_mut().cast());
+        let (near, far) = (5 * CHUNK, 3 * LEAF * CHUNK + 5 * CHUNK);
+        assert!(map.enter(near, || unreachable!("the first leaf is there")));
+        assert!(!map.enter(far, || None), "no memory for another leaf");
+        assert!(map.has(near) && !map.has(far));
+        assert!(map.enter(far, leaf));
+        assert!(map.enter(far + CHUNK, || unreachable!("the leaf is there")));
+        let inside = [near, near + CHUNK - 1, far, far + 2 * CHUNK - 1];
+        let outside = [0, near - 1, near + CHUNK, far - 1, far + 2 * CHUNK];
+        assert!(inside.iter().all(|&at| map.has(at)));
+        assert!(!outside.iter().any(|&at| map.has(at)));
+        // What is no address of this system.
+        assert!(!map.has(usize::MAX) && !map.enter(usize::MAX, leaf));
+    }
+}

@@ -1,0 +1,345 @@
+//! Slots as values: one that holds a live block, and one that is free and the holder's.
+
+use crate::base::config::{CHUNK, PRESET};
+use crate::base::fault::{was_found, Fault, Found};
+use crate::base::random::Secrets;
+use crate::base::size_class::Geometry;
+use crate::base::sync::{AtomicU16, AtomicU8, Ordering::Relaxed};
+use crate::layout::group::Group;
+use crate::layout::record::{
+    narrow_behind, narrow_freed, wide_behind, wide_freed, wide_tail, FIRST_WIDE, NARROW_SLOTS,
+    NARROW_TAIL, USED, WIDE_SLOTS, WIDE_TAIL,
+};
+use core::ptr;
+
+/// A slot whose record tells of a live block. It proves that the block's group and memory stay as
+/// long as the program does not free the block a second time at this moment.
+#[derive(Clone, Copy)]
+pub struct LiveSlot {
+    /// Its group.
+    pub group: &'static Group,
+    /// Its number in the group.
+    pub index: usize,
+    /// Its class.
+    pub class: usize,
+    /// Bytes of the slot.
+    pub stride: usize,
+    /// The slot's first byte.
+    pub start: *mut u8,
+    /// Bytes from there to the block.
+    pub offset: usize,
+    /// Bytes behind the block.
+    pub tail: usize,
+}
+
+impl LiveSlot {
+    /// The slot of the live block that starts exactly at `pointer`, in a group of `class`, whose
+    /// slots are like `geometry` says. `narrow` tells the kind of the class. None if no live block
+    /// starts there.
+    ///
+    /// A misaligned distance leaves an offset that no record has, and one beyond the last slot,
+    /// where the group's bytes were rounded up, an offset beyond all. Records of slots that hold no
+    /// block have no offset. Geometry of zeros, of a class without groups, finds nothing.
+    #[inline(always)]
+    pub fn find(
+        narrow: bool,
+        group: &'static Group,
+        class: usize,
+        pointer: *mut u8,
+        geometry: Geometry,
+    ) -> Option<LiveSlot> {
+        let distance = group.distance(pointer.addr());
+        let index = ((distance as u64 * geometry.reciprocal as u64) >> 32) as usize;
+        let index = index % if narrow { NARROW_SLOTS } else { WIDE_SLOTS };
+        let stride = geometry.stride as usize;
+        let offset = distance.wrapping_sub(index * stride);
+        let (behind, most) = if narrow {
+            let record = group.narrow(index).load(Relaxed);
+            (narrow_behind(record, offset), NARROW_TAIL)
+        } else {
+            let record = group.wide(index).load(Relaxed);
+            (wide_behind(stride, record, offset), WIDE_TAIL)
+        };
+        if behind >= most as u32 {
+            return None;
+        }
+        Some(LiveSlot {
+            group,
+            index,
+            class,
+            stride,
+            start: pointer.wrapping_sub(offset),
+            offset,
+            tail: behind as usize + 1,
+        })
+    }
+
+    /// `find` in a group of any size class.
+    #[inline(never)]
+    pub fn find_any(group: &'static Group, pointer: *mut u8) -> Option<LiveSlot> {
+        let class = group.class();
+        let geometry = Geometry::of(class);
+        LiveSlot::find(group.is_narrow(), group, class, pointer, geometry)
+    }
+
+    /// The block's first byte.
+    pub fn block(&self) -> *mut u8 {
+        self.start.wrapping_add(self.offset)
+    }
+
+    /// Bytes of the block.
+    pub fn length(&self) -> usize {
+        self.stride - self.offset - self.tail
+    }
+
+    /// The slot's bit in the group's masks.
+    pub fn bit(&self) -> u32 {
+        1 << self.index
+    }
+
+    /// Err unless both canaries of the tail stand.
+    #[inline(always)]
+    pub fn check_tail(&self, secrets: &Secrets) -> Result<(), Found> {
+        let of_class = secrets.class_canary(self.class);
+        let at = self.start.wrapping_add(self.stride - self.tail);
+        let last = self.start.wrapping_add(self.stride - 1);
+        // SAFETY: both bytes lie in the live block's slot. Volatile: a program that overflows may
+        // race with us, and what is read is only compared.
+        let (first_byte, last_byte) = unsafe { (at.read_volatile(), last.read_volatile()) };
+        if first_byte == secrets.canary(of_class, at.addr())
+            && last_byte == secrets.canary(of_class, last.addr())
+        {
+            Ok(())
+        } else {
+            Err(Found(Fault::Overflow, at.addr()))
+        }
+    }
+
+    /// What will stand in the reuse queue for the slot, whose block the caller frees.
+    pub fn entry(&self, narrow: bool) -> Entry {
+        FreeSlot::of(narrow, self.group, self.index, self.start).entry()
+    }
+
+    /// The slot without its block, which the caller frees: the record tells of none from here on.
+    #[inline(always)]
+    pub fn free(&self, narrow: bool) -> FreeSlot {
+        let slot = FreeSlot::of(narrow, self.group, self.index, self.start);
+        // Relaxed: only the thread that frees the live block writes its record; the masks order
+        // this write before any reuse.
+        if narrow {
+            slot.narrow()
+                .store(narrow_freed(self.tail as u8 - 1), Relaxed);
+        } else {
+            slot.wide().store(wide_freed(self.tail as u16), Relaxed);
+        }
+        slot
+    }
+
+    /// Marks the slot of a block that the caller frees as holding none, its tail as verified.
+    #[inline(always)]
+    pub fn clear_record(&self) {
+        // Relaxed: see `FreeSlot::set_freed`.
+        if self.class < FIRST_WIDE {
+            self.group.narrow(self.index).store(0, Relaxed);
+        } else {
+            self.group.wide(self.index).store(0, Relaxed);
+        }
+    }
+
+    /// Clears the memory of a slot whose block dies, if the preset says so. With it all free memory
+    /// is zero.
+    pub fn clear_memory(&self) {
+        if PRESET.zero_on_free {
+            // SAFETY: the slot's stride bytes are mapped, and the program gave its block back.
+            unsafe { self.start.write_bytes(0, self.stride) };
+        }
+    }
+}
+
+/// A slot that holds no block and is its holder's: just taken from a mask or a queue, or on its way
+/// into one. It proves that the slot's memory and its group stay, and that nobody else writes
+/// either.
+#[derive(Clone, Copy)]
+pub struct FreeSlot {
+    /// The slot's first byte.
+    pub start: *mut u8,
+    /// Its record, of one byte or two.
+    record: *mut u8,
+}
+
+impl FreeSlot {
+    /// Slot `index` of a group of the caller's, which starts at `start`. `narrow` tells the kind of
+    /// the group's class, here and below.
+    #[inline(always)]
+    pub fn of(narrow: bool, group: &'static Group, index: usize, start: *mut u8) -> Self {
+        let offset = RECORDS + (index << !narrow as u32);
+        let record = ptr::from_ref(group).cast::<u8>().cast_mut();
+        FreeSlot {
+            start,
+            record: record.wrapping_add(offset),
+        }
+    }
+
+    /// The record, if the slot's class is narrow.
+    pub fn narrow(self) -> &'static AtomicU8 {
+        // SAFETY: `of` made the pointer to where `Group::narrow` has the record.
+        unsafe { &*self.record.cast() }
+    }
+
+    /// The record, if the slot's class is wide.
+    pub fn wide(self) -> &'static AtomicU16 {
+        // SAFETY: `of` made the pointer to where `Group::wide` has the record, at an even offset.
+        unsafe { &*self.record.cast() }
+    }
+
+    /// Notes the tail of a slot whose block dies. Relaxed: only the thread that frees the live
+    /// block writes its record; the masks order this write before any reuse.
+    #[inline(always)]
+    pub fn set_freed(self, narrow: bool, tail: usize) {
+        if narrow {
+            self.narrow().store(narrow_freed(tail as u8 - 1), Relaxed);
+        } else {
+            self.wide().store(wide_freed(tail as u16), Relaxed);
+        }
+    }
+
+    /// Bytes of the tail that the slot's last block had, by the record of a slot in a reuse queue.
+    /// Relaxed, here and below: only the owner writes records of slots that hold no block.
+    #[inline(always)]
+    pub fn tail(self, narrow: bool) -> usize {
+        if narrow {
+            // The tail is all of a freed slot's record.
+            self.narrow().load(Relaxed) as usize + 1
+        } else {
+            wide_tail(self.wide().load(Relaxed))
+        }
+    }
+
+    /// The mark of a slot in a mask.
+    #[inline(always)]
+    pub fn mark(self, narrow: bool) -> u8 {
+        if narrow {
+            self.narrow().load(Relaxed)
+        } else {
+            self.wide().load(Relaxed) as u8
+        }
+    }
+
+    /// Notes that a canary stands in the slot's last byte, as it goes to a mask.
+    #[inline(always)]
+    pub fn set_used(self, narrow: bool) {
+        if narrow {
+            self.narrow().store(USED, Relaxed);
+        } else {
+            self.wide().store(USED.into(), Relaxed);
+        }
+    }
+
+    /// The group.
+    pub fn group(self) -> &'static Group {
+        let cell = self.record.map_addr(|at| at & !(size_of::<Group>() - 1));
+        // SAFETY: records lie in their group's cell, which is aligned to its size.
+        unsafe { &*cell.cast::<Group>() }
+    }
+
+    /// The slot's number.
+    #[inline(always)]
+    pub fn index(self, narrow: bool) -> usize {
+        // Records fill the second half of the cell.
+        if narrow {
+            self.record.addr() % NARROW_SLOTS
+        } else {
+            self.record.addr() / 2 % WIDE_SLOTS
+        }
+    }
+
+    /// The byte at `offset` below the stride. A plain read: what a racing overflow leaves is
+    /// compared once and trusted for nothing.
+    pub fn read(self, offset: usize) -> u8 {
+        // SAFETY: the slot's memory is the holder's.
+        unsafe { self.start.add(offset).read() }
+    }
+
+    /// Writes the byte at `offset`, below the stride.
+    pub fn write(self, offset: usize, byte: u8) {
+        // SAFETY: the slot's memory is the holder's.
+        unsafe { self.start.add(offset).write(byte) }
+    }
+
+    /// If the preset clears freed memory: Err if the slot's `stride` bytes are no longer clear.
+    #[inline(always)]
+    pub fn check_clear(self, stride: usize) -> Result<(), Found> {
+        if !PRESET.zero_on_free {
+            return Ok(());
+        }
+        for word in 0..stride / 8 {
+            let at = self.start.cast::<u64>().wrapping_add(word);
+            // SAFETY: the slot's memory is the holder's, a multiple of 16 bytes. Volatile: the
+            // writer we look for may be racing.
+            if unsafe { at.read_volatile() } != 0 {
+                if was_found() {
+                    // There may be more of it than was reported: a handler's malloc goes on.
+                    (0..stride).for_each(|offset| self.write(offset, 0));
+                    break;
+                }
+                return Err(Found(Fault::WriteAfterFree, at.addr()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The slot as it stands in a queue.
+    pub fn entry(self) -> Entry {
+        Entry {
+            start: self.start,
+            record: (self.record.addr() % CHUNK) as u32,
+        }
+    }
+}
+
+/// A free slot in a queue: its first byte, and where its record lies in its chunk. The queue is its
+/// holder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The slot's first byte.
+    pub start: *mut u8,
+    /// Bytes from the chunk's start to its record.
+    pub record: u32,
+}
+
+impl Entry {
+    /// An unused place.
+    pub const NONE: Entry = Entry {
+        start: ptr::null_mut(),
+        record: 0,
+    };
+
+    /// The slot. The entry is not `NONE`.
+    #[inline(always)]
+    pub fn slot(self) -> FreeSlot {
+        // By the exposed address: the compiler then needs one instruction, not an offset.
+        let chunk = self.start.expose_provenance() & !(CHUNK - 1);
+        FreeSlot {
+            start: self.start,
+            record: ptr::with_exposed_provenance_mut(chunk + self.record as usize),
+        }
+    }
+
+    /// Whether it is one of the slots `bits` of the group, which is of `class`.
+    pub fn is_of(self, group: &Group, class: usize, bits: u32) -> bool {
+        // Most entries of another group differ here already.
+        let cell = (ptr::from_ref(group).addr() % CHUNK) as u32;
+        (self.record ^ cell) < size_of::<Group>() as u32
+            && self != Entry::NONE
+            && ptr::eq(self.slot().group(), group)
+            && bits & 1 << self.slot().index(class < FIRST_WIDE) != 0
+    }
+}
+
+/// Bytes from a group's cell to its records.
+const RECORDS: usize = NARROW_SLOTS;
+
+const _: () = {
+    assert!(2 * WIDE_SLOTS == NARROW_SLOTS);
+    assert!(size_of::<Group>() == 2 * RECORDS, "see `index`");
+};

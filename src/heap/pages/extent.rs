@@ -1,0 +1,360 @@
+//! Extents tell of the memory of large blocks: by address those of live blocks, in lists those of
+//! freed mappings. `large.rs` works with them.
+
+use crate::base::config::{CLASSES, KEEP, PRESET};
+use crate::base::fault::{Fault, Found};
+use crate::base::platform::Platform;
+use crate::base::random::Secrets;
+use crate::layout::chunk::{Chunk, InCell, CELL};
+use crate::layout::group::Group;
+use core::cell::Cell;
+use core::mem::MaybeUninit;
+use core::ptr::{self, NonNull};
+
+/// Buckets that need no mapping.
+const FIRST_BUCKETS: usize = 32;
+
+/// Class that picks the canary of large blocks.
+const CANARY: usize = CLASSES;
+
+/// Bytes of freed mappings that may be kept, or a 12th of the live ones more. Inaccessible ones are
+/// addresses only.
+const KEPT_BYTES: usize = if !PRESET.seal_freed_large {
+    KEEP / 2 * 5
+} else if usize::BITS == 64 {
+    1 << 30
+} else {
+    32 << 20
+};
+
+/// The memory of a large block, or of one that was freed. It lies in a cell.
+#[repr(C, align(64))]
+pub struct Extent {
+    /// The next one in its bucket or list.
+    pub next: Cell<Option<&'static Extent>>,
+    /// First byte of the memory and of the block.
+    pub base: Cell<*mut u8>,
+    /// Bytes of memory that may be used.
+    pub len: Cell<usize>,
+    /// Bytes of the block.
+    pub n: Cell<usize>,
+    /// Count of frees when it was freed.
+    pub stamp: Cell<u32>,
+    /// Whether all bytes are zero, the canary aside.
+    pub fresh: Cell<bool>,
+    /// Whether calloc asked for the block and took new pages: the next one would do so, too.
+    pub cleared: Cell<bool>,
+    /// Whether the memory is a run of pages in a chunk.
+    pub is_run: Cell<bool>,
+    /// The bytes left of the cell. Without a field they would be padding, which nobody may write
+    /// while a function has a reference to the extent, as one does that returns its cell.
+    rest: Cell<MaybeUninit<[u8; 64 - 4 * size_of::<usize>() - 7]>>,
+}
+
+// SAFETY: `Extent::write` is the one way to an extent.
+unsafe impl InCell for Extent {}
+
+/// A list of freed mappings, oldest first.
+pub struct List {
+    /// The oldest.
+    pub first: Cell<Option<&'static Extent>>,
+    last: Cell<Option<&'static Extent>>,
+    /// How many.
+    pub count: Cell<usize>,
+    /// Bytes of their memory.
+    pub bytes: Cell<usize>,
+}
+
+/// Extents of live large blocks by address, and of freed mappings. Whoever borrows it holds the
+/// lock.
+pub struct Large {
+    first: [Cell<Option<&'static Extent>>; FIRST_BUCKETS],
+    /// More buckets, a power of two; None while `first` is enough.
+    more: Option<&'static [Cell<Option<&'static Extent>>]>,
+    /// Live blocks.
+    pub live: usize,
+    /// Bytes of memory of those in mappings.
+    pub live_bytes: usize,
+    /// Freed mappings for the next blocks.
+    pub kept: List,
+    /// Mappings that the system refused to take back, for the next blocks, too.
+    pub refused: List,
+    /// The fewest bytes in `kept` since `decay` looked last.
+    pub least_kept: usize,
+    /// Bytes unmapped since then, less those that were wanted again.
+    pub gone: usize,
+    /// Bytes that were unmapped and soon wanted again: what should have been kept.
+    pub missed: usize,
+    /// Frees since a block was made.
+    pub row: u32,
+    /// Frees so far.
+    pub frees: u32,
+}
+
+impl Extent {
+    /// Tells of `len` bytes at `base` from a cell that is the caller's.
+    pub fn write(cell: &'static Group, base: *mut u8, len: usize, is_run: bool) -> &'static Extent {
+        // SAFETY: a cell has 64 bytes and is aligned to them, nobody uses it as a group until it
+        // is returned, and any bytes of a cleared cell are a valid extent once they are written
+        // here.
+        let extent = unsafe {
+            let at = ptr::from_ref(cell).cast_mut().cast::<Extent>();
+            at.write(Extent {
+                next: Cell::new(None),
+                base: Cell::new(base),
+                len: Cell::new(len),
+                n: Cell::new(0),
+                stamp: Cell::new(0),
+                fresh: Cell::new(true),
+                cleared: Cell::new(false),
+                is_run: Cell::new(is_run),
+                rest: Cell::new(MaybeUninit::uninit()),
+            });
+            &*at
+        };
+        base.expose_provenance();
+        extent
+    }
+
+    /// The cell, to give it back.
+    pub fn cell(&'static self) -> &'static Group {
+        Chunk::of(self).cell(Chunk::number_of(self))
+    }
+
+    /// Where the canary stands, if there is room for it.
+    fn canary_at(&self) -> Option<*mut u8> {
+        let n = self.n.get();
+        (n < self.len.get()).then(|| self.base.get().wrapping_add(n))
+    }
+
+    /// The memory as the system knows it.
+    pub fn base(&self) -> NonNull<u8> {
+        // SAFETY: extents are made of memory that the system or a chunk gave.
+        unsafe { NonNull::new_unchecked(self.base.get()) }
+    }
+
+    /// Sets the length of the block, not above that of the memory, and writes the canary behind it.
+    pub fn set_length(&self, secrets: &Secrets, n: usize) {
+        self.n.set(n);
+        if let Some(at) = self.canary_at() {
+            let of_class = secrets.class_canary(CANARY);
+            // SAFETY: the byte lies in the block's memory, behind the block.
+            unsafe { at.write(secrets.canary(of_class, at.addr())) };
+        }
+    }
+
+    /// Err if the canary behind the live block was written.
+    pub fn check(&self, secrets: &Secrets) -> Result<(), Found> {
+        let Some(at) = self.canary_at() else {
+            return Ok(());
+        };
+        let of_class = secrets.class_canary(CANARY);
+        // SAFETY: the byte lies in the live block's memory. Volatile: an overflow may be racing.
+        if unsafe { at.read_volatile() } == secrets.canary(of_class, at.addr()) {
+            Ok(())
+        } else {
+            Err(Found(Fault::Overflow, at.addr()))
+        }
+    }
+
+    /// Gives the pages of memory that nobody uses back, which makes it zero.
+    pub fn purge<P: Platform>(&self, platform: &P) {
+        // SAFETY: the caller has the extent in no use: freed, or just made and not yet the
+        // program's.
+        let purged = unsafe { platform.purge(self.base(), self.len.get()) };
+        self.fresh.set(purged);
+    }
+}
+
+impl Extent {
+    /// First byte behind the memory.
+    fn end(&self) -> *mut u8 {
+        self.base.get().wrapping_add(self.len.get())
+    }
+
+    /// Whether the memory of another one begins where this one's ends, or the other way round.
+    pub fn is_beside(&self, other: &Extent) -> bool {
+        self.end() == other.base.get() || other.end() == self.base.get()
+    }
+
+    /// Takes the memory of another one, beside this one's, over. (Should the system know them as
+    /// two mappings, it refuses to resize them: then realloc copies.)
+    pub fn join(&self, other: &Extent) {
+        let base = self.base.get().min(other.base.get());
+        self.base.set(base);
+        self.len.set(self.len.get() + other.len.get());
+        self.fresh.set(self.fresh.get() && other.fresh.get());
+        self.cleared.set(self.cleared.get() && other.cleared.get());
+    }
+
+    /// Makes the memory of a freed block in no list inaccessible; where that is refused, clear.
+    pub fn seal<P: Platform>(&self, platform: &P) {
+        let (base, len) = (self.base(), self.len.get());
+        // SAFETY: the program gave the block back, and its mapping is in no list yet.
+        unsafe {
+            if !platform.close(base, len) && !platform.purge(base, len) {
+                base.as_ptr().write_bytes(0, len);
+            }
+        }
+    }
+}
+
+impl List {
+    /// The extents, oldest first.
+    fn iter(&self) -> impl Iterator<Item = &'static Extent> {
+        core::iter::successors(self.first.get(), |extent| extent.next.get())
+    }
+
+    /// Adds an extent, which is in no list, as the youngest.
+    pub fn push(&self, extent: &'static Extent) {
+        extent.next.set(None);
+        match self.last.replace(Some(extent)) {
+            Some(last) => last.next.set(Some(extent)),
+            None => self.first.set(Some(extent)),
+        }
+        self.count.set(self.count.get() + 1);
+        self.bytes.set(self.bytes.get() + extent.len.get());
+    }
+
+    /// Takes out the one behind `before`, or the oldest.
+    fn take_behind(&self, before: Option<&'static Extent>) -> Option<&'static Extent> {
+        let link = before.map_or(&self.first, |before| &before.next);
+        let extent = link.get()?;
+        link.set(extent.next.get());
+        if extent.next.get().is_none() {
+            self.last.set(before);
+        }
+        self.count.set(self.count.get() - 1);
+        self.bytes.set(self.bytes.get() - extent.len.get());
+        Some(extent)
+    }
+
+    /// Takes the oldest out.
+    pub fn pop(&self) -> Option<&'static Extent> {
+        self.take_behind(None)
+    }
+
+    /// Takes the shortest one out that holds `len` bytes at a multiple of `align`.
+    pub fn take_fit(&self, len: usize, align: usize) -> Option<&'static Extent> {
+        let (mut before, mut best, mut best_len) = (None, None, usize::MAX);
+        for extent in self.iter() {
+            let here = extent.len.get();
+            if here >= len && here < best_len && extent.base.get().addr() & (align - 1) == 0 {
+                (best, best_len) = (Some(before), here);
+            }
+            before = Some(extent);
+        }
+        self.take_behind(best?)
+    }
+
+    /// Takes the oldest one out that is the right one.
+    pub fn take(&self, is_right: impl Fn(&Extent) -> bool) -> Option<&'static Extent> {
+        let mut before = None;
+        for extent in self.iter() {
+            if is_right(extent) {
+                return self.take_behind(before);
+            }
+            before = Some(extent);
+        }
+        None
+    }
+}
+
+impl Large {
+    /// The buckets.
+    pub fn buckets(&self) -> &[Cell<Option<&'static Extent>>] {
+        self.more.unwrap_or(&self.first)
+    }
+
+    /// The bucket of an address.
+    pub fn bucket(&self, address: usize) -> &Cell<Option<&'static Extent>> {
+        // Fibonacci hashing of the page number (Knuth, vol. 3, 6.4).
+        let hash = (address as u64 >> 12).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let buckets = self.buckets();
+        &buckets[hash as usize & (buckets.len() - 1)]
+    }
+
+    /// The extent of the live block that starts at `block`.
+    pub fn find(&self, block: *mut u8) -> Option<&'static Extent> {
+        let first = self.bucket(block.addr()).get();
+        let mut chain = core::iter::successors(first, |extent| extent.next.get());
+        chain.find(|extent| extent.base.get().addr() == block.addr())
+    }
+
+    /// Enters the extent of a live block.
+    pub fn insert(&mut self, extent: &'static Extent) {
+        let bucket = self.bucket(extent.base.get().addr());
+        extent.next.set(bucket.replace(Some(extent)));
+        self.live += 1;
+        self.live_bytes += extent.len.get() * !extent.is_run.get() as usize;
+    }
+
+    /// Takes the extent of a live block out.
+    pub fn remove(&mut self, extent: &'static Extent) {
+        let mut link = self.bucket(extent.base.get().addr());
+        while let Some(here) = link.get().filter(|here| !ptr::eq(*here, extent)) {
+            link = &here.next;
+        }
+        link.set(extent.next.get());
+        self.live -= 1;
+        self.live_bytes -= extent.len.get() * !extent.is_run.get() as usize;
+    }
+
+    /// Bytes that may be kept now.
+    pub fn budget(&self) -> usize {
+        // A program that frees and frees goes down from its peak.
+        let missed = self.missed >> self.row.saturating_sub(2).min(usize::BITS - 1);
+        missed.max(KEPT_BYTES + self.live_bytes / 12)
+    }
+
+    /// Whether `block` lies in a freed mapping that is still kept, at a page's start.
+    pub fn was_freed<P: Platform>(&self, platform: &P, block: *mut u8) -> bool {
+        let inside = |extent: &Extent| {
+            block.addr().wrapping_sub(extent.base.get().addr()) < extent.len.get()
+        };
+        block.addr() % platform.page_size() == 0 && self.kept.iter().any(inside)
+    }
+
+    /// Bytes of freed mappings that are kept.
+    #[cfg(any(test, feature = "model", feature = "dump"))]
+    pub fn kept_bytes(&self) -> usize {
+        self.kept.bytes.get()
+    }
+
+    /// Makes `new`, all empty, the buckets.
+    pub fn replace_buckets(&mut self, new: &'static [Cell<Option<&'static Extent>>]) {
+        let old = self.more.replace(new);
+        for bucket in old.into_iter().flatten().chain(&self.first) {
+            self.enter_chain(bucket.take());
+        }
+    }
+
+    /// Enters the extents of a chain into their buckets.
+    fn enter_chain(&self, mut chain: Option<&'static Extent>) {
+        while let Some(extent) = chain {
+            chain = extent.next.get();
+            let bucket = self.bucket(extent.base.get().addr());
+            extent.next.set(bucket.replace(Some(extent)));
+        }
+    }
+
+    /// Calls `each(base, bytes of memory, bytes of the block, whether in a run)` for each live
+    /// block.
+    #[cfg(any(test, feature = "model", feature = "dump"))]
+    pub fn each(&self, mut each: impl FnMut(*mut u8, usize, usize, bool)) {
+        for bucket in self.buckets() {
+            for extent in core::iter::successors(bucket.get(), |extent| extent.next.get()) {
+                let (base, len) = (extent.base.get(), extent.len.get());
+                each(base, len, extent.n.get(), extent.is_run.get());
+            }
+        }
+    }
+
+    /// Cells in use: of live blocks and of freed mappings.
+    #[cfg(any(test, feature = "model"))]
+    pub fn cells(&self) -> usize {
+        self.live + self.kept.count.get() + self.refused.count.get()
+    }
+}
+
+const _: () = assert!(size_of::<Extent>() == CELL);

@@ -1,0 +1,416 @@
+//! Large blocks: above the largest class, or aligned to pages. Each has memory of its own, a
+//! mapping or a run of pages in a chunk; freed mappings are kept for a while.
+//!
+//! ```text
+//! memory: | block: n bytes | canary | what is left of the page | (hardened: inaccessible page) |
+//!         ^ base = block
+//! ```
+//!
+//! A run that its block fills has no canary.
+
+use crate::base::config::{CHUNK, LARGE_KEPT, PRESET, RUN_PAGE};
+use crate::base::fault::Found;
+use crate::base::platform::Platform;
+use crate::layout::chunk::Chunk;
+use crate::pages::extent::Extent;
+use crate::pages::memory::Locked;
+use crate::pages::page_heap::Run;
+use core::ptr;
+
+/// Largest alignment of a run in bytes: a chunk has several such places.
+const MAX_RUN_ALIGN: usize = CHUNK / 8;
+
+/// calloc clears used memory below this length in bytes, and takes new pages for longer blocks.
+const PURGE_LEAST: usize = 512 << 10;
+
+/// Refused mappings that are offered to the system again at each free of a large block.
+const REFUSED_TRIES: usize = 8;
+
+/// Frees of large blocks between two looks at the clock.
+const DECAY_FREES: u32 = 16;
+
+impl<P: Platform> Locked<'_, P> {
+    /// A block of `n` bytes at a multiple of `align`: in a mapping, or in a run of pages if there
+    /// is none, or first of all if it is small. None when there is neither.
+    pub fn allocate_large(&mut self, n: usize, align: usize, small: bool) -> Option<*mut u8> {
+        self.pages.draw_secrets();
+        let mut extent = None;
+        if small {
+            extent = self.in_run(n, align);
+        }
+        extent = extent.or_else(|| self.in_mapping(n, align));
+        if !small {
+            extent = extent.or_else(|| self.in_run(n, align));
+        }
+        let extent = extent?;
+        if !extent.is_run.get() {
+            self.large.row = 0;
+        }
+        extent.cleared.set(false);
+        extent.set_length(&self.pages.system.secrets, n);
+        self.large.insert(extent);
+        self.grow_buckets();
+        Some(extent.base.get())
+    }
+
+    /// An extent in a run of pages.
+    fn in_run(&mut self, n: usize, align: usize) -> Option<&'static Extent> {
+        if n > CHUNK / 2 || align > MAX_RUN_ALIGN {
+            return None;
+        }
+        let run = self
+            .pages
+            .take_run(run_pages(n), (align / RUN_PAGE).max(1))?;
+        let Some(cell) = self.pages.take_cell(run.chunk) else {
+            self.pages.return_run(run);
+            return None;
+        };
+        let extent = Extent::write(cell, run.start(), run.pages * RUN_PAGE, true);
+        extent.fresh.set(run.fresh);
+        Some(extent)
+    }
+
+    /// An extent in a mapping that was kept, or a new one.
+    fn in_mapping(&mut self, n: usize, align: usize) -> Option<&'static Extent> {
+        let (len, large) = (self.mapping_len(n)?, &mut *self.large);
+        // What is inaccessible waits for its turn to go back.
+        if !PRESET.seal_freed_large {
+            let kept = large.kept.take_fit(len, align);
+            large.least_kept = large.least_kept.min(large.kept.bytes.get());
+            if let Some(extent) = kept.or_else(|| large.refused.take_fit(len, align)) {
+                self.split(extent, len);
+                return Some(extent);
+            }
+        }
+        // So much was given back too early: never more than what is live with that block.
+        let missed = large.gone.min(len);
+        large.gone -= missed;
+        if missed > 0 {
+            large.missed = (large.missed + missed).min(large.live_bytes + len);
+        }
+        let cell = self.pages.any_cell()?;
+        let Some(at) = self.pages.map_aligned(len + self.margin(), align, 0) else {
+            self.pages.return_cell(cell);
+            return None;
+        };
+        let extent = Extent::write(cell, at.as_ptr(), len, false);
+        self.close_margin(extent);
+        Some(extent)
+    }
+
+    /// Keeps what an extent in no list has beyond `len` bytes apart, if that is much. (An
+    /// inaccessible page would stand behind the whole mapping only, and should stand right behind
+    /// the block.)
+    fn split(&mut self, extent: &'static Extent, len: usize) {
+        let more = extent.len.get() - len;
+        if more <= len / 8 || PRESET.guard_pages {
+            return;
+        }
+        let Some(cell) = self.pages.any_cell() else {
+            return;
+        };
+        let behind = Extent::write(cell, extent.base.get().wrapping_add(len), more, false);
+        behind.stamp.set(extent.stamp.get());
+        behind.fresh.set(extent.fresh.get());
+        behind.cleared.set(extent.cleared.get());
+        extent.len.set(len);
+        self.keep(behind);
+    }
+
+    /// Whether the large block at `block`, fresh from malloc, is all zero. A long one is made so:
+    /// who asks would else write all of it, and tables are often sparse.
+    pub fn is_large_zero(&mut self, block: *mut u8) -> bool {
+        let Some(extent) = self.large.find(block) else {
+            return false;
+        };
+        let long = extent.len.get() >= PURGE_LEAST && !extent.is_run.get();
+        extent.cleared.set(long);
+        if long && !extent.fresh.get() {
+            extent.purge(self.pages.platform());
+            extent.set_length(&self.pages.system.secrets, extent.n.get());
+        }
+        extent.fresh.get()
+    }
+
+    /// Resizes the large block at `block` to `n` bytes, perhaps moving its pages, if that stays
+    /// large (`large` says so of `n`). Where it is now, or null: it is unchanged; and its length
+    /// before. None: no large block is there.
+    pub fn resize_large(
+        &mut self,
+        block: *mut u8,
+        n: usize,
+        large: bool,
+    ) -> Result<Option<(*mut u8, usize)>, Found> {
+        let Some(extent) = self.large.find(block) else {
+            return Ok(None);
+        };
+        let before = extent.n.get();
+        let mut resized = large;
+        if extent.is_run.get() {
+            let same = run_pages(n) * RUN_PAGE == extent.len.get();
+            resized = same && !(n == 0 && PRESET.seal_zero_size);
+        }
+        if resized {
+            extent.check(&self.pages.system.secrets)?;
+            resized = extent.is_run.get() || self.resize_mapping(extent, n);
+        }
+        if !resized {
+            return Ok(Some((ptr::null_mut(), before)));
+        }
+        extent.fresh.set(false);
+        extent.set_length(&self.pages.system.secrets, n);
+        Ok(Some((extent.base.get(), before)))
+    }
+
+    /// Lets the mapping of a live block hold `n` bytes. False: it does not.
+    fn resize_mapping(&mut self, extent: &'static Extent, n: usize) -> bool {
+        let Some(len) = self.mapping_len(n) else {
+            return false;
+        };
+        let old = extent.len.get();
+        // What grows stays in its mapping while that holds it.
+        if len == old || len < old && n >= extent.n.get() {
+            return true;
+        }
+        self.large.remove(extent);
+        let resized = self.remap(extent, len);
+        self.large.insert(extent);
+        resized
+    }
+
+    /// Resizes the mapping of an extent in no list to `len` bytes, another number than it has. If
+    /// an inaccessible page stands behind it, it moves to grow, as that page is in the way; a new
+    /// one is closed. False: it is unchanged, too short.
+    fn remap(&mut self, extent: &Extent, len: usize) -> bool {
+        let (margin, old, base) = (self.margin(), extent.len.get(), extent.base());
+        let platform = self.pages.platform();
+        if len < old {
+            // First what is behind the new margin: if it may not go, nothing has changed, and the
+            // block, smaller now, keeps its mapping.
+            // SAFETY: what goes lies behind the block, which is to be `len` bytes at most.
+            if !unsafe { platform.unmap(base.add(len + margin), old - len) } {
+                return true;
+            }
+        } else {
+            if margin != 0 && !self.pages.may_owe(1) {
+                return false;
+            }
+            // SAFETY: the mapping, without its margin, is the extent's; the old place is not used
+            // again.
+            let Some(moved) = (unsafe { platform.remap(base, old, len + margin) }) else {
+                return false;
+            };
+            if margin != 0 && moved != base {
+                // SAFETY: the margin stayed behind where the mapping moved away.
+                unsafe { self.pages.give_back(base.add(old), margin) };
+            }
+            extent.base.set(moved.as_ptr());
+        }
+        extent.len.set(len);
+        self.close_margin(extent);
+        true
+    }
+
+    /// Frees the large block that starts at `block`. False: none does. A block that is found
+    /// damaged stays alive.
+    pub fn free_large(&mut self, block: *mut u8) -> Result<bool, Found> {
+        let Some(extent) = self.large.find(block) else {
+            return Ok(false);
+        };
+        extent.check(&self.pages.system.secrets)?;
+        self.large.remove(extent);
+        if extent.is_run.get() {
+            if PRESET.zero_on_free {
+                // SAFETY: the program gave the block back, and the run is not returned yet.
+                unsafe { block.write_bytes(0, extent.len.get()) };
+            }
+            self.pages.return_run(run_of(extent));
+            self.pages.return_cell(extent.cell());
+            return Ok(true);
+        }
+        self.large.frees = self.large.frees.wrapping_add(1);
+        self.large.row = self.large.row.saturating_add(1);
+        extent.stamp.set(self.large.frees);
+        extent.fresh.set(false);
+        if PRESET.seal_freed_large {
+            extent.seal(self.pages.platform());
+        } else {
+            self.join(extent);
+        }
+        self.keep(extent);
+        self.drop_old();
+        self.retry_refused();
+        self.pages.purge_if_due();
+        if self.large.frees % DECAY_FREES == 0 {
+            self.decay();
+        }
+        Ok(true)
+    }
+
+    /// Joins the mapping of a freed block with those beside it that are kept: what `split` cut off
+    /// serves again.
+    fn join(&mut self, extent: &'static Extent) {
+        let most = self.large.budget();
+        let fits =
+            |other: &Extent| extent.is_beside(other) && extent.len.get() + other.len.get() <= most;
+        while let Some(other) = self.large.kept.take(fits) {
+            extent.join(other);
+            self.pages.return_cell(other.cell());
+        }
+    }
+
+    /// Keeps the mapping of a block that was freed, if that is not too much.
+    fn keep(&mut self, extent: &'static Extent) {
+        if extent.len.get() > self.large.budget() {
+            self.unmap(extent);
+            return;
+        }
+        if extent.cleared.get() && !extent.fresh.get() && !PRESET.seal_freed_large {
+            // Now instead of when it is used again: tables are often sparse, and in turn.
+            extent.purge(self.pages.platform());
+        }
+        self.large.kept.push(extent);
+    }
+
+    /// Unmaps what is too old or too much.
+    fn drop_old(&mut self) {
+        while let Some(oldest) = self.large.kept.first.get() {
+            let age = self.large.frees.wrapping_sub(oldest.stamp.get());
+            let too_old = PRESET.large_delay != 0 && age > PRESET.large_delay;
+            if !too_old
+                && self.large.kept.bytes.get() <= self.large.budget()
+                && self.large.kept.count.get() <= LARGE_KEPT
+            {
+                return;
+            }
+            self.drop_kept(self.large.kept.bytes.get() - 1);
+        }
+    }
+
+    /// Unmaps the oldest mappings that are kept, until there are no more bytes than `most`.
+    fn drop_kept(&mut self, most: usize) {
+        while self.large.kept.bytes.get() > most {
+            if let Some(oldest) = self.large.kept.pop() {
+                self.unmap(oldest);
+            }
+        }
+        self.large.least_kept = self.large.least_kept.min(self.large.kept.bytes.get());
+    }
+
+    /// Gives a mapping in no list back. At the system's limit of mappings it may refuse, since the
+    /// hole would make two mappings of one: then only the pages go, and the mapping waits for
+    /// another use. Whether it went.
+    fn unmap(&mut self, extent: &'static Extent) -> bool {
+        let (platform, len) = (self.pages.platform(), extent.len.get());
+        // SAFETY: the extent is of no live block, so nothing uses the mapping.
+        if unsafe { platform.unmap(extent.base(), len + self.margin()) } {
+            self.large.gone += len;
+            self.pages.return_cell(extent.cell());
+            return true;
+        }
+        extent.purge(platform);
+        self.large.refused.push(extent);
+        false
+    }
+
+    /// Offers the system again what it refused to take back: some of it, as each is a call.
+    fn retry_refused(&mut self) {
+        for _ in 0..REFUSED_TRIES {
+            let Some(refused) = self.large.refused.pop() else {
+                break;
+            };
+            if !self.unmap(refused) {
+                return;
+            }
+        }
+        self.pages.retry_owed();
+    }
+
+    /// Makes eight times as many buckets when chains get long. Without memory they stay long.
+    fn grow_buckets(&mut self) {
+        let old = self.large.buckets().len();
+        if self.large.live <= 2 * old {
+            return;
+        }
+        let count = (8 * old).max(512);
+        let Some(new) = self.pages.metadata(count * size_of::<Option<&Extent>>()) else {
+            return;
+        };
+        // SAFETY: the memory has room for so many, for ever, and zero bytes are empty buckets.
+        let new = unsafe { core::slice::from_raw_parts(new.cast(), count) };
+        self.large.replace_buckets(new);
+    }
+
+    /// Gives up all that this layer keeps for later.
+    pub fn release_kept(&mut self) {
+        self.drop_kept(0);
+        self.pages.drop_idle_chunks(0);
+        self.pages.purge();
+    }
+
+    /// No more bytes than these could come back by that.
+    pub fn kept_bytes(&self) -> usize {
+        self.pages.retained() + self.large.kept.bytes.get()
+    }
+
+    /// Gives back what lay unused since the last look, if that was long enough ago.
+    #[cold]
+    #[inline(never)]
+    pub fn decay(&mut self) {
+        if !self.pages.decay() {
+            return;
+        }
+        // Inaccessible mappings are addresses only, and wait for a purpose.
+        if !PRESET.seal_freed_large {
+            let unused = self.large.least_kept;
+            self.large.missed = self.large.missed.saturating_sub(unused);
+            self.drop_kept(self.large.kept.bytes.get() - unused);
+        }
+        self.large.least_kept = self.large.kept.bytes.get();
+        self.large.gone = 0;
+    }
+
+    /// Bytes of a mapping that holds a block of `n` bytes and its canary. None if it would be
+    /// longer than PTRDIFF_MAX, which libc maps for nobody.
+    fn mapping_len(&self, n: usize) -> Option<usize> {
+        let page = self.pages.platform().page_size();
+        let most = isize::MAX as usize - page - self.margin();
+        (n < most).then(|| (n + 1).next_multiple_of(page))
+    }
+
+    /// Bytes of the inaccessible part behind each mapping.
+    fn margin(&self) -> usize {
+        self.pages.platform().page_size() * PRESET.guard_pages as usize
+    }
+
+    /// Makes the page behind a mapping inaccessible, if the preset says so. Refused, the block is
+    /// still a good block.
+    fn close_margin(&self, extent: &Extent) {
+        if PRESET.guard_pages {
+            // SAFETY: the mapping is the extent's, and so is its margin, which holds nothing.
+            unsafe {
+                let end = extent.base().add(extent.len.get());
+                self.pages.platform().close(end, self.margin());
+            }
+        }
+    }
+}
+
+/// The run of pages that an extent lies in.
+fn run_of(extent: &Extent) -> Run {
+    let address = extent.base.get().addr();
+    Run {
+        // SAFETY: a run lies in a chunk.
+        chunk: unsafe { Chunk::around(address) },
+        page: address % CHUNK / RUN_PAGE,
+        pages: extent.len.get() / RUN_PAGE,
+        fresh: false,
+    }
+}
+
+/// Run pages of a block of `n` bytes, at most PTRDIFF_MAX. Whole pages have no canary: one more
+/// page for it would be too much. The hardened preset pays it.
+fn run_pages(n: usize) -> usize {
+    let bytes = if PRESET.guard_pages { n + 1 } else { n.max(1) };
+    bytes.div_ceil(RUN_PAGE)
+}

@@ -1,0 +1,207 @@
+//! The page heap: what the lock protects of chunks and pages.
+
+use crate::base::config::{CHUNK, RUN_PAGE};
+use crate::base::decay::Kept;
+use crate::base::lock::Held;
+use crate::base::platform::Platform;
+use crate::base::random::Secrets;
+use crate::layout::chunk::{Chunk, Header, MAP_END};
+use crate::layout::pagemap::Pagemap;
+use core::ops::{Deref, DerefMut};
+use core::ptr::{self, NonNull};
+
+/// What everybody may use without the lock.
+#[repr(C)]
+pub struct System<P> {
+    /// The system underneath. Its lock is written with what it protects, and lies next to it.
+    pub platform: P,
+    /// Canaries and seeds.
+    pub secrets: Secrets,
+    /// Where chunks are, or were: their maps stay, see `grow.rs`.
+    pub pagemap: Pagemap,
+}
+
+/// Lengths of runs, in run pages, for which the page heap remembers where to start; longer ones
+/// count as the last.
+pub const ROOMY: usize = 33;
+
+/// Unused mappings that are remembered when the system refuses to take them back.
+const OWED: usize = 8;
+
+/// Chunks and their pages. Whoever borrows it holds the lock.
+pub struct PageHeap {
+    /// Proof of that.
+    pub held: Held,
+    /// The first chunk, in the order of their making.
+    pub chunks: Option<&'static Chunk>,
+    /// The last one.
+    pub last: Option<&'static Chunk>,
+    /// By a number of pages: no chunk before this one has a free run of as many. None comes before
+    /// that of a lesser number.
+    pub roomy: [Option<&'static Chunk>; ROOMY],
+    /// Number of the last chunk in the order of their making.
+    pub sequence: usize,
+    /// Chunks that have memory without any use but header and map, and could give it back.
+    pub idle_chunks: usize,
+    /// Run pages in use.
+    pub used_pages: usize,
+    /// Free run pages that are not zero.
+    pub dirty: Kept,
+    /// Those that the system would not take back last time, or that share its pages.
+    pub kept_pages: usize,
+    /// When what lay unused was looked at last, in milliseconds.
+    pub decayed: u32,
+    /// Unused mappings that the system refused to take back (start, length), and their number.
+    owed: [(usize, usize); OWED],
+    owed_count: usize,
+    /// Whether the system had no memory for the last mapping, see `Pages::map_at`.
+    pub refused: bool,
+    /// Where the next chunk may go, see `Pages::next_window`; 0 before the first.
+    pub next_window: usize,
+    /// Memory for heaps and their tables, see `Pages::metadata`.
+    pub pool: *mut u8,
+    /// Bytes left there.
+    pub pool_left: usize,
+}
+
+/// The page heap in the hands of the lock's holder, with the system underneath.
+pub struct Pages<'a, P> {
+    /// What needs no lock.
+    pub system: &'a System<P>,
+    /// What does.
+    pub state: &'a mut PageHeap,
+}
+
+impl<P> Deref for Pages<'_, P> {
+    type Target = PageHeap;
+    fn deref(&self) -> &PageHeap {
+        self.state
+    }
+}
+
+impl<P> DerefMut for Pages<'_, P> {
+    fn deref_mut(&mut self) -> &mut PageHeap {
+        self.state
+    }
+}
+
+/// A run of pages in a chunk.
+#[derive(Clone, Copy)]
+pub struct Run {
+    /// The chunk.
+    pub chunk: &'static Chunk,
+    /// First run page in the chunk.
+    pub page: usize,
+    /// Number of run pages.
+    pub pages: usize,
+    /// Whether all bytes are zero.
+    pub fresh: bool,
+}
+
+impl Run {
+    /// First byte.
+    pub fn start(&self) -> *mut u8 {
+        self.chunk.at(self.page * RUN_PAGE)
+    }
+}
+
+impl PageHeap {
+    /// What the lock protects of a chunk.
+    #[inline(always)]
+    pub fn header(&self, chunk: &'static Chunk) -> &'static Header {
+        chunk.header(&self.held)
+    }
+
+    /// The chunks, in the order of their making.
+    #[cfg(any(test, feature = "model", feature = "dump"))]
+    pub fn each_chunk(&self) -> impl Iterator<Item = &'static Chunk> + '_ {
+        core::iter::successors(self.chunks, |chunk| self.header(chunk).next.get())
+    }
+
+    /// So many dirty pages are in use or gone.
+    pub fn forget_dirty(&mut self, pages: usize) {
+        self.dirty.sub(pages);
+        self.dirty.note_least();
+        self.kept_pages = self.kept_pages.min(self.dirty.amount());
+    }
+
+    /// A chunk has a longer free run than before.
+    pub fn found_room(&mut self, chunk: &'static Chunk) {
+        let sequence = |chunk: &'static Chunk| chunk.header(&self.held).sequence.get();
+        for roomy in self.roomy.iter_mut().rev() {
+            if roomy.is_some_and(|roomy| sequence(roomy) <= sequence(chunk)) {
+                // Nor are those of shorter runs later ones.
+                break;
+            }
+            *roomy = Some(chunk);
+        }
+    }
+
+    /// No more bytes than these could come back by giving up all pages that are kept.
+    pub fn retained(&self) -> usize {
+        (self.used_pages + self.dirty.amount()) * RUN_PAGE + self.idle_chunks * CHUNK
+    }
+}
+
+impl<'a, P: Platform> Pages<'a, P> {
+    /// The system underneath.
+    pub fn platform(&self) -> &'a P {
+        &self.system.platform
+    }
+
+    /// Draws the secrets, once: before the first heap is attached or the first large block made.
+    #[cold]
+    #[inline(never)]
+    pub fn draw_secrets(&mut self) {
+        let random = || self.platform().random();
+        self.system.secrets.draw(&self.held, random);
+    }
+
+    /// Whether nothing of the chunk is in use, and it has memory to give back.
+    pub fn is_idle(&self, chunk: &'static Chunk) -> bool {
+        let header = self.header(chunk);
+        let cells = header.cells_open.get() as usize;
+        header.used_pages.get() == 0
+            && header.cells.get() == 0
+            && !header.stays.get()
+            && (header.open > header.data || cells >= MAP_END + self.platform().page_size())
+    }
+
+    /// Whether `count` refused `give_back`s could be remembered: asked before whatever may need
+    /// them. Where the system takes nothing back, little is asked of it.
+    pub fn may_owe(&mut self, count: usize) -> bool {
+        if self.owed_count + count > OWED {
+            self.retry_owed();
+        }
+        self.owed_count + count <= OWED
+    }
+
+    /// Unmaps [at, at+len), for which `may_owe` said yes. If the system refuses (at its limit of
+    /// mappings, say) it is offered again later.
+    ///
+    /// # Safety
+    /// The range came from `map` or `remap`, and nothing uses it any more.
+    pub unsafe fn give_back(&mut self, at: NonNull<u8>, len: usize) {
+        // SAFETY: the caller gives the range up.
+        if !unsafe { self.platform().unmap(at, len) } {
+            let last = self.owed_count;
+            self.owed[last] = (at.as_ptr().expose_provenance(), len);
+            self.owed_count += 1;
+        }
+    }
+
+    /// Offers the system again what it refused to take back.
+    pub fn retry_owed(&mut self) {
+        while self.owed_count > 0 {
+            let (at, len) = self.owed[self.owed_count - 1];
+            let Some(at) = NonNull::new(ptr::with_exposed_provenance_mut(at)) else {
+                return;
+            };
+            // SAFETY: what is owed is a mapping of ours that nothing uses.
+            if !unsafe { self.platform().unmap(at, len) } {
+                return;
+            }
+            self.owed_count -= 1;
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Where memory from the system lies: chunks in windows behind the program break, mappings at a
+//! multiple, and the pool of memory for heaps and tables.
+
+use crate::base::config::CHUNK;
+use crate::base::platform::Platform;
+use crate::layout::chunk::CELL;
+use crate::pages::page_heap::Pages;
+use core::ptr::{self, NonNull};
+
+/// Windows that are tried for a chunk, each four times as far away as the last one.
+const TRIES: usize = 4;
+
+/// No window behind the break is fit for a chunk.
+const NOWHERE: usize = usize::MAX;
+
+impl<P: Platform> Pages<'_, P> {
+    /// `len` bytes at the start of a new window.
+    pub fn place(&mut self, len: usize) -> Option<*mut u8> {
+        let mut way = CHUNK;
+        for _ in 0..TRIES {
+            let at = self.next_window();
+            if at == NOWHERE {
+                break;
+            }
+            if self.map_at(at, len) {
+                self.next_window = at.wrapping_add(CHUNK);
+                return Some(ptr::with_exposed_provenance_mut(at));
+            }
+            if self.refused {
+                break;
+            }
+            self.next_window = at.wrapping_add(way);
+            way *= 4;
+        }
+        None
+    }
+
+    /// Where the next window is. The first one leaves the break room: somebody else may move it, or
+    /// we do. Under the stack, where programs that are debugged may have their break, there is
+    /// none.
+    fn next_window(&mut self) -> usize {
+        if self.next_window == 0 {
+            let (now, here) = (self.platform().program_break(), (&raw const self).addr());
+            let first = (now.wrapping_add(P::BREAK_ROOM) | (CHUNK - 1)).wrapping_add(1);
+            let fit = now != 0 && here.wrapping_sub(first) > CHUNK << 8;
+            self.next_window = if fit { first } else { NOWHERE };
+        }
+        self.next_window
+    }
+
+    /// Maps `len` bytes of memory at `at`, where nothing is. False: somebody is there, or, as
+    /// `refused` tells then, the system has no more.
+    pub fn map_at(&mut self, at: usize, len: usize) -> bool {
+        self.refused = true;
+        if !self.may_owe(1) {
+            return false;
+        }
+        let Some(got) = self.platform().map(at, len) else {
+            return false;
+        };
+        self.refused = false;
+        let there = got.addr().get() == at;
+        // Chunks and the pool find it by its address.
+        got.as_ptr().expose_provenance();
+        if !there {
+            // SAFETY: just mapped, and unused.
+            unsafe { self.give_back(got, len) };
+        }
+        there
+    }
+
+    /// `len` bytes where the system has room, at a multiple of `align`, between inaccessible pages.
+    pub fn map_elsewhere(&mut self, len: usize, align: usize) -> Option<*mut u8> {
+        let page = self.platform().page_size();
+        let at = self.map_aligned(len + 2 * page, align, page)?;
+        let inside = at.as_ptr().wrapping_add(page);
+        shut(self.platform(), at.as_ptr(), page);
+        shut(self.platform(), inside.wrapping_add(len), page);
+        Some(inside)
+    }
+
+    /// Maps `len` bytes of which the one at `lead` (whole pages) lies at a multiple of `align`, by
+    /// mapping more and giving the ends back.
+    pub fn map_aligned(&mut self, len: usize, align: usize, lead: usize) -> Option<NonNull<u8>> {
+        let page = self.platform().page_size();
+        debug_assert!(lead % page == 0);
+        if align <= page {
+            return self.platform().map(0, len);
+        }
+        let total = len.checked_add(align - page)?;
+        if total > isize::MAX as usize || !self.may_owe(2) {
+            return None;
+        }
+        let at = self.platform().map(0, total)?;
+        let first = at.addr().get() + lead;
+        let head = first.next_multiple_of(align) - first;
+        let behind = total - head - len;
+        // SAFETY: both ends are within the mapping just made and unused.
+        unsafe {
+            let middle = at.add(head);
+            if head != 0 {
+                self.give_back(at, head);
+            }
+            if behind != 0 {
+                self.give_back(middle.add(len), behind);
+            }
+            Some(middle)
+        }
+    }
+
+    /// `bytes` of zero memory for ever, at a cache line's start, in windows of their own: for heaps
+    /// and their tables, which no overflow of a block should reach.
+    pub fn metadata(&mut self, bytes: usize) -> Option<*mut u8> {
+        let bytes = bytes.next_multiple_of(CELL);
+        let page = self.platform().page_size();
+        if self.pool_left < bytes {
+            let end = self.pool.addr() + self.pool_left;
+            let mut more = (bytes - self.pool_left).next_multiple_of(page);
+            if end % CHUNK == 0 || !self.map_at(end, more) {
+                more = bytes.next_multiple_of(page);
+                self.refused = false;
+                let pool = self.place(more);
+                self.pool = pool.or_else(|| self.map_elsewhere(more, page))?;
+                self.pool_left = 0;
+            }
+            self.pool_left += more;
+        }
+        let at = self.pool;
+        self.pool = at.wrapping_add(bytes);
+        self.pool_left -= bytes;
+        Some(at)
+    }
+
+    /// Takes back what `metadata` gave last, and nothing has used.
+    pub fn return_metadata(&mut self, at: *mut u8, bytes: usize) {
+        let bytes = bytes.next_multiple_of(CELL);
+        debug_assert!(at.wrapping_add(bytes) == self.pool);
+        self.pool = at;
+        self.pool_left += bytes;
+    }
+}
+
+/// Makes a page of ours, which nobody uses, inaccessible. If that is refused, what lies around it
+/// works nevertheless.
+pub fn shut<P: Platform>(platform: &P, at: *mut u8, page: usize) {
+    if let Some(at) = NonNull::new(at) {
+        // SAFETY: the page is the caller's and lies in a mapping of ours.
+        unsafe { platform.close(at, page) };
+    }
+}

@@ -1,0 +1,239 @@
+//! What lies unused goes back by time; what is in use does not. Large blocks find mappings again.
+
+use super::*;
+use crate::base::config::{DECAY_PAUSE, KEEP, PRESET, SPAN};
+use crate::mock::Call;
+use crate::model::Summary;
+use std::sync::atomic::Ordering;
+
+fn asked(process: &Boxed, call: Call) -> usize {
+    process.platform().asked[call as usize].load(Ordering::Relaxed)
+}
+
+/// A process whose clock stands.
+fn frozen() -> Boxed {
+    let process = Boxed::new(false);
+    process.platform().frozen.store(true, Ordering::Relaxed);
+    process
+}
+
+/// Time goes by, and small blocks come and go, so that refills look at the clock.
+fn work(process: &Boxed, milliseconds: u32) -> Summary {
+    process.platform().pass(milliseconds);
+    for _ in 0..40 {
+        let live: Vec<_> = (0..400).map(|_| process.malloc(100)).collect();
+        for block in live {
+            // SAFETY: live.
+            unsafe { process.free(block) };
+        }
+    }
+    process.verify()
+}
+
+/// A pair of malloc and free of `n` bytes, written all over.
+fn pair(process: &Boxed, n: usize) {
+    let block = process.malloc(n);
+    // SAFETY: live and n bytes long.
+    unsafe {
+        block.write_bytes(1, n);
+        process.free(block);
+    }
+}
+
+/// Frees a block of `n` bytes and wants it again, until its mapping is kept, however little may be
+/// kept of what nobody asks for.
+fn want_again(process: &Boxed, n: usize) {
+    for _ in 0..3 {
+        pair(process, n);
+    }
+    assert!(process.verify().cached_bytes >= n);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
+fn what_lay_unused_for_a_while_goes_back() {
+    let process = frozen();
+    work(&process, DECAY_PAUSE);
+    let start = work(&process, DECAY_PAUSE);
+    // Pages, less than what may wait for ever, and a mapping.
+    let live: Vec<_> = (0..2)
+        .map(|_| process.aligned_alloc(8192, 100_000))
+        .collect();
+    for block in live {
+        // SAFETY: live and as long.
+        unsafe {
+            block.write_bytes(1, 100_000);
+            process.free(block);
+        }
+    }
+    want_again(&process, 300_000);
+    let before = work(&process, DECAY_PAUSE - 1);
+    assert!(before.cached_bytes >= 300_000, "{before:?}");
+    // The first look sees that they were in use since the one before, the second that not.
+    work(&process, 1);
+    let after = work(&process, DECAY_PAUSE);
+    if !PRESET.seal_freed_large {
+        assert_eq!(after.cached_bytes, 0, "{after:?}");
+    }
+    // (With small constants pages hardly wait at all.)
+    assert!(
+        cfg!(small_constants) || before.dirty_bytes > start.dirty_bytes + 150_000,
+        "{start:?} {before:?}"
+    );
+    let few = KEEP / 4 + SPAN;
+    assert!(
+        after.dirty_bytes <= start.dirty_bytes + few,
+        "{after:?}, {start:?}"
+    );
+    // What went stays away, at the price of few calls.
+    let purges = asked(&process, Call::Purge);
+    for _ in 0..8 {
+        work(&process, DECAY_PAUSE);
+    }
+    let calls = asked(&process, Call::Purge) - purges;
+    assert!(cfg!(small_constants) || calls <= 8 * 16, "{calls}");
+}
+
+#[test]
+fn what_is_in_use_stays() {
+    let process = frozen();
+    pair(&process, 400_000);
+    let unmaps = asked(&process, Call::Unmap);
+    for _ in 0..8 {
+        // A look at the clock needs a few frees.
+        for _ in 0..64 {
+            process.platform().pass(DECAY_PAUSE / 16);
+            pair(&process, 400_000);
+        }
+    }
+    // The hardened preset lets addresses wait.
+    if !PRESET.seal_freed_large {
+        assert_eq!(asked(&process, Call::Unmap), unmaps);
+    }
+}
+
+/// Where mappings went back too early, as much is kept from then on, whatever the budget.
+#[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
+fn a_repeated_pair_keeps_its_mapping_until_it_stops() {
+    if PRESET.guard_pages {
+        return println!("skipped: the preset lets addresses wait");
+    }
+    for n in [900_000, 3_000_000, 30_000_000] {
+        let process = frozen();
+        for _ in 0..3 {
+            pair(&process, n);
+        }
+        let (maps, unmaps) = (asked(&process, Call::Map), asked(&process, Call::Unmap));
+        for _ in 0..100 {
+            pair(&process, n);
+        }
+        assert_eq!(asked(&process, Call::Map), maps, "{n}");
+        assert_eq!(asked(&process, Call::Unmap), unmaps, "{n}");
+        assert!(process.verify().cached_bytes > n);
+        for _ in 0..3 {
+            work(&process, DECAY_PAUSE);
+        }
+        assert_eq!(process.verify().cached_bytes, 0, "{n}");
+        // Forgotten, too: what is freed once is not kept.
+        pair(&process, n);
+        assert_eq!(process.verify().cached_bytes, 0, "{n}");
+    }
+}
+
+#[test]
+fn a_kept_mapping_is_cut_and_joined() {
+    if PRESET.guard_pages {
+        return println!("skipped: inaccessible pages stand behind whole mappings");
+    }
+    let process = frozen();
+    // So that the cache may hold much.
+    let live = process.malloc(60_000_000);
+    pair(&process, 2_000_000);
+    let maps = asked(&process, Call::Map);
+    let cached = process.verify().cached_bytes;
+    let three = [600_000, 500_000, 400_000].map(|n| process.malloc(n));
+    for block in three {
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
+    assert_eq!(
+        process.verify().cached_bytes,
+        cached,
+        "cut, and joined again"
+    );
+    pair(&process, 1_900_000);
+    assert_eq!(asked(&process, Call::Remap), 0, "malloc moves no mapping");
+    assert_eq!(
+        asked(&process, Call::Map),
+        maps,
+        "all of it served by one mapping"
+    );
+    // A second free of a block whose mapping was joined is still named.
+    let twice = process.malloc(600_000);
+    // SAFETY: live; the second free stops.
+    unsafe {
+        process.free(twice);
+        assert!(faults("double", || process.free(twice)));
+        process.free(live);
+    }
+    process.verify();
+}
+
+#[test]
+fn calloc_of_a_used_mapping_gets_zeros() {
+    let process = frozen();
+    for n in [300_000, 600_000, 6_000_000] {
+        for _ in 0..4 {
+            pair(&process, n);
+            let block = process.malloc(n);
+            if process.is_zero(block) {
+                // SAFETY: live and n bytes long.
+                let bytes = unsafe { std::slice::from_raw_parts(block, n) };
+                assert!(crate::model::is_all(bytes, 0), "{n}");
+            }
+            // SAFETY: live; its canary must stand.
+            unsafe { process.free(block) };
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "Miri has no pages")]
+fn a_freed_table_of_callocs_waits_without_pages() {
+    if PRESET.seal_freed_large {
+        println!("skipped: the preset empties all freed mappings");
+        return;
+    }
+    let process = frozen();
+    let n = 600_000;
+    let pages = n / 4096;
+    let resident = |block: *mut u8| {
+        let mut seen = vec![0u8; pages];
+        // SAFETY: asks about a mapping, live or kept, of as many pages.
+        let told = unsafe { libc::mincore(block.cast(), pages * 4096, seen.as_mut_ptr()) };
+        assert_eq!(told, 0);
+        seen.iter().filter(|&&page| page & 1 != 0).count()
+    };
+    want_again(&process, n);
+    let table = process.malloc(n);
+    assert!(process.is_zero(table));
+    // SAFETY: live and n bytes long; then it is gone.
+    unsafe {
+        table.write_bytes(1, n);
+        assert_eq!(resident(table), pages);
+        process.free(table);
+    }
+    assert_eq!(resident(table), 0, "the next calloc would take new pages");
+    let purges = asked(&process, Call::Purge);
+    let again = process.malloc(n);
+    assert_eq!(again, table);
+    assert!(process.is_zero(again));
+    assert_eq!(asked(&process, Call::Purge), purges, "it is zero already");
+    // SAFETY: live.
+    unsafe { process.free(again) };
+    // What was malloc's keeps its pages.
+    pair(&process, n);
+    assert_eq!(resident(table), pages);
+    process.verify();
+}
