@@ -28,7 +28,7 @@ const STATE: [&str; 2] = [".bss.byssal_process", ".lbss"];
 /// in members of their own, which such a program does not link; of ours they are weak.
 const YIELDING: [&str; 2] = ["__libc_free", "__libc_realloc"];
 
-/// Named sets of knobs, `src/heap/config.rs`.
+/// Named sets of knobs, `src/heap/base/config.rs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Preset {
     #[default]
