@@ -111,8 +111,9 @@ night: tool
 	@$(BYSSAL) build $(COMMON) --preset hardened --out out/hardened
 	@ci/night
 
-tsan:
-	@ci/tsan
+# The heap under ThreadSanitizer, and its tests of one thread under Miri: nightly Rust.
+tsan miri:
+	@ci/$@
 
 # That the models of loom can fail: one weakened ordering or dropped check after the other.
 mutants:
@@ -142,4 +143,4 @@ tool:
 	@ci/tool
 
 .PHONY: all check verify fetch patch archive prove libc-test fuzz coverage bench counts footprint install misuse \
-	stress night tsan shortage fresh clean tool
+	stress night tsan miri mutants shortage fresh clean tool
