@@ -19,7 +19,7 @@ pub enum Event {
     ExchangeFailed,
     /// Full fences.
     Fence,
-    /// The provider lock taken, by a process with threads.
+    /// The lock under the heaps taken, by a process with threads.
     Lock,
     /// Of these, taken only after it was found held.
     LockAwaited,

@@ -1,4 +1,4 @@
-/* A random byte of the 63 that a guard of byssal can be is written past the end. */
+/* A random byte of the 63 that a canary of byssal can be is written past the end. */
 #include "misuse.h"
 #include <sys/random.h>
 

@@ -77,7 +77,7 @@ static void overflow(void *p)
 	*end ^= 0x55;
 }
 
-/* A whole ring is verified after so many at the latest. */
+/* A whole reuse queue is verified after so many at the latest. */
 static void churn(const Kind *kind)
 {
 	void *p[40];

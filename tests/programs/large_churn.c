@@ -1,8 +1,8 @@
 /* Large blocks come and go: contents are right, and both memory and addresses stay in proportion
  * to what is live, though sizes shift. Freed mappings that are kept for reuse hold no more than
- * what was live at most (src/heap/config.rs: 640 KiB and a 12th of it, or what was missed, which is
- * less than what is live). The hardened preset keeps none for reuse, but the addresses of the last
- * 512 freed blocks (large_delay), without memory. */
+ * what was live at most (src/heap/pages/extent.rs: 640 KiB and a 12th of it, or what was missed,
+ * which is less than what is live). The hardened preset keeps none for reuse, but the addresses of
+ * the last 512 freed blocks (large_delay), without memory. */
 #include "check.h"
 
 enum { LIVE = 40, DELAY = 512 };
@@ -14,7 +14,7 @@ static const size_t OTHER = 16 * MB;
 /* Bytes of the mappings of the last DELAY freed blocks. */
 static size_t freed[DELAY], frees, freed_bytes;
 
-/* Frees a block and keeps the counts. Its mapping has the guard byte in a page and a page that is
+/* Frees a block and keeps the counts. Its mapping has the canary in a page and a page that is
  * inaccessible beyond the block's own pages, at most. */
 static void drop(size_t slot)
 {

@@ -7,8 +7,9 @@ static struct { unsigned char *p; size_t n; uint64_t seed; } live[LIVE];
 static size_t live_bytes, peak_bytes;
 
 /* What the hardened preset holds beyond the other when all is freed: a quarantine of 128 slots
- * (src/heap/config.rs), chosen at random among the freed ones. Three times the mean of random_size
- * without mappings (4 KB), which such a sum exceeds by more than eight deviations (10 KB a slot). */
+ * (src/heap/base/config.rs), chosen at random among the freed ones. Three times the mean of
+ * random_size without mappings (4 KB), which such a sum exceeds by more than eight deviations
+ * (10 KB a slot). */
 static const size_t QUARANTINED = 128 * 3 * 4 * KB;
 
 int main(int argc, char **argv)

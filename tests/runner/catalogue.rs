@@ -61,7 +61,7 @@ const SHARED_HOST: &[Mode] = &[Mode::Preload, Mode::Archive];
 /// Both ends: our libc, and the library on the host.
 const MISUSE: &[Mode] = &[Mode::MuslStatic, Mode::MuslDynamic, Mode::Preload];
 
-/// Faults by number, as `src/heap/fault.rs` defines them.
+/// Faults by number, as `src/heap/base/fault.rs` defines them.
 const DOUBLE_FREE: u32 = 1;
 const INVALID_POINTER: u32 = 2;
 const OVERFLOW: u32 = 3;

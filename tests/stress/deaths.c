@@ -12,7 +12,7 @@ static void destroy(void *value)
 	uint32_t owner = b->owner;
 	Random r = random_from(b->seed);
 	free_block(b, owner);
-	/* Its heap is about to be parked: make, hand over, free what others made. */
+	/* Its heap is about to be abandoned: make, hand over, free what others made. */
 	free_block(swap_in(&r, make_block(owner, &r, 1)), owner);
 	free_block(swap_in(&r, NULL), owner);
 }

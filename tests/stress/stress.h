@@ -101,12 +101,12 @@ static size_t start_bytes;
 static int unbounded;
 
 /* What may stay in memory once every block is freed and every thread but this one has gone, above
- * what there was at the start. From src/heap/config.rs and the bound in src/heap/lib.rs:
+ * what there was at the start. From src/heap/base/config.rs and the bound in src/heap/lib.rs:
  *   large blocks: cache 1 MiB; pages not yet given back: 512 KiB, once a purge is due;
  *   this thread's heap: free slots of 8 KiB and more 512 KiB; of shorter classes the current group
  *   and one kept empty group each, 2 * sum of 32 (16) strides, below 2 MiB;
- *   each other heap: its struct, below 16 KiB, as it is parked; and the libc's, which may keep the
- *   stack of a thread that has gone: 48 KiB;
+ *   each other heap: its struct, below 16 KiB, as it is abandoned; and the libc's, which may keep
+ *   the stack of a thread that has gone: 48 KiB;
  *   state of groups: at most 1/8 of what their slots held at the peak (64 bytes for 512). */
 static MAYBE_UNUSED size_t bound_at_rest(size_t threads)
 {

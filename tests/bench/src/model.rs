@@ -47,7 +47,7 @@ const MACHINES: [Machine; 2] = [
     },
 ];
 
-/// Lines that the holder of the lock takes over from the last one: the lock, the provider, a
+/// Lines that the holder of the lock takes over from the last one: the lock, the page heap, a
 /// chunk's header and its bitmap.
 const LOCKED_LINES: f64 = 4.0;
 

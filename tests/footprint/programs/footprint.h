@@ -36,9 +36,9 @@ static atomic_uint owners;
 static __thread unsigned me;
 static size_t start_bytes, samples, max_live, max_footprint, thin_live, thin_footprint;
 static size_t bound_share;
-/* Live bytes that a workload builds up to, and blocks in line in the hardened preset. */
+/* Live bytes that a workload builds up to, and blocks in quarantine in the hardened preset. */
 static size_t most;
-static size_t in_line;
+static size_t quarantined;
 static int quick;
 
 /* Memory of the workload's own, zero. */
@@ -68,7 +68,7 @@ static size_t anonymous_bytes(void)
 
 /* ---- The bound of src/heap/lib.rs ----------------------------------------------------------- */
 
-/* Bytes of a slot of a class, as src/heap/size_class.rs defines them. */
+/* Bytes of a slot of a class, as src/heap/base/size_class.rs defines them. */
 static size_t stride(unsigned class)
 {
 	if (class < 8) return (class + 1) * 16;
@@ -101,15 +101,16 @@ static size_t smaller(size_t a, size_t b)
 }
 
 /* Most slots in groups that are not empty, of one thread's heap and class: no more groups than live
- * blocks, the ring and the current group hold. Never more than twice the peak and a group. */
+ * blocks, the reuse queue and the current group hold. Never more than twice the peak and a
+ * group. */
 static size_t slots_in_use(unsigned owner, unsigned class)
 {
 	size_t each = class < 18 ? 32 : smaller(16, 128 * KB / stride(class));
 	long live = shared->use[owner][class].live, peak = shared->use[owner][class].peak;
 	if (!peak) return 0;
 	if (!each) each = 1;
-	size_t groups = (size_t)(live < 0 ? 0 : live) + in_line + 17;
-	return smaller(2 * ((size_t)peak + in_line) + 32, groups * each);
+	size_t groups = (size_t)(live < 0 ? 0 : live) + quarantined + 17;
+	return smaller(2 * ((size_t)peak + quarantined) + 32, groups * each);
 }
 
 /* Most bytes of a heap's empty groups: 256 KiB, a sixteenth of all its groups, and the group
@@ -128,7 +129,7 @@ static size_t most_slots(unsigned class)
 	size_t sum = 0;
 	for (unsigned owner = 0; owner < owners; owner++) {
 		size_t used = slots_in_use(owner, class);
-		size_t ever = 2 * ((size_t)shared->use[owner][class].peak + in_line) + 32;
+		size_t ever = 2 * ((size_t)shared->use[owner][class].peak + quarantined) + 32;
 		if (used) sum += smaller(ever, used + empty_bytes(owner) / stride(class));
 	}
 	return sum;
@@ -137,17 +138,17 @@ static size_t most_slots(unsigned class)
 /* Most bytes that byssal may hold now, see docs/footprint.md. */
 static size_t most_bytes(void)
 {
-	size_t slots = 0, nested = 0;
+	size_t slots = 0, in_spans = 0;
 	for (unsigned owner = 0; owner < owners; owner++) {
 		for (unsigned class = 0; class < CLASSES; class++) {
 			size_t bytes = slots_in_use(owner, class) * stride(class);
 			slots += bytes + bytes / 8;
-			if (stride(class) <= 8 * KB) nested += bytes;
+			if (stride(class) <= 8 * KB) in_spans += bytes;
 		}
 		slots += empty_bytes(owner);
 	}
-	/* Nests that had no place, records, pages and mappings that wait. */
-	size_t used = slots + nested / 4 + owners * 17 * 32 * KB;
+	/* Spans that had no place, records, pages and mappings that wait. */
+	size_t used = slots + in_spans / 4 + owners * 17 * 32 * KB;
 	used += used / 64;
 	size_t again = most_pages >> smaller(larger(frees_in_row, 2) - 2, 63);
 	size_t large = own_pages + larger(own_pages / 12 + 640 * KB, again);
@@ -300,7 +301,7 @@ static MAYBE_UNUSED void begin(int argc, char **argv, size_t full)
 {
 	for (int i = 1; i < argc; i++) {
 		quick |= !strcmp(argv[i], "quick");
-		if (!strcmp(argv[i], "hardened")) in_line = 128;
+		if (!strcmp(argv[i], "hardened")) quarantined = 128;
 	}
 	most = quick ? full / 8 : full;
 	owners = 1;

@@ -5,7 +5,7 @@ use crate::outcome::{Cell, Ending, Saw, Stage, Trial};
 /// Sizes of the block that is misused: small, a page, large.
 pub const SIZES: [(&str, usize); 3] = [("small", 24), ("page", 4096), ("large", 300_000)];
 
-/// Faults by number, as `src/heap/fault.rs` defines them.
+/// Faults by number, as `src/heap/base/fault.rs` defines them.
 const FREED: &[u32] = &[1, 2];
 const INVALID: &[u32] = &[2];
 const OVERFLOW: &[u32] = &[3];
@@ -212,9 +212,9 @@ fn double_free() -> Vec<Row> {
         // No trial may miss: whoever comes second is seen at once, or when the owner collects, at
         // exit at the latest.
         default: Expect::Caught(Stage::Exit, &[0, 1, 2]),
-        // Both may be clearing the block when one of them looks at its end. Without a number: what
-        // a thread holds back it tells when it ends, with all signals blocked, so that the program's
-        // handler, which would tell the fault, does not run (musl).
+        // Both may be clearing the block when one of them looks at its tail. Without a number: a
+        // thread sends its deferred frees when it ends, with all signals blocked, so that the
+        // program's handler, which would tell the fault, does not run (musl).
         hardened: Expect::Caught(Stage::Exit, &[0, 1, 2, 3]),
         ..row(what, "double_free_race").variant(variant).chance()
     };
@@ -302,7 +302,7 @@ fn overflow() -> Vec<Row> {
         row("by 1 (text)", "overflow_byte"),
         row("by strcpy's NUL", "overflow_string"),
         mostly("by 1 (random other byte)", "overflow_random", 3),
-        mostly("by 1 (one of byssal's 63 guards)", "overflow_guess", 9),
+        mostly("by 1 (one of byssal's 63 canaries)", "overflow_guess", 9),
         row("by 4", "overflow_tail").variant(4),
         row("by 8", "overflow_tail").variant(8),
         row("by 32", "overflow_tail").variant(32),
