@@ -8,7 +8,7 @@ use crate::base::platform::Platform;
 use crate::base::size_class::stride;
 use crate::heap::heap::{Heaps, MyHeap};
 use crate::heap::orphans;
-use crate::heap::spans::{return_group_part, return_group_run, Part};
+use crate::heap::spans::{leave_map, return_group_run, Part};
 use crate::layout::chunk::Chunk;
 use crate::layout::group::{ones, rounded, Group, State};
 use crate::layout::record::max_slots;
@@ -143,10 +143,11 @@ impl<'a, P: Platform> MyHeap<'a, P> {
             self.idle.sub(dirty as usize * stride(class));
         }
         if bytes > SPAN_GROUP_MAX {
-            return return_group_run(self.all.memory.lock_once(locked), group);
+            return return_group_run(self.all.memory.lock_once(locked), group, bytes);
         }
         if let Some(span) = Chunk::of(group).span_at(first) {
-            return_group_part(group, || span.push(group));
+            span.push(group);
+            leave_map(group, bytes);
             self.return_part(span, first, bytes / GRANULE, locked);
         }
     }

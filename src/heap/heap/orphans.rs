@@ -31,7 +31,7 @@ use crate::base::fault::{Fault, Found};
 use crate::base::platform::Platform;
 use crate::exchange::mailbox::Node;
 use crate::heap::heap::Heaps;
-use crate::heap::spans::{return_group_part, return_group_run, return_span};
+use crate::heap::spans::{leave_map, return_group_run, return_span};
 use crate::layout::chunk::{Chunk, GRANULES};
 use crate::layout::group::{Group, CLASS_ZERO};
 use crate::layout::slot::LiveSlot;
@@ -135,19 +135,19 @@ fn release<P: Platform>(all: &Heaps<P>, locked: &mut Locked<'_, P>, group: &'sta
         // SAFETY: the group's memory is mapped, and no slot of it holds a block.
         unsafe { group.start().write_bytes(0, group.bytes()) };
     }
-    if group.bytes() > SPAN_GROUP_MAX {
-        return return_group_run(locked, group);
+    let bytes = group.bytes();
+    if bytes > SPAN_GROUP_MAX {
+        return return_group_run(locked, group, bytes);
     }
     let (chunk, first) = (Chunk::of(group), group.first_granule());
     let Some(span) = chunk.span_at(first) else {
         return;
     };
-    return_group_part(group, || {
-        // The thread that is not here may have come to that.
-        if !span.has_spare(group) {
-            span.push(group);
-        }
-    });
+    // The thread that is not here may have come to that.
+    if !span.has_spare(group) {
+        span.push(group);
+    }
+    leave_map(group, bytes);
     release_span(all, locked, chunk, first);
 }
 

@@ -278,28 +278,29 @@ pub fn return_span<P: Platform>(locked: &mut Locked<'_, P>, span: &'static Span)
     locked.pages.return_cell(chunk.cell(Chunk::number_of(span)));
 }
 
-/// Takes a group out of the map: a stale pointer must not lead to it again. `push` puts its cell
-/// into its span's reserve before that: a fork's child must find it in one of the two.
-pub fn return_group_part(group: &'static Group, push: impl FnOnce()) {
-    let (chunk, first) = (Chunk::of(group), group.first_granule());
-    let granules = group.bytes() / GRANULE;
-    push();
+/// Takes a group of so many bytes out of the map: a stale pointer must not lead to it again. Its cell
+/// is in its span's reserve by then: a fork's child must find it in one of the two.
+pub fn leave_map(group: &'static Group, bytes: usize) {
     group.set(State::Free);
-    chunk.enter(first, granules, 0);
+    Chunk::of(group).enter(group.first_granule(), bytes / GRANULE, 0);
     compiler_fence(Ordering::SeqCst);
 }
 
-/// Gives run and cell of a group, of which no slot is live and which is in no list, back.
-pub fn return_group_run<P: Platform>(locked: &mut Locked<'_, P>, group: &'static Group) {
-    let run = Run {
+/// Gives run and cell of a group of so many bytes, of which no slot is live and which is in no list,
+/// back.
+pub fn return_group_run<P: Platform>(
+    locked: &mut Locked<'_, P>,
+    group: &'static Group,
+    bytes: usize,
+) {
+    // Before the bytes go: a stale pointer must not lead to a reused cell.
+    leave_map(group, bytes);
+    locked.pages.return_run(Run {
         chunk: Chunk::of(group),
         page: group.first_granule() * GRANULE / RUN_PAGE,
-        pages: group.bytes() / RUN_PAGE,
+        pages: bytes / RUN_PAGE,
         fresh: false,
-    };
-    // Before the bytes go: a stale pointer must not lead to a reused cell.
-    return_group_part(group, || ());
-    locked.pages.return_run(run);
+    });
     locked.pages.return_cell(group);
 }
 

@@ -192,19 +192,20 @@ impl Chunk {
         ptr::with_exposed_provenance_mut(self.address() + offset)
     }
 
-    /// The map's entry of a granule.
-    fn entry(&self, granule: usize) -> &'static AtomicU16 {
-        debug_assert!(granule < GRANULES);
-        let entry = self.address() + MAP_OFFSET + granule * 2;
+    /// The map's entries of `granules` granules from `first` on.
+    #[inline(always)]
+    fn entries(&self, first: usize, granules: usize) -> &'static [AtomicU16] {
+        debug_assert!(first + granules <= GRANULES);
+        let at = ptr::with_exposed_provenance(self.address() + MAP_OFFSET + first * 2);
         // SAFETY: the map has an entry for each granule, and can be read for ever.
-        unsafe { &*ptr::with_exposed_provenance(entry) }
+        unsafe { core::slice::from_raw_parts(at, granules) }
     }
 
     /// The number of the cell that the map gives for a granule; 0 for none.
     pub fn cell_at(&self, granule: usize) -> u16 {
         // Relaxed: a live block's pointer came here by the program's own synchronisation, which
         // orders the entry too; any other pointer is rejected by what the cell says.
-        self.entry(granule).load(Relaxed)
+        self.entries(granule, 1)[0].load(Relaxed)
     }
 
     /// Cell number `number` as the state of a group.
@@ -229,9 +230,9 @@ impl Chunk {
     /// Lets the map lead from `granules` granules, which are the caller's, from `first` on to a
     /// cell, or, with 0, nowhere.
     pub fn enter(&self, first: usize, granules: usize, cell: u16) {
-        for granule in first..first + granules {
+        for entry in self.entries(first, granules) {
             // Relaxed: see `cell_at`.
-            self.entry(granule).store(cell, Relaxed);
+            entry.store(cell, Relaxed);
         }
     }
 

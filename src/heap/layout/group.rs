@@ -194,17 +194,17 @@ impl Group {
     /// Which of the slots `bits`, in a mask, were used since their pages were given back or the
     /// group was made.
     pub fn dirty(&self, bits: u32) -> u32 {
-        let narrow = self.is_narrow();
-        let used = |&index: &usize| {
-            if narrow {
-                self.narrow(index).load(Relaxed) == USED
-            } else {
-                self.wide(index).load(Relaxed) == USED.into()
+        let mut used = 0;
+        if self.is_narrow() {
+            for index in 0..NARROW_SLOTS {
+                used |= u32::from(self.narrow(index).load(Relaxed) == USED) << index;
             }
-        };
-        set_bits(bits)
-            .filter(used)
-            .fold(0, |all, index| all | 1 << index)
+        } else {
+            for (index, record) in self.records.0.iter().enumerate() {
+                used |= u32::from(record.load(Relaxed) == USED.into()) << index;
+            }
+        }
+        used & bits
     }
 
     /// Notes that the slots `bits`, in a mask, gave their pages back.
