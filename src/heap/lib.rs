@@ -24,7 +24,8 @@
 //! - `heap::MyHeap`: the right to work on a heap, its thread's or a claimant's (`exchange::Claim`);
 //! - `pages::Locked`, `base::Held`: the lock is held, and with it everything under it is in hand;
 //! - `layout::LiveSlot`: the record tells of a live block that starts exactly there;
-//! - `layout::FreeSlot`: a slot without a block that is the holder's to write;
+//! - `layout::FreeSlot`: a slot that is the holder's to write, with its record;
+//! - `layout::MyGroup`: a group whose masks and state are the holder's to write;
 //! - `&'static Group`, `Span`, `Chunk`: cells whose memory stays while something leads to them. All
 //!   of a group is atomic: a stale pointer may lead any thread to it.
 //!

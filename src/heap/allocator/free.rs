@@ -26,7 +26,7 @@ use crate::heap::heap::MyHeap;
 use crate::heap::orphans;
 use crate::heap::take::prefetch;
 use crate::layout::chunk::Chunk;
-use crate::layout::group::{Group, State, CLASS_NONE, CLASS_ZERO};
+use crate::layout::group::{Group, MyGroup, State, CLASS_NONE, CLASS_ZERO};
 use crate::layout::record::{fit, FIRST_WIDE, NEW, ZERO};
 use crate::layout::slot::{FreeSlot, LiveSlot};
 use crate::note;
@@ -46,15 +46,15 @@ impl<P: Platform> Allocator<P> {
             let heap = self.mine();
             // SAFETY: the pagemap has a chunk there.
             let group = unsafe { Chunk::around(block.addr()) }.group_at(block.addr());
-            let (owner, class) = (group.owner(), group.class());
-            if owner == heap.id() {
+            let class = group.class();
+            if let Some(mine) = heap.owned(group) {
                 if PRESET.quarantine != 0 {
                     return self.free_patient(group, block);
                 }
                 if class >= FIRST_WIDE {
-                    return self.free_wide(heap, group, block);
+                    return self.free_wide(heap, mine, block);
                 }
-                return self.free_own(true, heap, group, class, block);
+                return self.free_own(true, heap, mine, class, block);
             } else if class < CLASSES {
                 return self.free_remote(group, block);
             }
@@ -64,7 +64,7 @@ impl<P: Platform> Allocator<P> {
 
     /// free of a block in a group of this thread's heap, of a wide class.
     #[inline(never)]
-    fn free_wide(&self, heap: MyHeap<'_, P>, group: &'static Group, block: *mut u8) {
+    fn free_wide(&self, heap: MyHeap<'_, P>, group: MyGroup, block: *mut u8) {
         self.free_own(false, heap, group, group.class(), block)
     }
 
@@ -76,12 +76,13 @@ impl<P: Platform> Allocator<P> {
         &self,
         narrow: bool,
         heap: MyHeap<'_, P>,
-        group: &'static Group,
+        group: MyGroup,
         class: usize,
         block: *mut u8,
     ) {
         let state = heap.class(class);
-        let Some(slot) = LiveSlot::find(narrow, group, class, block, state.geometry()) else {
+        let Some(slot) = LiveSlot::find(narrow, group.group(), class, block, state.geometry())
+        else {
             return self.free_slow(block);
         };
         if state.has_room() {
@@ -105,13 +106,14 @@ impl<P: Platform> Allocator<P> {
     fn free_at_limit(
         &self,
         state: &Class,
-        group: &'static Group,
+        group: MyGroup,
         index: usize,
         start: *mut u8,
         less: usize,
     ) {
         let heap = self.mine();
-        let slot = FreeSlot::of(true, group, index, start);
+        // SAFETY: `free_own` found the caller's live block there, which it frees.
+        let slot = unsafe { FreeSlot::of(true, group.group(), index, start) };
         if state.ready() != REUSE_QUEUE as u32 || !state.is_verified() {
             slot.set_freed(true, less + 1);
             return heap.give(group.class(), slot);
@@ -124,8 +126,9 @@ impl<P: Platform> Allocator<P> {
     /// Frees slot `index` of a group of a wide class of this thread's heap, which starts at
     /// `start`, while the class's queue is at its limit. Its tail has `less + 1` bytes.
     #[inline(never)]
-    fn free_wide_at_limit(&self, group: &'static Group, index: usize, start: *mut u8, less: usize) {
-        let slot = FreeSlot::of(false, group, index, start);
+    fn free_wide_at_limit(&self, group: MyGroup, index: usize, start: *mut u8, less: usize) {
+        // SAFETY: `free_own` found the caller's live block there, which it frees.
+        let slot = unsafe { FreeSlot::of(false, group.group(), index, start) };
         slot.set_freed(false, less + 1);
         self.mine().give(group.class(), slot);
     }

@@ -24,7 +24,7 @@ use crate::base::size_class::{class_of, stride, MAX_SMALL};
 use crate::heap::class::Class;
 use crate::heap::heap::MyHeap;
 use crate::layout::record::{FIRST_WIDE, MAX_FINE};
-use crate::layout::slot::{FreeSlot, LiveSlot};
+use crate::layout::slot::FreeSlot;
 
 /// Largest block of a narrow class, in bytes.
 const MAX_NARROW: usize = stride(FIRST_WIDE - 1) - 1;
@@ -192,7 +192,7 @@ impl<P: Platform> Allocator<P> {
     /// Whether the block that this thread just got from malloc is known to be all zero.
     pub fn is_zero(&self, block: *mut u8) -> bool {
         match self.find(block) {
-            Some(LiveSlot { class, .. }) => class >= FIRST_WIDE && self.mine().zero.get(),
+            Some(slot) => slot.class >= FIRST_WIDE && self.mine().zero.get(),
             None => {
                 let mut locked = self.heaps.memory.lock();
                 locked.is_large_zero(block)

@@ -13,11 +13,10 @@
 use crate::base::config::{CLASSES, KEEP_CLASS, REUSE_QUEUE};
 use crate::base::size_class::{stride, Geometry, TABLE};
 use crate::base::zeroed::Zeroed;
-use crate::layout::group::{Group, State};
+use crate::layout::group::{MyGroup, State};
 use crate::layout::record::FIRST_WIDE;
 use crate::layout::slot::{Entry, FreeSlot};
 use core::cell::Cell;
-use core::ptr;
 
 /// Bytes of slots that the reuse queue of a wide class may hold.
 const WIDE_BYTES: usize = 16 << 10;
@@ -72,12 +71,12 @@ pub struct Class {
     /// Slots with the program, in quarantine or in the queue.
     pub out: Cell<u32>,
     /// The current group; None before the first.
-    pub current: Cell<Option<&'static Group>>,
+    pub current: Cell<Option<MyGroup>>,
     /// Its first slot.
     pub base: Cell<*mut u8>,
     /// The youngest of the groups with free slots, whose `next` is the oldest: a circle. The
     /// current group is not among them.
-    last: Cell<Option<&'static Group>>,
+    last: Cell<Option<MyGroup>>,
     /// Their number.
     pub queued: Cell<u32>,
     /// How many of them are empty.
@@ -239,13 +238,13 @@ impl Class {
     // The queue of groups. `retained` are the heap's bytes in empty groups.
 
     /// Puts a group, the heap's own and in no queue, at the end.
-    pub fn push(&self, group: &'static Group, retained: &Cell<usize>) {
+    pub fn push(&self, group: MyGroup, retained: &Cell<usize>) {
         group.set(State::Queued);
         match self.last.replace(Some(group)) {
-            None => group.set_next(Some(group)),
+            None => group.set_next(Some(group.group())),
             Some(last) => {
                 group.set_next(last.next());
-                last.set_next(Some(group));
+                last.set_next(Some(group.group()));
             }
         }
         self.queued.set(self.queued.get() + 1);
@@ -255,26 +254,22 @@ impl Class {
     }
 
     /// Notes that a group in the queue has become empty.
-    pub fn note_empty(&self, group: &Group, retained: &Cell<usize>) {
+    pub fn note_empty(&self, group: MyGroup, retained: &Cell<usize>) {
         self.empty.set(self.empty.get() + 1);
         retained.set(retained.get() + group.bytes());
     }
 
     /// Takes the group at the head.
-    pub fn pop(&self, retained: &Cell<usize>) -> Option<&'static Group> {
+    pub fn pop(&self, retained: &Cell<usize>) -> Option<MyGroup> {
         self.take_behind(self.last.get()?, retained)
     }
 
     /// Takes the group behind `before` out of the queue.
-    fn take_behind(
-        &self,
-        before: &'static Group,
-        retained: &Cell<usize>,
-    ) -> Option<&'static Group> {
-        let group = before.next()?;
+    fn take_behind(&self, before: MyGroup, retained: &Cell<usize>) -> Option<MyGroup> {
+        let group = self.behind(before)?;
         before.set_next(group.next());
-        if self.last.get().is_some_and(|last| ptr::eq(last, group)) {
-            self.last.set((!ptr::eq(before, group)).then_some(before));
+        if self.last.get().is_some_and(|last| last.is_same(&group)) {
+            self.last.set((!before.is_same(&group)).then_some(before));
         }
         self.queued.set(self.queued.get() - 1);
         if group.is_empty() {
@@ -284,34 +279,41 @@ impl Class {
         Some(group)
     }
 
+    /// The group behind `before`, which is in the queue.
+    fn behind(&self, before: MyGroup) -> Option<MyGroup> {
+        let group = before.next()?;
+        // SAFETY: `push` alone enters groups, which came as the holder's of this class.
+        Some(unsafe { MyGroup::new(group) })
+    }
+
     /// The groups, oldest first.
-    pub fn groups(&self) -> impl Iterator<Item = &'static Group> {
-        let oldest = self.last.get().and_then(Group::next);
-        core::iter::successors(oldest, |group| group.next()).take(self.queued.get() as usize)
+    pub fn groups(&self) -> impl Iterator<Item = MyGroup> + '_ {
+        let oldest = self.last.get().and_then(|last| self.behind(last));
+        core::iter::successors(oldest, |group| self.behind(*group)).take(self.queued.get() as usize)
     }
 
     /// Whether `group` is the youngest of them, or there is none.
     #[cfg(any(test, feature = "model"))]
-    pub fn ends_with(&self, group: Option<&'static Group>) -> bool {
+    pub fn ends_with(&self, group: Option<MyGroup>) -> bool {
         match (self.last.get(), group) {
-            (Some(last), Some(group)) => ptr::eq(last, group),
+            (Some(last), Some(group)) => last.is_same(&group),
             (None, None) => true,
             _ => false,
         }
     }
 
     /// Takes every empty group out of the queue and gives it to `release`.
-    pub fn drop_empty(&self, retained: &Cell<usize>, mut release: impl FnMut(&'static Group)) {
+    pub fn drop_empty(&self, retained: &Cell<usize>, mut release: impl FnMut(MyGroup)) {
         let mut before = self.last.get();
         // As many as `empty` are empty.
         while let Some(here) = before.filter(|_| self.empty.get() > 0) {
-            match here.next().filter(|next| next.is_empty()) {
+            match self.behind(here).filter(|next| next.is_empty()) {
                 Some(_) => {
                     if let Some(group) = self.take_behind(here, retained) {
                         release(group);
                     }
                 }
-                None => before = here.next(),
+                None => before = self.behind(here),
             }
         }
     }
@@ -329,6 +331,7 @@ const _: () = {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use core::ptr;
 
     /// An entry that nobody looks behind.
     fn entry(number: usize) -> Entry {

@@ -10,7 +10,7 @@ use crate::heap::heap::{Heaps, MyHeap};
 use crate::heap::orphans;
 use crate::heap::spans::{leave_map, return_group_run, Part};
 use crate::layout::chunk::Chunk;
-use crate::layout::group::{ones, rounded, Group, State};
+use crate::layout::group::{ones, rounded, MyGroup, State};
 use crate::layout::record::max_slots;
 use crate::layout::slot::FreeSlot;
 use crate::pages::memory::Locked;
@@ -68,7 +68,7 @@ fn alignment(class: usize) -> usize {
 
 impl<'a, P: Platform> MyHeap<'a, P> {
     /// Makes a group of `class`; its state is `Unlisted`. None when memory is out.
-    pub fn new_group(self, class: usize) -> Option<&'static Group> {
+    pub fn new_group(self, class: usize) -> Option<MyGroup> {
         let slots = self.slots[class].get();
         let canary = self.all.memory.system.secrets.class_canary(class);
         self.class(class).set_up(class, canary);
@@ -86,7 +86,7 @@ impl<'a, P: Platform> MyHeap<'a, P> {
     }
 
     /// A group of `shape`.
-    fn make_group(self, class: usize, shape: Shape) -> Option<&'static Group> {
+    fn make_group(self, class: usize, shape: Shape) -> Option<MyGroup> {
         let granules = shape.bytes / GRANULE;
         // Held until the map leads to a run: a fork finds every run there.
         let mut locked = None;
@@ -104,7 +104,8 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         if let Some(span) = part.span {
             span.pop();
         }
-        Some(cell)
+        // SAFETY: it was just made for this heap.
+        Some(unsafe { MyGroup::new(cell) })
     }
 
     /// Granules of one of the heap's spans, of a new one if need be.
@@ -126,7 +127,7 @@ impl<'a, P: Platform> MyHeap<'a, P> {
 
     /// Releases an empty group of the heap's that is in no list and not current. Takes the lock
     /// only if a run or cells go back, and leaves it in `locked`.
-    pub fn release_group(self, group: &'static Group, locked: &mut Option<Locked<'a, P>>) {
+    pub fn release_group(self, group: MyGroup, locked: &mut Option<Locked<'a, P>>) {
         let class = group.class();
         debug_assert!(group.is_empty());
         let (bytes, first) = (group.bytes(), group.first_granule());
@@ -145,8 +146,8 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         if bytes > SPAN_GROUP_MAX {
             return return_group_run(self.all.memory.lock_once(locked), group, bytes);
         }
-        if let Some(span) = Chunk::of(group).span_at(first) {
-            span.push(group);
+        if let Some(span) = Chunk::of(group.group()).span_at(first) {
+            span.push(group.group());
             leave_map(group, bytes);
             self.return_part(span, first, bytes / GRANULE, locked);
         }
@@ -154,8 +155,11 @@ impl<'a, P: Platform> MyHeap<'a, P> {
 }
 
 /// If the preset clears freed memory: Err if the memory of an empty group is no longer clear.
-fn check_clear(group: &'static Group) -> Result<(), Found> {
-    FreeSlot::of(true, group, 0, group.start()).check_clear(group.bytes())
+fn check_clear(group: MyGroup) -> Result<(), Found> {
+    // SAFETY: the group is the caller's and none of its slots holds a block: all of its bytes are
+    // one free slot.
+    let slots = unsafe { FreeSlot::of(true, group.group(), 0, group.start()) };
+    slots.check_clear(group.bytes())
 }
 
 impl<P: Platform> Heaps<P> {

@@ -9,7 +9,7 @@ use crate::exchange::abandoned::{Abandoned, Berth, Claim, Tenant};
 use crate::exchange::deferred::Deferred;
 use crate::exchange::mailbox::Mailbox;
 use crate::heap::class::Class;
-use crate::layout::group::Group;
+use crate::layout::group::{Group, MyGroup};
 use crate::layout::slot::Entry;
 use crate::layout::span::Span;
 use crate::pages::memory::{Locked, Memory};
@@ -175,6 +175,13 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         // SAFETY: classes are made by `class_of`, which gives no other, or are those of groups that
         // heaps own.
         unsafe { self.heap.mine.classes.get_unchecked(class) }
+    }
+
+    /// A group as one of this heap, if it is.
+    #[inline(always)]
+    pub fn owned(self, group: &'static Group) -> Option<MyGroup> {
+        // SAFETY: the heap owns the group, and nobody else may work on the heap.
+        (group.owner() == self.id()).then(|| unsafe { MyGroup::new(group) })
     }
 
     /// Whether it is the empty heap.

@@ -4,7 +4,7 @@ use crate::base::config::{CLASSES, KEEP, PURGE_STRIDE};
 use crate::base::platform::Platform;
 use crate::base::size_class::stride;
 use crate::heap::heap::MyHeap;
-use crate::layout::group::{low_mask, Group};
+use crate::layout::group::{low_mask, MyGroup};
 use core::ptr::NonNull;
 
 /// A purge of free slots that came too early is tried again with this part of a heap's share more.
@@ -58,7 +58,7 @@ impl<P: Platform> MyHeap<'_, P> {
 
     /// Gives back the whole pages inside the free slots of one group of the heap, of whose slots
     /// `avail` are free without being in its mask.
-    fn purge_slots(self, group: &'static Group, avail: u32) {
+    fn purge_slots(self, group: MyGroup, avail: u32) {
         let page = self.platform().page_size();
         let stride = stride(group.class());
         let mut free = group.free_slots() | avail;

@@ -33,7 +33,7 @@ use crate::exchange::mailbox::Node;
 use crate::heap::heap::Heaps;
 use crate::heap::spans::{leave_map, return_group_run, return_span};
 use crate::layout::chunk::{Chunk, GRANULES};
-use crate::layout::group::{Group, CLASS_ZERO};
+use crate::layout::group::{Group, MyGroup, CLASS_ZERO};
 use crate::layout::slot::LiveSlot;
 use crate::pages::memory::Locked;
 
@@ -130,6 +130,8 @@ fn release_in<P: Platform>(all: &Heaps<P>, locked: &mut Locked<'_, P>, chunk: &'
 
 /// Releases a group without a block, whose heap is orphaned.
 fn release<P: Platform>(all: &Heaps<P>, locked: &mut Locked<'_, P>, group: &'static Group) {
+    // SAFETY: the lock is held, and the group's heap is orphaned.
+    let group = unsafe { MyGroup::new(group) };
     if PRESET.zero_on_free {
         // A block that was just being made or freed may have left canaries.
         // SAFETY: the group's memory is mapped, and no slot of it holds a block.
@@ -139,13 +141,13 @@ fn release<P: Platform>(all: &Heaps<P>, locked: &mut Locked<'_, P>, group: &'sta
     if bytes > SPAN_GROUP_MAX {
         return return_group_run(locked, group, bytes);
     }
-    let (chunk, first) = (Chunk::of(group), group.first_granule());
+    let (chunk, first) = (Chunk::of(group.group()), group.first_granule());
     let Some(span) = chunk.span_at(first) else {
         return;
     };
     // The thread that is not here may have come to that.
-    if !span.has_spare(group) {
-        span.push(group);
+    if !span.has_spare(&group) {
+        span.push(group.group());
     }
     leave_map(group, bytes);
     release_span(all, locked, chunk, first);

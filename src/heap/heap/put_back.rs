@@ -8,7 +8,7 @@ use crate::base::random::next_random;
 use crate::heap::class::{capacity, Class};
 use crate::heap::heap::{MyHeap, QUARANTINE};
 use crate::heap::take::prefetch;
-use crate::layout::group::{Group, State};
+use crate::layout::group::{MyGroup, State};
 use crate::layout::record::{FIRST_WIDE, NARROW_SLOTS};
 use crate::layout::slot::{Entry, FreeSlot};
 use crate::pages::memory::Locked;
@@ -69,12 +69,19 @@ impl<P: Platform> MyHeap<'_, P> {
         }
     }
 
+    /// The group of a slot that came from a reuse queue or the quarantine of the heap.
+    fn group_of(self, slot: FreeSlot) -> MyGroup {
+        // SAFETY: only slots of the heap's groups enter its queues.
+        unsafe { MyGroup::new(slot.group()) }
+    }
+
     /// Counts everything in quarantine as free.
     pub fn empty_quarantine(self) {
         for place in self.quarantine.iter().filter(|_| PRESET.quarantine != 0) {
             let due = place.replace(Entry::NONE);
             if due != Entry::NONE {
-                let (slot, group) = (due.slot(), due.slot().group());
+                let slot = due.slot();
+                let group = self.group_of(slot);
                 let class = group.class();
                 let bit = 1 << slot.index(class < FIRST_WIDE);
                 self.put_back(self.class(class), group, bit, 1, false);
@@ -100,7 +107,8 @@ impl<P: Platform> MyHeap<'_, P> {
         let (narrow, state) = (class < FIRST_WIDE, self.class(class));
         raise(self.check_freed(narrow, state, slot));
         slot.set_used(narrow);
-        self.put_back(state, slot.group(), 1 << slot.index(narrow), 1, away);
+        let bit = 1 << slot.index(narrow);
+        self.put_back(state, self.group_of(slot), bit, 1, away);
     }
 
     /// Sets `count` bits of the heap's group, of the class of `state`, in its mask, and sees to it
@@ -108,7 +116,7 @@ impl<P: Platform> MyHeap<'_, P> {
     /// their tails are verified. If `away` says so, and no block is left of a class that holds
     /// much, empties its queue.
     #[inline(always)]
-    pub fn put_back(self, state: &Class, group: &'static Group, bits: u32, count: u32, away: bool) {
+    pub fn put_back(self, state: &Class, group: MyGroup, bits: u32, count: u32, away: bool) {
         let before = group.freed();
         debug_assert!(before & bits == 0, "nobody else gives them back");
         let after = before | bits;
@@ -127,7 +135,7 @@ impl<P: Platform> MyHeap<'_, P> {
 
     /// What is seldom to be done after slots were put back.
     #[inline(never)]
-    fn after_put_back(self, group: &'static Group, away: bool) {
+    fn after_put_back(self, group: MyGroup, away: bool) {
         let class = group.class();
         let state = self.class(class);
         state.limit(class);

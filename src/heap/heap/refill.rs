@@ -4,7 +4,7 @@ use crate::base::config::{DECAY_REFILLS, UNIT};
 use crate::base::fault::{stop, Fault};
 use crate::base::platform::Platform;
 use crate::heap::heap::MyHeap;
-use crate::layout::group::{Group, State};
+use crate::layout::group::{MyGroup, State};
 
 /// Every so many refills look for what other threads freed before anything else.
 const COLLECT_EVERY: u32 = 32;
@@ -77,7 +77,7 @@ impl<P: Platform> MyHeap<'_, P> {
 
     /// Makes a group of the heap, in no queue, the current one of its class, in place of what was
     /// so far.
-    fn install(self, class: usize, group: &'static Group) {
+    fn install(self, class: usize, group: MyGroup) {
         self.retire(class);
         let state = self.class(class);
         state.current.set(Some(group));

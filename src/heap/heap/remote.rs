@@ -5,9 +5,8 @@ use crate::base::fault::{stop, Fault};
 use crate::base::platform::Platform;
 use crate::exchange::abandoned::{give_back, Abandoned, Claim, Keeper};
 use crate::heap::heap::{Heap, Heaps, MyHeap};
-use crate::layout::group::{ones, set_bits, Group};
+use crate::layout::group::{ones, set_bits, Group, MyGroup};
 use crate::layout::slot::{Entry, LiveSlot};
-use core::ptr;
 
 impl<P: Platform> MyHeap<'_, P> {
     /// Defers the free of a slot of another heap's group, which holds no block any more, until its
@@ -49,13 +48,13 @@ impl<P: Platform> MyHeap<'_, P> {
     /// Collects what other threads freed of this heap. Returns whether there was something.
     pub fn collect(self) -> bool {
         let mail = &self.heap().mail.0;
-        !mail.is_empty() && mail.collect(|group, bits| self.got_back(group, bits))
+        !mail.is_empty() && mail.collect(|group, bits| self.got_back(owned(group), bits))
     }
 
     /// Enters slots of a group of the heap that other threads freed (their tails verified by the
     /// freers).
     #[inline(never)]
-    fn got_back(self, group: &'static Group, bits: u32) {
+    fn got_back(self, group: MyGroup, bits: u32) {
         if self.raced(group, bits) {
             stop(Fault::DoubleFree, group.start().addr());
         }
@@ -67,20 +66,26 @@ impl<P: Platform> MyHeap<'_, P> {
     /// cleared its record and nobody had it since. Anything else is a double free that raced with
     /// another: the slot is freed, in the reuse queue, in quarantine, or used anew.
     #[inline(always)]
-    fn raced(self, group: &'static Group, bits: u32) -> bool {
+    fn raced(self, group: MyGroup, bits: u32) -> bool {
         let class = group.class();
         let state = self.class(class);
-        let here = |entry: Entry| entry.is_of(group, class, bits);
+        let here = |entry: Entry| entry.is_of(&group, class, bits);
         let current = state
             .current
             .get()
-            .is_some_and(|current| ptr::eq(current, group));
+            .is_some_and(|current| current.is_same(&group));
         current && state.avail.get() & bits != 0
             || group.freed() & bits != 0
             || set_bits(bits).any(|index| group.holds_block(index))
             || state.entries().any(here)
             || PRESET.quarantine != 0 && self.quarantine.iter().any(|place| here(place.get()))
     }
+}
+
+/// A group that stood in the mailbox of the heap that the caller works on.
+fn owned(group: &'static Group) -> MyGroup {
+    // SAFETY: a mailbox lists groups of its own heap only.
+    unsafe { MyGroup::new(group) }
 }
 
 impl<P: Platform> Heaps<P> {
@@ -108,7 +113,7 @@ impl<P: Platform> Keeper for Heaps<P> {
         let mut touched = 0u64;
         heap.heap().mail.0.collect(|group, bits| {
             touched |= 1 << group.class();
-            heap.got_back(group, bits);
+            heap.got_back(owned(group), bits);
         });
         heap.release_empty(touched);
     }

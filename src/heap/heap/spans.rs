@@ -13,7 +13,7 @@ use crate::base::platform::Platform;
 use crate::exchange::mailbox::Life;
 use crate::heap::heap::MyHeap;
 use crate::layout::chunk::Chunk;
-use crate::layout::group::{ones, Group, State};
+use crate::layout::group::{ones, Group, MyGroup, State};
 use crate::layout::span::Span;
 use crate::pages::memory::Locked;
 use crate::pages::page_heap::Run;
@@ -280,28 +280,24 @@ pub fn return_span<P: Platform>(locked: &mut Locked<'_, P>, span: &'static Span)
 
 /// Takes a group of so many bytes out of the map: a stale pointer must not lead to it again. Its cell
 /// is in its span's reserve by then: a fork's child must find it in one of the two.
-pub fn leave_map(group: &'static Group, bytes: usize) {
+pub fn leave_map(group: MyGroup, bytes: usize) {
     group.set(State::Free);
-    Chunk::of(group).enter(group.first_granule(), bytes / GRANULE, 0);
+    Chunk::of(group.group()).enter(group.first_granule(), bytes / GRANULE, 0);
     compiler_fence(Ordering::SeqCst);
 }
 
 /// Gives run and cell of a group of so many bytes, of which no slot is live and which is in no list,
 /// back.
-pub fn return_group_run<P: Platform>(
-    locked: &mut Locked<'_, P>,
-    group: &'static Group,
-    bytes: usize,
-) {
+pub fn return_group_run<P: Platform>(locked: &mut Locked<'_, P>, group: MyGroup, bytes: usize) {
     // Before the bytes go: a stale pointer must not lead to a reused cell.
     leave_map(group, bytes);
     locked.pages.return_run(Run {
-        chunk: Chunk::of(group),
+        chunk: Chunk::of(group.group()),
         page: group.first_granule() * GRANULE / RUN_PAGE,
         pages: bytes / RUN_PAGE,
         fresh: false,
     });
-    locked.pages.return_cell(group);
+    locked.pages.return_cell(group.group());
 }
 
 #[cfg(all(test, not(loom)))]

@@ -92,7 +92,8 @@ impl<P: Platform> MyHeap<'_, P> {
         state.out.set(state.out.get() + 1);
         let stride = state.stride();
         let start = state.base.get().wrapping_add(index * stride);
-        let slot = FreeSlot::of(narrow, group, index, start);
+        // SAFETY: the class's current group has the slot, which `avail` had: nobody else takes it.
+        let slot = unsafe { FreeSlot::of(narrow, group.group(), index, start) };
         let mark = slot.mark(narrow);
         if !narrow {
             self.zero.set(mark == ZERO);
@@ -220,7 +221,7 @@ impl<P: Platform> crate::heap::heap::Heaps<P> {
             offset: slot.offset,
             tail: slot.stride - slot.offset - n,
         };
-        let free = FreeSlot::of(slot.class < FIRST_WIDE, slot.group, slot.index, slot.start);
+        let free = slot.held(slot.class < FIRST_WIDE);
         write_place(slot.class, free, place);
         let secrets = &self.memory.system.secrets;
         for offset in [slot.offset + n, slot.stride - 1] {

@@ -11,6 +11,7 @@ use crate::exchange::mailbox::{Node, RemoteMask};
 use crate::layout::record::{
     narrow_units, wide_read, FIRST_WIDE, NARROW_SLOTS, NEW, PURGED, USED, WIDE_SLOTS, ZERO,
 };
+use core::ops::Deref;
 use core::ptr;
 
 /// Class of a group of blocks without bytes, see `pages/zero.rs`.
@@ -52,7 +53,7 @@ pub struct Group {
     next: AtomicPtr<Group>,
     /// Next in the owner's list of groups with remote frees, see `exchange/mailbox.rs`.
     link: AtomicPtr<Group>,
-    /// Slots that the owner got back, and slots never used. Written by the owner.
+    /// Slots that the owner got back, and slots never used. Written through `MyGroup`.
     freed: AtomicU32,
     /// Slots that other threads gave back.
     remote: RemoteMask,
@@ -63,7 +64,7 @@ pub struct Group {
     owner: AtomicU16,
     /// Size class.
     class: AtomicU8,
-    /// A `State` in the lower 3 bits, the owner's. Above them the number of slots less one, fixed.
+    /// A `State` in the lower 3 bits, written through `MyGroup`. Above them the number of slots less one, fixed.
     shape: AtomicU8,
     /// One record a slot, see `record.rs`. Written by the thread that allocates or frees the slot.
     records: Records,
@@ -207,27 +208,6 @@ impl Group {
         used & bits
     }
 
-    /// Notes that the slots `bits`, in a mask, gave their pages back.
-    pub fn mark_purged(&self, bits: u32) {
-        self.mark(bits, PURGED);
-    }
-
-    /// Lets the slots `bits`, in a mask, count as never used.
-    pub fn mark_new(&self, bits: u32) {
-        self.mark(bits, NEW);
-    }
-
-    /// Writes `mark` into the records of the slots `bits`, in a mask.
-    fn mark(&self, bits: u32, mark: u8) {
-        for index in set_bits(bits) {
-            if self.is_narrow() {
-                self.narrow(index).store(mark, Relaxed);
-            } else {
-                self.wide(index).store(mark.into(), Relaxed);
-            }
-        }
-    }
-
     /// Whether the records are of one byte.
     pub fn is_narrow(&self) -> bool {
         !(FIRST_WIDE..CLASSES).contains(&self.class())
@@ -284,9 +264,9 @@ impl Group {
         self.freed() & low_mask(self.capacity())
     }
 
-    /// Writes the mask of free slots. Owner.
-    pub fn set_freed(&self, freed: u32) {
-        self.freed.store(freed, Relaxed);
+    /// Whether `other` is this very group.
+    pub fn is_same(&self, other: &Group) -> bool {
+        ptr::eq(self, other)
     }
 
     /// Whether each slot is free.
@@ -299,12 +279,6 @@ impl Group {
         self.shape.load(Relaxed) & STATE_MASK == state as u8
     }
 
-    /// Makes `state` the group's state. Owner.
-    pub fn set(&self, state: State) {
-        let shape = self.shape.load(Relaxed) & !STATE_MASK;
-        self.shape.store(shape | state as u8, Relaxed);
-    }
-
     /// The next group of the list that this one is in.
     pub fn next(&self) -> Option<&'static Group> {
         // SAFETY: `set_next` got it by reference, and cells stay while a list leads to them.
@@ -315,6 +289,67 @@ impl Group {
     pub fn set_next(&self, next: Option<&'static Group>) {
         let next = next.map_or(ptr::null_mut(), |next| ptr::from_ref(next).cast_mut());
         self.next.store(next, Relaxed);
+    }
+}
+
+/// A group whose masks and state are the holder's to write: one of its own heap, or, under the lock,
+/// one of nobody. It proves that no other thread writes them meanwhile.
+#[derive(Clone, Copy)]
+pub struct MyGroup(&'static Group);
+
+impl Deref for MyGroup {
+    type Target = Group;
+    fn deref(&self) -> &Group {
+        self.0
+    }
+}
+
+impl MyGroup {
+    /// A group of the caller's.
+    ///
+    /// # Safety
+    /// The caller may work on the heap that owns the group, or holds the lock and the group's owner
+    /// is nobody or was orphaned; and keeps that right as long as the value.
+    #[inline(always)]
+    pub unsafe fn new(group: &'static Group) -> Self {
+        MyGroup(group)
+    }
+
+    /// The group as everybody knows it.
+    pub fn group(self) -> &'static Group {
+        self.0
+    }
+
+    /// Writes the mask of free slots.
+    pub fn set_freed(self, freed: u32) {
+        self.freed.store(freed, Relaxed);
+    }
+
+    /// Makes `state` the group's state.
+    pub fn set(self, state: State) {
+        let shape = self.shape.load(Relaxed) & !STATE_MASK;
+        self.shape.store(shape | state as u8, Relaxed);
+    }
+
+    /// Notes that the slots `bits`, in a mask, gave their pages back.
+    pub fn mark_purged(self, bits: u32) {
+        self.mark(bits, PURGED);
+    }
+
+    /// Lets the slots `bits`, in a mask, count as never used.
+    pub fn mark_new(self, bits: u32) {
+        self.mark(bits, NEW);
+    }
+
+    /// Writes `mark` into the records of the slots `bits`, in a mask.
+    fn mark(self, bits: u32, mark: u8) {
+        for index in set_bits(bits) {
+            if self.is_narrow() {
+                self.narrow(index).store(mark, Relaxed);
+            } else {
+                self.wide(index).store(mark.into(), Relaxed);
+            }
+        }
     }
 }
 

@@ -10,12 +10,18 @@ use crate::layout::record::{
     narrow_behind, narrow_freed, wide_behind, wide_freed, wide_tail, FIRST_WIDE, NARROW_SLOTS,
     NARROW_TAIL, USED, WIDE_SLOTS, WIDE_TAIL,
 };
+use core::ops::Deref;
 use core::ptr;
 
 /// A slot whose record tells of a live block. It proves that the block's group and memory stay as
-/// long as the program does not free the block a second time at this moment.
+/// long as the program does not free the block a second time at this moment. `find` alone makes
+/// one; what it found is read through it, and cannot be changed.
 #[derive(Clone, Copy)]
-pub struct LiveSlot {
+pub struct LiveSlot(Live);
+
+/// What is known of a live block's slot.
+#[derive(Clone, Copy)]
+pub struct Live {
     /// Its group.
     pub group: &'static Group,
     /// Its number in the group.
@@ -30,6 +36,13 @@ pub struct LiveSlot {
     pub offset: usize,
     /// Bytes behind the block.
     pub tail: usize,
+}
+
+impl Deref for LiveSlot {
+    type Target = Live;
+    fn deref(&self) -> &Live {
+        &self.0
+    }
 }
 
 impl LiveSlot {
@@ -63,7 +76,7 @@ impl LiveSlot {
         if behind >= most as u32 {
             return None;
         }
-        Some(LiveSlot {
+        Some(LiveSlot(Live {
             group,
             index,
             class,
@@ -71,7 +84,7 @@ impl LiveSlot {
             start: pointer.wrapping_sub(offset),
             offset,
             tail: behind as usize + 1,
-        })
+        }))
     }
 
     /// `find` in a group of any size class.
@@ -117,13 +130,21 @@ impl LiveSlot {
 
     /// What will stand in the reuse queue for the slot, whose block the caller frees.
     pub fn entry(&self, narrow: bool) -> Entry {
-        FreeSlot::of(narrow, self.group, self.index, self.start).entry()
+        self.held(narrow).entry()
+    }
+
+    /// The slot as its holder's: the block is the caller's, to free it or to move its end.
+    #[inline(always)]
+    pub fn held(&self, narrow: bool) -> FreeSlot {
+        // SAFETY: `find` got index and start by the group's geometry, and with the block the slot
+        // is the caller's: nobody else writes memory or record of a live block's slot.
+        unsafe { FreeSlot::of(narrow, self.group, self.index, self.start) }
     }
 
     /// The slot without its block, which the caller frees: the record tells of none from here on.
     #[inline(always)]
     pub fn free(&self, narrow: bool) -> FreeSlot {
-        let slot = FreeSlot::of(narrow, self.group, self.index, self.start);
+        let slot = self.held(narrow);
         // Relaxed: only the thread that frees the live block writes its record; the masks order
         // this write before any reuse.
         if narrow {
@@ -156,8 +177,8 @@ impl LiveSlot {
     }
 }
 
-/// A slot that holds no block and is its holder's: just taken from a mask or a queue, or on its way
-/// into one. It proves that the slot's memory and its group stay, and that nobody else writes
+/// A slot that is its holder's: just taken from a mask or a queue, or on its way into one, or that
+/// of the holder's own block. It proves that the slot's memory and its group stay, and that nobody else writes
 /// either.
 #[derive(Clone, Copy)]
 pub struct FreeSlot {
@@ -168,10 +189,14 @@ pub struct FreeSlot {
 }
 
 impl FreeSlot {
-    /// Slot `index` of a group of the caller's, which starts at `start`. `narrow` tells the kind of
-    /// the group's class, here and below.
+    /// Slot `index` of a group, which starts at `start`. `narrow` tells the kind of the group's
+    /// class, here and below.
+    ///
+    /// # Safety
+    /// The group has a slot of that number there, and it is the caller's: it holds no block, or the
+    /// caller's own, and stands in no mask or queue that somebody else takes from.
     #[inline(always)]
-    pub fn of(narrow: bool, group: &'static Group, index: usize, start: *mut u8) -> Self {
+    pub unsafe fn of(narrow: bool, group: &'static Group, index: usize, start: *mut u8) -> Self {
         let offset = RECORDS + (index << !narrow as u32);
         let record = ptr::from_ref(group).cast::<u8>().cast_mut();
         FreeSlot {

@@ -8,7 +8,7 @@
 use crate::base::config::{GRANULE, PRESET, RUN_PAGE, UNIT};
 use crate::base::platform::Platform;
 use crate::layout::chunk::Chunk;
-use crate::layout::group::{set_bits, Group, CLASS_ZERO, NOBODY};
+use crate::layout::group::{set_bits, Group, MyGroup, CLASS_ZERO, NOBODY};
 use crate::layout::record::{narrow_record, NARROW_SLOTS};
 use crate::pages::page_heap::Pages;
 use core::ptr::{self, NonNull};
@@ -52,7 +52,7 @@ impl Zero {
             // The group's addresses were all used since its last turn: it is the next one's turn.
             let next = self.pop();
             if let Some(group) = next {
-                group.mark_new(group.free_slots());
+                mine(group).mark_new(group.free_slots());
             }
             self.change_turn(next);
         }
@@ -82,7 +82,7 @@ impl Zero {
         let free = group.free_slots();
         let unused = free & !group.dirty(free);
         let index = set_bits(unused).find(|&index| at(index).addr() % align == 0)?;
-        group.set_freed(group.freed() & !(1 << index));
+        mine(group).set_freed(group.freed() & !(1 << index));
         group.set_narrow(index, narrow_record(UNIT, 0));
         self.live += 1;
         Some(at(index))
@@ -93,7 +93,7 @@ impl Zero {
         group.set_narrow(index, 0);
         let current = self.current.is_some_and(|current| ptr::eq(current, group));
         let unlisted = group.free_slots() == 0 && !current;
-        group.set_freed(group.freed() | 1 << index);
+        mine(group).set_freed(group.freed() | 1 << index);
         if unlisted {
             self.push(group);
         }
@@ -159,6 +159,12 @@ impl Zero {
         self.granules = [first, first + run.pages * RUN_PAGE / GRANULE];
         Some(())
     }
+}
+
+/// A group of blocks of no bytes, in the hands of who borrows them all.
+fn mine(group: &'static Group) -> MyGroup {
+    // SAFETY: the group belongs to nobody, and whoever borrows `Zero` holds the lock.
+    unsafe { MyGroup::new(group) }
 }
 
 const _: () =

@@ -5,7 +5,7 @@ use crate::base::config::RUN_PAGE;
 use crate::base::size_class::class_of;
 use crate::heap::class::Class;
 use crate::layout::chunk::Chunk;
-use crate::layout::group::{Group, State};
+use crate::layout::group::{MyGroup, State};
 use crate::layout::slot::LiveSlot;
 use crate::layout::span::Span;
 use crate::pages::memory::Locked;
@@ -54,7 +54,7 @@ impl Victim {
     }
 
     /// The groups in the class's queue, oldest first.
-    fn queue(&self) -> Vec<&'static Group> {
+    fn queue(&self) -> Vec<MyGroup> {
         self.class.groups().collect()
     }
 }
@@ -151,14 +151,15 @@ const LISTS: &[Case] = &[
     ("a queue ends", |v| {
         // A circle without the youngest.
         let queue = v.queue();
-        queue[1].set_next(Some(queue[0]));
+        queue[1].set_next(Some(queue[0].group()));
     }),
     ("a queue is of one class", |v| {
         let unused = v.process.mine().class(class_of(N) - 1);
         unused.push(v.queue()[0], &v.process.mine().retained);
     }),
     ("a map leads to groups only", |v| {
-        v.slot.group.set(State::Free)
+        // SAFETY: the group is the only thread's.
+        unsafe { MyGroup::new(v.slot.group) }.set(State::Free)
     }),
     ("dirty pages are free", |v| {
         let locked = v.lock();

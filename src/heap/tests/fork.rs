@@ -10,7 +10,7 @@ use crate::base::config::MOST_HEAPS;
 use crate::base::platform::Platform;
 use crate::base::size_class::class_of;
 use crate::layout::chunk::{Chunk, GRANULES};
-use crate::layout::group::State;
+use crate::layout::group::{MyGroup, State};
 use crate::layout::span::Span;
 
 /// A process in whose heap 2 a thread worked that a fork did not take along. Some of its blocks
@@ -209,7 +209,8 @@ fn groups_that_were_just_going_are_released() {
             let group = chunk.cell(cell);
             if cell != 0 && group.is_empty() {
                 span.push(group);
-                group.set(State::Free);
+                // SAFETY: there is no other thread any more.
+                unsafe { MyGroup::new(group) }.set(State::Free);
                 chunk.enter(granule, 1, 0);
                 tear_what_only_owners_see(span);
                 return;
