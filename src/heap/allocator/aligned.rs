@@ -1,7 +1,7 @@
 //! aligned_alloc: slots whose stride is a multiple, or whole pages.
 
 use crate::allocator::Allocator;
-use crate::base::config::{CLASSES, GRANULE, PRESET, RUN_PAGE, UNIT};
+use crate::base::config::{CLASSES, GRANULE, RUN_PAGE, UNIT};
 use crate::base::platform::Platform;
 use crate::base::size_class::{class_of, stride, MAX_SMALL};
 
@@ -16,7 +16,7 @@ impl<P: Platform> Allocator<P> {
         if align <= UNIT {
             return self.malloc(n);
         }
-        if PRESET.seal_zero_size && n == 0 && align <= self.platform().page_size() {
+        if n == 0 && align <= self.platform().page_size() {
             return self.malloc_zero(align);
         }
         if n <= MAX_SMALL && align <= MAX_SLOT_ALIGN {

@@ -255,9 +255,6 @@ impl<P: Platform> Allocator<P> {
 
     /// The slot of the live block of no bytes that starts exactly at `block`.
     fn find_zero(&self, block: *mut u8) -> Option<LiveSlot> {
-        if !PRESET.seal_zero_size {
-            return None;
-        }
         let group = self
             .group_at(block)
             .filter(|group| group.class() == CLASS_ZERO)?;

@@ -14,7 +14,7 @@
 //!       take_run           from chunks, or a new chunk                    pages/runs.rs, grow.rs
 //!   trim               memory is out: what is kept for later goes         heap/rest.rs
 //! malloc_large       above 131,055 bytes: a mapping, or a run             pages/large.rs
-//! malloc_zero        no bytes, hardened preset                            pages/zero.rs
+//! malloc_zero        no bytes: an address that nobody may touch            pages/zero.rs
 //! ```
 
 use crate::allocator::Allocator;
@@ -34,19 +34,17 @@ impl<P: Platform> Allocator<P> {
     /// PTRDIFF_MAX. Blocks of 0 bytes are distinct.
     #[inline(always)]
     pub fn malloc(&self, n: usize) -> *mut u8 {
-        if PRESET.seal_zero_size && n == 0 {
-            return self.malloc_zero(UNIT);
-        }
-        if n > MAX_NARROW {
+        // 0 wraps: blocks of no bytes go the way of the long ones, at no cost to the others.
+        if n.wrapping_sub(1) >= MAX_NARROW {
             return self.malloc_wide(n);
         }
         self.malloc_small(true, n)
     }
 
-    /// malloc of a block that no narrow class holds.
+    /// malloc of a block that no narrow class holds, or of none.
     #[inline(never)]
     fn malloc_wide(&self, n: usize) -> *mut u8 {
-        if n > MAX_SMALL {
+        if n > MAX_SMALL || n <= MAX_NARROW {
             return self.malloc_slow(n);
         }
         self.malloc_small(false, n)
@@ -95,12 +93,15 @@ impl<P: Platform> Allocator<P> {
     }
 
     /// The rest of malloc: classes to be verified or refilled, threads without a heap, large
-    /// blocks.
+    /// blocks, blocks of no bytes.
     #[cold]
     #[inline(never)]
     pub(crate) fn malloc_slow(&self, n: usize) -> *mut u8 {
         if n > MAX_SMALL {
             return self.malloc_large(n, 1);
+        }
+        if n == 0 {
+            return self.malloc_zero(UNIT);
         }
         self.malloc_in(class_of(n), n, false)
     }

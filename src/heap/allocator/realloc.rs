@@ -1,7 +1,6 @@
 //! realloc and malloc_usable_size.
 
 use crate::allocator::Allocator;
-use crate::base::config::PRESET;
 use crate::base::fault::{raise, stop, Fault, Found};
 use crate::base::platform::Platform;
 use crate::base::size_class::{class_of, MAX_SMALL};
@@ -67,7 +66,7 @@ impl<P: Platform> Allocator<P> {
     /// A change of class moves the block even to shrink: so groups empty and memory goes back.
     #[inline(always)]
     fn resize_slot(&self, slot: &LiveSlot, n: usize) -> Result<bool, Found> {
-        if n > MAX_SMALL || class_of(n) != slot.class || n == 0 && PRESET.seal_zero_size {
+        if n > MAX_SMALL || class_of(n) != slot.class || n == 0 {
             return Ok(false);
         }
         let Some(n) = fit(slot.class, slot.stride, slot.offset, n) else {

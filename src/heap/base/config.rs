@@ -121,8 +121,6 @@ pub struct Preset {
     pub quarantine: usize,
     /// A canary before each block, too, where its slot has room or the neighbour's tail is there.
     pub front_canary: bool,
-    /// Blocks of no bytes are inaccessible.
-    pub seal_zero_size: bool,
     /// Frees of large blocks that one's addresses wait for before they are used again.
     pub large_delay: u32,
     /// An inaccessible page behind each large block.
@@ -140,7 +138,6 @@ pub const DEFAULT: Preset = Preset {
     random_slots: false,
     quarantine: 0,
     front_canary: false,
-    seal_zero_size: false,
     large_delay: 0,
     guard_pages: false,
     seal_freed_large: false,
@@ -155,7 +152,6 @@ pub const HARDENED: Preset = Preset {
     random_slots: true,
     quarantine: if cfg!(small_constants) { 4 } else { 128 },
     front_canary: true,
-    seal_zero_size: true,
     large_delay: if cfg!(small_constants) { 4 } else { 512 },
     guard_pages: true,
     seal_freed_large: true,

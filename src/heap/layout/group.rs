@@ -333,21 +333,11 @@ impl MyGroup {
 
     /// Notes that the slots `bits`, in a mask, gave their pages back.
     pub fn mark_purged(self, bits: u32) {
-        self.mark(bits, PURGED);
-    }
-
-    /// Lets the slots `bits`, in a mask, count as never used.
-    pub fn mark_new(self, bits: u32) {
-        self.mark(bits, NEW);
-    }
-
-    /// Writes `mark` into the records of the slots `bits`, in a mask.
-    fn mark(self, bits: u32, mark: u8) {
         for index in set_bits(bits) {
             if self.is_narrow() {
-                self.narrow(index).store(mark, Relaxed);
+                self.narrow(index).store(PURGED, Relaxed);
             } else {
-                self.wide(index).store(mark.into(), Relaxed);
+                self.wide(index).store(PURGED.into(), Relaxed);
             }
         }
     }

@@ -187,7 +187,7 @@ impl Model<'_> {
         };
         let usable = block.live.n;
         let whole = block.align > 16 && usable > 0 && usable % RUN_PAGE == 0;
-        if whole && !PRESET.guard_pages || usable == 0 && PRESET.seal_zero_size {
+        if whole && !PRESET.guard_pages || usable == 0 {
             // Whole pages have no tail, and blocks of no bytes no memory. Back into the list.
             self.put(block);
             return;

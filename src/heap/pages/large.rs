@@ -148,7 +148,7 @@ impl<P: Platform> Locked<'_, P> {
         let mut resized = large;
         if extent.is_run.get() {
             let same = run_pages(n) * RUN_PAGE == extent.len.get();
-            resized = same && !(n == 0 && PRESET.seal_zero_size);
+            resized = same && n != 0;
         }
         if resized {
             extent.check(&self.pages.system.secrets)?;

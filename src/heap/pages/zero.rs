@@ -1,11 +1,11 @@
-//! Blocks of no bytes in the hardened preset: addresses that nobody may touch.
+//! Blocks of no bytes: addresses that nobody may touch.
 //!
 //! They are slots of 16 bytes in groups whose memory is inaccessible. No block takes memory of its
 //! own, and free, realloc and malloc_usable_size judge the pointer by the group's records as
 //! strictly as any other. The groups belong to no heap: they change under the lock. An address is
 //! used again only after all others of its group, and a group only when the others had their turn.
 
-use crate::base::config::{GRANULE, PRESET, RUN_PAGE, UNIT};
+use crate::base::config::{GRANULE, RUN_PAGE, UNIT};
 use crate::base::platform::Platform;
 use crate::layout::chunk::Chunk;
 use crate::layout::group::{set_bits, Group, MyGroup, CLASS_ZERO, NOBODY};
@@ -20,6 +20,8 @@ const PAGES: usize = 16;
 pub struct Zero {
     /// The group whose turn it is.
     current: Option<&'static Group>,
+    /// Its free slots that were not used since its turn came.
+    unused: u32,
     /// Of the other groups with free slots the one that waited longest, and the one that came last.
     first: Option<&'static Group>,
     last: Option<&'static Group>,
@@ -49,11 +51,8 @@ impl Zero {
             if self.granules[0] != self.granules[1] {
                 break;
             }
-            // The group's addresses were all used since its last turn: it is the next one's turn.
+            // The group's addresses were all used since its turn came: it is the next one's turn.
             let next = self.pop();
-            if let Some(group) = next {
-                mine(group).mark_new(group.free_slots());
-            }
             self.change_turn(next);
         }
         // Of the groups that fill a page, one is aligned to it.
@@ -69,6 +68,7 @@ impl Zero {
 
     /// Makes it the turn of another group.
     fn change_turn(&mut self, next: Option<&'static Group>) {
+        self.unused = next.map_or(0, |group| group.free_slots());
         let before = core::mem::replace(&mut self.current, next);
         if let Some(group) = before.filter(|group| group.free_slots() != 0) {
             self.push(group);
@@ -79,9 +79,8 @@ impl Zero {
     fn take(&mut self, align: usize) -> Option<*mut u8> {
         let group = self.current?;
         let at = |index: usize| group.start().wrapping_add(index * UNIT);
-        let free = group.free_slots();
-        let unused = free & !group.dirty(free);
-        let index = set_bits(unused).find(|&index| at(index).addr() % align == 0)?;
+        let index = set_bits(self.unused).find(|&index| at(index).addr() % align == 0)?;
+        self.unused &= !(1 << index);
         mine(group).set_freed(group.freed() & !(1 << index));
         group.set_narrow(index, narrow_record(UNIT, 0));
         self.live += 1;
@@ -167,5 +166,4 @@ fn mine(group: &'static Group) -> MyGroup {
     unsafe { MyGroup::new(group) }
 }
 
-const _: () =
-    assert!(GRANULE == NARROW_SLOTS * UNIT && (!PRESET.seal_zero_size || RUN_PAGE >= GRANULE));
+const _: () = assert!(GRANULE == NARROW_SLOTS * UNIT && RUN_PAGE >= GRANULE);

@@ -64,7 +64,7 @@ fn misuse_is_found_at_the_free() {
                     faults("", || _ = process.usable_size(p)),
                     "{n} size of freed"
                 );
-                if n == 0 && PRESET.seal_zero_size {
+                if n == 0 {
                     continue;
                 }
                 let q = process.malloc(n);
@@ -171,10 +171,7 @@ fn hardened_finds_writes_to_freed_memory() {
 
 #[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
-fn hardened_gives_no_memory_to_blocks_of_no_bytes() {
-    if !PRESET.seal_zero_size {
-        return;
-    }
+fn blocks_of_no_bytes_have_no_memory() {
     let process = Boxed::new(true);
     // More than the first run has addresses for.
     let mut blocks: Vec<_> = (0..40_000).map(|_| process.malloc(0)).collect();
@@ -356,9 +353,6 @@ fn an_overflow_is_found_by_mallocs_and_frees_in_any_order() {
 /// A stale pointer to a block of no bytes meets no new one soon.
 #[test]
 fn addresses_of_blocks_without_bytes_come_again_late() {
-    if !PRESET.seal_zero_size {
-        return println!("skipped: blocks of no bytes are slots as all others");
-    }
     let process = Boxed::new(true);
     let mut last = std::collections::HashMap::new();
     for round in 0..few(20_000, 200) {
