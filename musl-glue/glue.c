@@ -16,7 +16,7 @@
 #include "pthread_impl.h"
 #include "syscall.h"
 #include "glue.h"
-#include "byssal_core.h" /* from the archive of the core: BYSSAL_THREAD_OFFSET */
+#include "byssal_core.h" /* from the archive of the core: BYSSAL_THREAD_OFFSET, BYSSAL_CHOOSES */
 
 /* The Rust core was compiled for this offset from the thread pointer. If it is not the one of
  * this tree and compiler, every thread would use a wild heap: refuse to build. */
@@ -97,6 +97,19 @@ int __byssal_random(unsigned char *out)
 	}
 	return 0;
 }
+
+#ifdef BYSSAL_CHOOSES
+int __byssal_entropy(unsigned char *out)
+{
+	enum { NONBLOCK = 1 };
+	return __syscall(SYS_getrandom, out, 32, NONBLOCK) == 32;
+}
+
+unsigned __byssal_thread_number(void)
+{
+	return __pthread_self()->tid;
+}
+#endif
 
 void __byssal_lock(void)
 {

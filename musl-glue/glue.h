@@ -66,6 +66,12 @@ size_t __byssal_page_size(void);
 /* Sixteen bytes from the kernel's AT_RANDOM into out; 0 when there is none. */
 int __byssal_random(unsigned char *out);
 
+/* 32 bytes that the kernel draws for this call into out, without waiting; 0 when it refuses. */
+int __byssal_entropy(unsigned char *out);
+
+/* The calling thread's number, which is another one in the child of a fork. */
+unsigned __byssal_thread_number(void);
+
 /* musl's own lock; does nothing while the process has a single thread. */
 void __byssal_lock(void);
 void __byssal_unlock(void);

@@ -9,6 +9,9 @@ fn main() {
         if cfg!(feature = "count") {
             build.define("BYSSAL_COUNT", None);
         }
+        if cfg!(feature = "hardened") {
+            build.define("BYSSAL_CHOOSES", None);
+        }
         build
             .file("library.c")
             .opt_level(2)

@@ -138,6 +138,18 @@ HIDDEN const unsigned char *byssal_random(void)
 	return (const unsigned char *)getauxval(AT_RANDOM);
 }
 
+#ifdef BYSSAL_CHOOSES
+/* Bytes that the kernel draws for this call, without waiting; 0 if it refuses. */
+HIDDEN int byssal_entropy(unsigned char *out, size_t len)
+{
+	enum { NONBLOCK = 1 };
+	int saved = errno;
+	long drawn = syscall(SYS_getrandom, out, len, NONBLOCK);
+	errno = saved;
+	return drawn == (long)len;
+}
+#endif
+
 /* Prints every class, group and slot; 0 on success, -1 when stream cannot be written. The text is
  * made first: stdio may allocate. */
 __attribute__((visibility("default"))) int dump_heap(FILE *stream)

@@ -23,6 +23,7 @@ std::thread_local! {
     static LATE: Cell<bool> = const { Cell::new(false) };
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
     static TOLD: Cell<bool> = const { Cell::new(false) };
+    static NUMBER: Cell<u32> = const { Cell::new(0) };
     /// Locks that this thread holds.
     static LOCKS: Cell<usize> = const { Cell::new(0) };
     /// The fault whose handler runs.
@@ -167,6 +168,9 @@ pub struct Mock {
     clock: AtomicU32,
     /// Unless it stands still.
     pub frozen: AtomicBool,
+    /// How often entropy was asked for, and whether there is none.
+    pub drawn: AtomicUsize,
+    pub mute: AtomicBool,
 }
 
 impl Mock {
@@ -189,6 +193,8 @@ impl Mock {
             held: AtomicBool::new(false),
             clock: AtomicU32::new(0),
             frozen: AtomicBool::new(false),
+            drawn: AtomicUsize::new(0),
+            mute: AtomicBool::new(false),
         }
     }
 
@@ -206,6 +212,11 @@ impl Mock {
     /// Nobody will call `thread_exit` in this thread any more.
     pub fn late() {
         LATE.set(true);
+    }
+
+    /// This thread has that number, as in the child of a fork that no handler was told of.
+    pub fn number(number: u32) {
+        NUMBER.set(number);
     }
 
     /// Whether errno was set since the last question.
@@ -445,6 +456,13 @@ unsafe impl Platform for Mock {
     }
     fn random(&self) -> [u64; 2] {
         [0x0123_4567_89ab_cdef ^ seed(), 42]
+    }
+    fn entropy(&self) -> Option<[u64; 4]> {
+        let drawn = self.drawn.fetch_add(1, Ordering::Relaxed) as u64;
+        (!self.mute.load(Ordering::Relaxed)).then_some([seed(), drawn, 1, 2])
+    }
+    fn thread_number(&self) -> u32 {
+        NUMBER.get()
     }
     fn lock(&self) {
         self.locks.fetch_add(1, Ordering::Relaxed);

@@ -442,6 +442,8 @@ fn process() -> Vec<Program> {
             &["clock_gettime", "ENOSYS"],
             &["mprotect", "EPERM"],
             &["mprotect", "ENOSYS"],
+            &["getrandom", "EPERM"],
+            &["getrandom", "ENOSYS"],
             &["all", "EPERM"],
             &["all", "ENOSYS"],
             &["clock"],

@@ -23,6 +23,8 @@ unsafe extern "C" {
     pub fn __byssal_break(want: usize) -> usize;
     pub fn __byssal_page_size() -> usize;
     pub fn __byssal_random(out: *mut core::ffi::c_uchar) -> core::ffi::c_int;
+    pub fn __byssal_entropy(out: *mut core::ffi::c_uchar) -> core::ffi::c_int;
+    pub fn __byssal_thread_number() -> core::ffi::c_uint;
     pub fn __byssal_lock();
     pub fn __byssal_unlock();
     pub fn __byssal_reset_lock();

@@ -49,6 +49,8 @@ extern "C" {
     fn byssal_clock() -> c_uint;
     fn byssal_errno_swap(value: c_int) -> c_int;
     fn byssal_random() -> *const u8;
+    /// `len` bytes that the kernel draws; 0 if it refuses.
+    fn byssal_entropy(out: *mut u8, len: usize) -> c_int;
     /// futex(word, operation | private, value) without touching errno.
     fn byssal_futex(word: *const AtomicU32, operation: c_int, value: u32) -> c_long;
 }
@@ -208,6 +210,17 @@ unsafe impl Platform for Host {
                 bytes.cast::<[u64; 2]>().read_unaligned()
             }
         }
+    }
+    fn entropy(&self) -> Option<[u64; 4]> {
+        let mut bytes = [[0u8; 8]; 4];
+        // SAFETY: 32 bytes.
+        let drawn = unsafe { byssal_entropy(bytes.as_mut_ptr().cast(), size_of_val(&bytes)) };
+        (drawn != 0).then(|| bytes.map(u64::from_ne_bytes))
+    }
+    #[inline(always)]
+    fn thread_number(&self) -> u32 {
+        // library.c has a handler of every fork.
+        0
     }
     fn clock(&self) -> u32 {
         // SAFETY: only asks.

@@ -18,6 +18,8 @@ core::arch::global_asm!(
     ".hidden __byssal_break",
     ".hidden __byssal_page_size",
     ".hidden __byssal_random",
+    ".hidden __byssal_entropy",
+    ".hidden __byssal_thread_number",
     ".hidden __byssal_lock",
     ".hidden __byssal_unlock",
     ".hidden __byssal_reset_lock",
@@ -96,6 +98,18 @@ unsafe impl Platform for Musl {
             return weak_random((&raw const PROCESS).addr());
         }
         bytes.map(u64::from_ne_bytes)
+    }
+    fn entropy(&self) -> Option<[u64; 4]> {
+        let mut bytes = [[0u8; 8]; 4];
+        // SAFETY: 32 bytes.
+        let drawn = unsafe { glue::__byssal_entropy(bytes.as_mut_ptr().cast()) };
+        (drawn != 0).then(|| bytes.map(u64::from_ne_bytes))
+    }
+    #[inline(always)]
+    fn thread_number(&self) -> u32 {
+        // musl tells of a fork only in a process with threads.
+        // SAFETY: only asks.
+        unsafe { glue::__byssal_thread_number() }
     }
     fn clock(&self) -> u32 {
         // SAFETY: only asks.

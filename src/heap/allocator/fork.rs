@@ -2,9 +2,12 @@
 //! heaps are orphaned.
 
 use crate::allocator::Allocator;
-use crate::base::config::MOST_HEAPS;
+use crate::base::config::{MOST_HEAPS, PRESET};
 use crate::base::platform::Platform;
+use crate::base::random::Generator;
+use crate::heap::heap::Heap;
 use crate::heap::orphans;
+use crate::pages::memory::Locked;
 use core::ptr;
 
 /// The child of a fork uses the numbers of orphaned heaps anew once there are more than this.
@@ -36,6 +39,7 @@ impl<P: Platform> Allocator<P> {
             orphans += heap.mail.0.is_orphaned() as usize;
         }
         self.heaps.roster(&mut locked).orphans |= orphans > 0;
+        self.choose_anew(&locked);
         drop(locked);
         // Before their groups go: they stand among this heap's deferred frees no more.
         if !own.is_empty() {
@@ -43,6 +47,23 @@ impl<P: Platform> Allocator<P> {
         }
         if orphans > MOST_ORPHANS {
             orphans::bury(&self.heaps, &mut self.heaps.memory.lock());
+        }
+    }
+
+    /// Sees to it that a fork's child chooses otherwise than its parent. The kernel is asked now
+    /// where it is sure to be wanted: the child may soon be in a sandbox that refuses.
+    fn choose_anew(&self, locked: &Locked<'_, P>) {
+        if !PRESET.random_slots {
+            return;
+        }
+        // Orphaned heaps choose no more before they are set up again.
+        let in_use = |heap: &&Heap| !heap.mail.0.is_orphaned();
+        (self.heaps.each().filter(in_use)).for_each(Heap::forget_choices);
+        locked.pages.generator.iter().for_each(Generator::forget);
+        let own = Some(self.mine()).filter(|own| !own.is_empty());
+        let own = own.iter().flat_map(|own| &own.generator);
+        for generator in locked.pages.generator.iter().chain(own) {
+            generator.refill(self.platform());
         }
     }
 }

@@ -149,6 +149,9 @@ impl<P: Platform> Allocator<P> {
         let mine = MyHeap::claimed(&claim, &self.heaps);
         mine.id.set(id);
         mine.seed.set(seed);
+        for (own, process) in mine.generator.iter().zip(&locked.pages.generator) {
+            own.start(process.draw(self.platform()));
+        }
         heap.mail.0.set_life(Life::Active);
         claim
     }

@@ -57,6 +57,14 @@ pub unsafe trait Platform: Sync {
     /// gives none.
     fn random(&self) -> [u64; 2];
 
+    /// 32 bytes that the kernel draws for this call alone. None where it refuses, or has not gathered
+    /// enough yet.
+    fn entropy(&self) -> Option<[u64; 4]>;
+
+    /// A number that the child of a fork does not have in common with the thread that it was forked
+    /// from, in a process that `after_fork_child` may not be called in; 0 where it always is.
+    fn thread_number(&self) -> u32;
+
     /// Milliseconds of a clock that only goes on, coarse to a few of them; wraps around. Where the
     /// system refuses to tell the time, each question counts as some milliseconds: what waits for
     /// time to go by must not wait for ever. It may leap once, when the refusals begin.

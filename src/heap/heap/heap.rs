@@ -3,6 +3,7 @@
 use crate::base::config::{CLASSES, KEEP_SHARES, MOST_HEAPS, PRESET};
 use crate::base::decay::Kept;
 use crate::base::platform::Platform;
+use crate::base::random::{Generator, GENERATORS};
 use crate::base::sync::{AtomicPtr, AtomicUsize, Ordering};
 use crate::base::zeroed::Zeroed;
 use crate::exchange::abandoned::{Abandoned, Berth, Claim, Tenant};
@@ -54,7 +55,7 @@ pub struct Mine {
     pub bytes: Cell<usize>,
     /// Bytes of those in queues that are empty.
     pub retained: Cell<usize>,
-    /// State of the generator of choices; 0 before `set_up`.
+    /// A random number; 0 before `set_up`.
     pub seed: Cell<u64>,
     /// Bytes in free slots of long strides whose pages are dirty.
     pub idle: Kept,
@@ -68,6 +69,8 @@ pub struct Mine {
     classes: [Class; CLASSES],
     /// Freed slots in quarantine, hardened preset only.
     pub quarantine: [Cell<Entry>; QUARANTINE],
+    /// Of choices, hardened preset only.
+    pub generator: [Generator; GENERATORS],
     /// Freed slots of other heaps.
     pub deferred: Deferred<Group>,
 }
@@ -108,6 +111,11 @@ impl Heap {
         let avail = self.mine.classes[class].avail.as_ptr();
         // SAFETY: the field exists; volatile, as the owner may be at work.
         unsafe { avail.read_volatile() }
+    }
+
+    /// In the only thread of a fork's child: the heap's choices are to be others than the parent's.
+    pub fn forget_choices(&self) {
+        self.mine.generator.iter().for_each(Generator::forget);
     }
 
     /// Marks an orphaned heap so.
@@ -182,6 +190,13 @@ impl<'a, P: Platform> MyHeap<'a, P> {
     pub fn owned(self, group: &'static Group) -> Option<MyGroup> {
         // SAFETY: the heap owns the group, and nobody else may work on the heap.
         (group.owner() == self.id()).then(|| unsafe { MyGroup::new(group) })
+    }
+
+    /// A random number below `bound`, see `Generator`; 0 in presets without choices.
+    #[inline(always)]
+    pub fn choose(self, bound: usize) -> usize {
+        let below = |generator: &Generator| generator.below(bound, self.platform());
+        self.generator.first().map_or(0, below)
     }
 
     /// Whether it is the empty heap.

@@ -4,7 +4,6 @@
 use crate::base::config::{CLASSES, KEEP, PRESET, PURGE_STRIDE, REUSE_QUEUE};
 use crate::base::fault::raise;
 use crate::base::platform::Platform;
-use crate::base::random::next_random;
 use crate::heap::class::{capacity, Class};
 use crate::heap::heap::{MyHeap, QUARANTINE};
 use crate::heap::take::prefetch;
@@ -59,8 +58,7 @@ impl<P: Platform> MyHeap<'_, P> {
     /// In the hardened preset: a freed slot waits in quarantine, at a random place: how long cannot
     /// be foreseen. The one whose turn it is instead goes to its reuse queue.
     pub fn quarantine_slot(self, slot: FreeSlot) {
-        let place = ((next_random(&self.seed) >> 32) * QUARANTINE as u64) >> 32;
-        let Some(place) = self.quarantine.get(place as usize) else {
+        let Some(place) = self.quarantine.get(self.choose(QUARANTINE)) else {
             return;
         };
         let due = place.replace(slot.entry());

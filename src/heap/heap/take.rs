@@ -6,7 +6,6 @@
 use crate::base::config::{PRESET, PURGE_STRIDE};
 use crate::base::fault::{raise, stop, was_found, Fault, Found};
 use crate::base::platform::Platform;
-use crate::base::random::next_random;
 use crate::base::size_class::stride;
 use crate::base::sync::Ordering::Relaxed;
 use crate::heap::class::Class;
@@ -115,8 +114,7 @@ impl<P: Platform> MyHeap<'_, P> {
     fn pick(self, bits: u32) -> usize {
         let mut left = bits;
         if PRESET.random_slots {
-            let random = next_random(&self.seed) as u32;
-            for _ in 0..random % bits.count_ones() {
+            for _ in 0..self.choose(bits.count_ones() as usize) {
                 left &= left - 1;
             }
         }

@@ -4,7 +4,7 @@ use crate::base::config::{CHUNK, RUN_PAGE};
 use crate::base::decay::Kept;
 use crate::base::lock::Held;
 use crate::base::platform::Platform;
-use crate::base::random::Secrets;
+use crate::base::random::{Generator, Secrets, GENERATORS};
 use crate::layout::chunk::{Chunk, Header, MAP_END};
 use crate::layout::pagemap::Pagemap;
 use core::ops::{Deref, DerefMut};
@@ -58,6 +58,8 @@ pub struct PageHeap {
     pub refused: bool,
     /// Where the next chunk may go, see `Pages::next_window`; 0 before the first.
     pub next_window: usize,
+    /// For choices under the lock, and the keys of the heaps' generators.
+    pub generator: [Generator; GENERATORS],
     /// Memory for heaps and their tables, see `Pages::metadata`.
     pub pool: *mut u8,
     /// Bytes left there.
@@ -153,7 +155,10 @@ impl<'a, P: Platform> Pages<'a, P> {
     #[cold]
     #[inline(never)]
     pub fn draw_secrets(&mut self) {
-        let random = || self.platform().random();
+        let random = || match self.generator.first() {
+            Some(generator) => generator.draw(self.platform()),
+            None => self.platform().random(),
+        };
         self.system.secrets.draw(&self.held, random);
     }
 

@@ -44,6 +44,12 @@ fn a_new_process_is_zero() {
         fn random(&self) -> [u64; 2] {
             [0; 2]
         }
+        fn entropy(&self) -> Option<[u64; 4]> {
+            None
+        }
+        fn thread_number(&self) -> u32 {
+            0
+        }
         fn lock(&self) {}
         fn unlock(&self) {}
         unsafe fn reset_lock(&self) {}

@@ -6,9 +6,11 @@ use crate::allocator::MOST_ORPHANS;
 use crate::base::config::GRANULE;
 #[cfg(small_constants)]
 use crate::base::config::MOST_HEAPS;
+use crate::base::config::PRESET;
 #[cfg(small_constants)]
 use crate::base::platform::Platform;
 use crate::base::size_class::class_of;
+use crate::base::sync::Ordering;
 use crate::layout::chunk::{Chunk, GRANULES};
 use crate::layout::group::{MyGroup, State};
 use crate::layout::span::Span;
@@ -289,4 +291,16 @@ fn a_heap_that_was_claimed_at_the_fork_is_used_anew() {
         assert!(!process.malloc(1).is_null());
     }
     assert_eq!(process.verify().heaps, before, "no new number");
+}
+
+#[test]
+fn the_child_of_a_fork_chooses_slots_anew() {
+    let process = Boxed::new(true);
+    process.malloc(1);
+    let asked = || process.platform().drawn.load(Ordering::Relaxed);
+    let before = asked();
+    // SAFETY: one thread.
+    unsafe { process.after_fork_child() };
+    // For the heap's choices, and for those under the lock.
+    assert_eq!(asked() - before, if PRESET.random_slots { 2 } else { 0 });
 }

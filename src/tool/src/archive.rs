@@ -31,7 +31,8 @@ pub fn make(
     )
 }
 
-/// `core.h`: what the C side must agree with, and whether programs that never free get the core.
+/// `core.h`: what the C side must agree with, whether programs that never free get the core, and
+/// whether the core makes choices.
 pub fn header(recipe: &Recipe) -> String {
     let mut text = format!(
         "/* The core of byssal {}, preset {}. */\n#define BYSSAL_THREAD_OFFSET ({})\n",
@@ -41,6 +42,9 @@ pub fn header(recipe: &Recipe) -> String {
     );
     if recipe.preset.serves_all() {
         text += "#define BYSSAL_SERVES_ALL 1\n";
+    }
+    if recipe.preset.chooses() {
+        text += "#define BYSSAL_CHOOSES 1\n";
     }
     text
 }

@@ -50,6 +50,12 @@ impl Preset {
         self == Preset::Hardened
     }
 
+    /// Whether the core draws from the kernel, and looks for forks, for choices that nobody can
+    /// foretell.
+    pub fn chooses(self) -> bool {
+        self == Preset::Hardened
+    }
+
     /// Cargo features for a build that has `base`.
     pub fn features(self, base: &str) -> String {
         match self {
