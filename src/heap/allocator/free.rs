@@ -85,6 +85,9 @@ impl<P: Platform> Allocator<P> {
         else {
             return self.free_slow(block);
         };
+        if !narrow {
+            raise(slot.check_front(state.canary.get()));
+        }
         if state.has_room() {
             state.give(slot.entry(narrow));
             // Its first canary mostly lies in the same line.

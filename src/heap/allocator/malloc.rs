@@ -27,7 +27,7 @@ use crate::layout::record::{FIRST_WIDE, MAX_FINE};
 use crate::layout::slot::FreeSlot;
 
 /// Largest block of a narrow class, in bytes.
-const MAX_NARROW: usize = stride(FIRST_WIDE - 1) - 1;
+const MAX_NARROW: usize = stride(FIRST_WIDE - 1) - PRESET.guard;
 
 impl<P: Platform> Allocator<P> {
     /// A block of `n` bytes at a multiple of 16; null, and errno, when memory is out or n exceeds

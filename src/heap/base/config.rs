@@ -111,16 +111,15 @@ pub struct Preset {
     /// Verify a block's canaries at the free itself, instead of when its slot leaves the reuse
     /// queue.
     pub check_at_free: bool,
-    /// Canaries depend on their address as well as on the class.
-    pub canary_by_address: bool,
+    /// Bytes behind each block at least: 1 holds a canary; with 8 a guard stands in all bytes
+    /// around it, see `layout/guard.rs`.
+    pub guard: usize,
     /// Clear a block when it is freed, and verify at reuse that it still is clear.
     pub zero_on_free: bool,
     /// Hand out the free slots of a group in random order.
     pub random_slots: bool,
     /// Freed slots that wait in quarantine before they count as free.
     pub quarantine: usize,
-    /// A canary before each block, too, where its slot has room or the neighbour's tail is there.
-    pub front_canary: bool,
     /// Frees of large blocks that one's addresses wait for before they are used again.
     pub large_delay: u32,
     /// An inaccessible page behind each large block.
@@ -129,15 +128,21 @@ pub struct Preset {
     pub seal_freed_large: bool,
 }
 
+impl Preset {
+    /// Whether guards stand around blocks, instead of canaries behind them.
+    pub const fn has_guards(&self) -> bool {
+        self.guard > 1
+    }
+}
+
 /// Strict at the price of mallocng's memory and mimalloc's time.
 pub const DEFAULT: Preset = Preset {
     name: "default",
     check_at_free: false,
-    canary_by_address: false,
+    guard: 1,
     zero_on_free: false,
     random_slots: false,
     quarantine: 0,
-    front_canary: false,
     large_delay: 0,
     guard_pages: false,
     seal_freed_large: false,
@@ -147,11 +152,10 @@ pub const DEFAULT: Preset = Preset {
 pub const HARDENED: Preset = Preset {
     name: "hardened",
     check_at_free: true,
-    canary_by_address: true,
+    guard: 8,
     zero_on_free: true,
     random_slots: true,
     quarantine: if cfg!(small_constants) { 4 } else { 128 },
-    front_canary: true,
     large_delay: if cfg!(small_constants) { 4 } else { 512 },
     guard_pages: true,
     seal_freed_large: true,
@@ -165,6 +169,7 @@ pub const PRESET: Preset = if cfg!(feature = "hardened") {
 };
 
 const _: () = {
+    assert!(PRESET.guard == 1 || PRESET.guard == 8);
     assert!(CHUNK / GRANULE <= 1 << 16, "a granule's number fits u16");
     assert!(SPAN / GRANULE == 64, "one bit a granule in a span's mask");
     assert!(SPAN_GROUP_MAX <= SPAN / 4);

@@ -49,7 +49,7 @@ impl Secrets {
         for canary in &self.canaries {
             canary.set(canary_byte(next_random(&self.seed)));
         }
-        if PRESET.canary_by_address {
+        if PRESET.has_guards() {
             let [a, b] = random();
             self.keys[0].set(a);
             self.keys[1].set(b);
@@ -69,7 +69,7 @@ impl Secrets {
     /// The canary at `address`, given that of its class.
     #[inline(always)]
     pub fn canary(&self, of_class: u8, address: usize) -> u8 {
-        if !PRESET.canary_by_address {
+        if !PRESET.has_guards() {
             return of_class;
         }
         guard_byte(self.guard(address & !7), address)

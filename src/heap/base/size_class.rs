@@ -3,9 +3,9 @@
 //! Strides in units of 16 bytes: 1 to 8, then for each power of two P from 64 the quotients
 //! P/7, P/6, P/5, P/4 rounded down: four steps a doubling, and 7, 6, 5 or 4 slots of them fill
 //! a power of two with a loss below one slot's unit each. A slot keeps at least one byte for its
-//! canary, so a block of n bytes needs n/16 + 1 units.
+//! canary, so a block of n bytes needs n/16 + 1 units; or 8 bytes, where the preset has guards.
 
-use crate::base::config::{CLASSES, UNIT};
+use crate::base::config::{CLASSES, PRESET, UNIT};
 
 /// Classes with one step per unit.
 const LINEAR: usize = 8;
@@ -72,7 +72,7 @@ impl Geometry {
 }
 
 /// Largest block that a slot holds, in bytes.
-pub const MAX_SMALL: usize = UNITS[CLASSES - 1] as usize * UNIT - 1;
+pub const MAX_SMALL: usize = UNITS[CLASSES - 1] as usize * UNIT - PRESET.guard;
 
 /// Bytes of a slot of `class`, its slack and canary included.
 pub const fn stride(class: usize) -> usize {
@@ -97,10 +97,11 @@ static SMALL: [u8; SMALL_ENTRIES] = {
     table
 };
 
-/// The smallest class whose slots hold `n` bytes and a canary. `n` is at most `MAX_SMALL`.
+/// The smallest class whose slots hold `n` bytes and a canary or guard. `n` is at most `MAX_SMALL`.
 #[inline(always)]
 pub fn class_of(n: usize) -> usize {
     debug_assert!(n <= MAX_SMALL);
+    let n = n + (PRESET.guard - 1);
     if n / UNIT < SMALL_ENTRIES {
         SMALL[n / UNIT] as usize
     } else {
@@ -129,9 +130,10 @@ mod tests {
     fn every_size_gets_the_smallest_class_that_holds_it() {
         for n in 0..=MAX_SMALL {
             let class = class_of(n);
-            assert!(stride(class) > n, "{n}: block and canary fit");
+            let need = n + PRESET.guard;
+            assert!(stride(class) >= need, "{n}: block and canary fit");
             assert!(
-                class == 0 || stride(class - 1) <= n,
+                class == 0 || stride(class - 1) < need,
                 "{n}: the class below is too small"
             );
         }

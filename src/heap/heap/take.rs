@@ -10,33 +10,28 @@ use crate::base::size_class::stride;
 use crate::base::sync::Ordering::Relaxed;
 use crate::heap::class::Class;
 use crate::heap::heap::MyHeap;
+use crate::layout::guard::Guard;
 use crate::layout::record::{
     max_tail, narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE, USED, ZERO,
 };
-use crate::layout::slot::{FreeSlot, LiveSlot};
+use crate::layout::slot::{is_tail, FreeSlot, LiveSlot};
 
 /// What a wide class's `cycle` goes on by: 2^16 over the golden ratio, odd, so that the lower 16
 /// bits spread evenly (Knuth, The Art of Computer Programming 3, 6.4).
 const STEP: u16 = 0x9e37;
 
 impl<P: Platform> MyHeap<'_, P> {
-    /// Whether a canary of a class, whose byte is `canary`, stands at `offset` in a free slot.
-    fn stands(self, canary: u8, slot: FreeSlot, offset: usize) -> bool {
-        let secrets = &self.all.memory.system.secrets;
-        slot.read(offset) == secrets.canary(canary, slot.start.addr() + offset)
-    }
-
-    /// Writes a canary of a class, whose byte is `canary`, at `offset` in a free slot.
-    fn write_canary(self, canary: u8, slot: FreeSlot, offset: usize) {
-        let secrets = &self.all.memory.system.secrets;
-        slot.write(offset, secrets.canary(canary, slot.start.addr() + offset));
-    }
-
-    /// Err unless both canaries of a tail of `len` bytes stand in a slot that was just freed.
+    /// Err unless both ends of a tail of `len` bytes are as `place` left them in a slot that was
+    /// just freed.
     #[inline(always)]
     pub fn check_tail(self, state: &Class, slot: FreeSlot, len: usize) -> Result<(), Found> {
-        let (stride, canary) = (state.stride(), state.canary.get());
-        if self.stands(canary, slot, stride - len) && self.stands(canary, slot, stride - 1) {
+        let stride = state.stride();
+        if is_tail(
+            slot.read(stride - len),
+            slot.read(stride - 1),
+            len,
+            state.canary.get(),
+        ) {
             return Ok(());
         }
         Err(Found(Fault::Overflow, slot.start.addr() + stride - len))
@@ -63,8 +58,7 @@ impl<P: Platform> MyHeap<'_, P> {
         raise(state.verify(|slot| self.check_freed(class < FIRST_WIDE, state, slot)));
     }
 
-    /// Takes the oldest slot of the reuse queue, which is not empty, verifies it, and sees to it
-    /// that the canary in its last byte stands.
+    /// Takes the oldest slot of the reuse queue, which is not empty, and verifies it.
     #[inline(always)]
     pub fn take_ready(self, narrow: bool, state: &Class) -> FreeSlot {
         let slot = state.take();
@@ -73,16 +67,15 @@ impl<P: Platform> MyHeap<'_, P> {
         }
         if PRESET.check_at_free {
             raise(slot.check_clear(state.stride()));
-            self.write_canary(state.canary.get(), slot, state.stride() - 1);
         } else {
             raise(self.check_freed(narrow, state, slot));
         }
         slot
     }
 
-    /// Takes a slot of the current group, of which `avail` has one, and sees to it that the canary
-    /// in its last byte stands. Its tail was verified before; the last byte is once more, as the
-    /// next slot's block may have been written from its front since.
+    /// Takes a slot of the current group, of which `avail` has one. Its tail was verified before;
+    /// the last byte is once more, as the next slot's block may have been written from its front
+    /// since.
     #[inline(always)]
     pub fn take_avail(self, narrow: bool, state: &Class) -> Option<FreeSlot> {
         let group = state.current.get()?;
@@ -102,8 +95,7 @@ impl<P: Platform> MyHeap<'_, P> {
         }
         if PRESET.check_at_free || mark != USED {
             raise(slot.check_clear(stride));
-            self.write_canary(state.canary.get(), slot, stride - 1);
-        } else if !self.stands(state.canary.get(), slot, stride - 1) {
+        } else if slot.read(stride - 1) != state.canary.get() {
             stop(Fault::Overflow, start.addr() + stride - 1);
         }
         Some(slot)
@@ -135,7 +127,7 @@ impl<P: Platform> MyHeap<'_, P> {
     /// Makes a block of `n` bytes of a slot just taken, whose class n suits.
     #[inline(always)]
     pub fn place(self, narrow: bool, state: &Class, slot: FreeSlot, n: usize) -> *mut u8 {
-        let (stride, canary) = (state.stride(), state.canary.get());
+        let stride = state.stride();
         // Relaxed, both: other threads learn of the block by the program's own synchronisation.
         let offset = if narrow {
             let slack = stride - n;
@@ -149,8 +141,14 @@ impl<P: Platform> MyHeap<'_, P> {
             slot.wide().store(wide_record(stride, place), Relaxed);
             place.offset
         };
-        self.write_canary(canary, slot, offset + n);
-        self.write_front(canary, slot, offset);
+        let tail = stride - offset - n;
+        self.all.surround(
+            narrow,
+            slot,
+            stride,
+            Place { offset, tail },
+            state.canary.get(),
+        );
         slot.start.wrapping_add(offset)
     }
 
@@ -162,17 +160,16 @@ impl<P: Platform> MyHeap<'_, P> {
             return self.place(class < FIRST_WIDE, state, slot, n);
         }
         let tail = (state.stride() - n).min(max_tail(class));
-        write_place(class, slot, Place { offset: 0, tail });
-        self.write_canary(state.canary.get(), slot, state.stride() - tail);
+        let place = Place { offset: 0, tail };
+        write_place(class, slot, place);
+        self.all.surround(
+            class < FIRST_WIDE,
+            slot,
+            state.stride(),
+            place,
+            state.canary.get(),
+        );
         slot.start
-    }
-
-    /// Writes the canary before a block that stands `offset` bytes into its slot, if the preset
-    /// says so and there is room.
-    fn write_front(self, canary: u8, slot: FreeSlot, offset: usize) {
-        if PRESET.front_canary && offset > 0 {
-            self.write_canary(canary, slot, offset - 1);
-        }
     }
 }
 
@@ -189,25 +186,38 @@ fn write_place(class: usize, slot: FreeSlot, place: Place) {
 }
 
 impl<P: Platform> crate::heap::heap::Heaps<P> {
-    /// Err unless the tail of a live block stands, and, if the preset says so, its front: a canary
-    /// of its own, or the neighbour's last byte, which is a canary or, if the neighbour holds no
-    /// block, zero.
+    /// Writes what stands in a slot, which is the caller's, around a block at `place`: a guard; or a
+    /// NUL behind it, so that a string without an end shows nothing, and the class's canary in the
+    /// slot's last byte, and before the block in wide classes.
+    #[inline(always)]
+    fn surround(&self, narrow: bool, slot: FreeSlot, stride: usize, place: Place, canary: u8) {
+        if PRESET.has_guards() {
+            let word = self.memory.system.secrets.guard(slot.start.addr());
+            return Guard::new(slot.start, stride, word).write(slot, place);
+        }
+        slot.write(stride - place.tail, 0);
+        // A tail of one byte is this one.
+        slot.write(stride - 1, canary);
+        if !narrow && place.offset > 0 {
+            slot.write(place.offset - 1, canary);
+        }
+    }
+
+    /// Err unless what `surround` wrote around a live block stands. A block with a guard at its
+    /// slot's start has the neighbour's before it.
     #[inline(never)]
     pub fn check_around(&self, slot: &LiveSlot) -> Result<(), Found> {
         let secrets = &self.memory.system.secrets;
         slot.check_tail(secrets)?;
-        // Before slot 0 lies another group, or an inaccessible page.
-        if PRESET.front_canary && (slot.offset > 0 || slot.index > 0) {
-            let front = slot.block().wrapping_sub(1);
-            // SAFETY: the byte lies in the same group. Volatile: a program that overflows may race
-            // with us, and what is read is only compared.
-            let byte = unsafe { front.read_volatile() };
-            let neighbour_free = slot.offset == 0 && byte == 0;
-            let canary = secrets.canary(secrets.class_canary(slot.class), front.addr());
-            // A damaged tail that was reported still stands before the next slot: once is enough.
-            if !neighbour_free && !was_found() && byte != canary {
-                return Err(Found(Fault::Overflow, front.addr()));
-            }
+        if !PRESET.has_guards() {
+            return slot.check_front(secrets.class_canary(slot.class));
+        }
+        // Before slot 0 lies another group, or an inaccessible page. A damaged tail that was
+        // reported still stands before the next slot: once is enough.
+        if slot.offset == 0 && slot.index > 0 && !was_found() {
+            let before = slot.start.wrapping_sub(slot.stride);
+            let guard = Guard::new(before, slot.stride, secrets.guard(before.addr()));
+            guard.check_end().map_err(|at| Found(Fault::Overflow, at))?;
         }
         Ok(())
     }
@@ -221,12 +231,13 @@ impl<P: Platform> crate::heap::heap::Heaps<P> {
         };
         let free = slot.held(slot.class < FIRST_WIDE);
         write_place(slot.class, free, place);
-        let secrets = &self.memory.system.secrets;
-        for offset in [slot.offset + n, slot.stride - 1] {
-            let canary =
-                secrets.canary(secrets.class_canary(slot.class), slot.start.addr() + offset);
-            free.write(offset, canary);
+        if PRESET.has_guards() {
+            // What the block gains holds its old guard.
+            let (old, new) = (slot.stride - slot.tail, slot.stride - place.tail);
+            (old..new).for_each(|at| free.write(at, 0));
         }
+        let canary = self.memory.system.secrets.class_canary(slot.class);
+        self.surround(slot.class < FIRST_WIDE, free, slot.stride, place, canary);
     }
 }
 

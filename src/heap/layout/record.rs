@@ -5,7 +5,8 @@
 //!         ^ slot start              ^ p              ^ canary    and canary ^
 //! ```
 //!
-//! The first and the last byte of the tail hold a canary (one byte when the tail is one byte long).
+//! The last byte of the tail holds a canary, and so does the first byte of all tails (`guard.rs` tells
+//! of presets that guard all of it).
 //! Everything else about a block is out of band, in its group's state:
 //!
 //! - *narrow* classes (strides to 672 bytes, up to 32 slots): one byte a slot, `offset/16 + 1` in
@@ -18,7 +19,7 @@
 //! still to come stays in its record. A tail longer than a record can say is shortened by
 //! rounding the block up: the block is then usable a little further than asked for.
 
-use crate::base::config::UNIT;
+use crate::base::config::{PRESET, UNIT};
 
 /// Classes below this one are narrow.
 pub const FIRST_WIDE: usize = 18;
@@ -76,12 +77,14 @@ const fn wide_shift(stride: usize) -> u32 {
     }
 }
 
-/// Offset of a block with `slack` = stride - n bytes (1 to 112) in a narrow slot. The block stands
+/// Offset of a block with `slack` = stride - n bytes (1 to 112, or 8 to 119 with guards) in a narrow slot. The block stands
 /// as far back as it can, or `back` bytes (0 or 16) before that if there is room: two uses in a
 /// row differ.
 pub fn narrow_offset(slack: usize, back: u32) -> usize {
-    let last = (slack as u32 - 1) & !(UNIT as u32 - 1);
-    last.saturating_sub(back) as usize
+    let last = (slack - PRESET.guard) as u32 & !(UNIT as u32 - 1);
+    // With a unit more than a guard of 8 bytes takes, the tail would be too long for the record.
+    let full = PRESET.has_guards() && slack as u32 - last > UNIT as u32;
+    last.saturating_sub(if full { 0 } else { back }) as usize
 }
 
 /// Record of a narrow slot: (offset/16 + 1) << 5 | (slack - offset - 1). The first term is
@@ -147,7 +150,7 @@ pub fn wide_tail(record: u16) -> usize {
 pub fn wide_place(stride: usize, n: usize, cycle: u16) -> Place {
     let shift = wide_shift(stride);
     let slack = stride - n;
-    let last = (slack - 1) >> shift;
+    let last = (slack - PRESET.guard) >> shift;
     let choices = if shift == UNIT.ilog2() {
         // With any of so many the tail fits the record: at most 30 units, and one for the canary.
         (last + 1).min(WIDE_TAIL / UNIT)
@@ -194,7 +197,7 @@ pub const fn max_tail(class: usize) -> usize {
 /// `n` rounded up so that a block of it at `offset` in a slot of `class` has a tail that a record
 /// can tell; None when the block does not fit there with its canary.
 pub fn fit(class: usize, stride: usize, offset: usize, n: usize) -> Option<usize> {
-    let room = stride.checked_sub(offset + 1)?;
+    let room = stride.checked_sub(offset + PRESET.guard)?;
     if n > room {
         return None;
     }
@@ -207,12 +210,13 @@ mod tests {
     use crate::base::config::CLASSES;
     use crate::base::size_class::{class_of, stride, MAX_SMALL};
 
-    /// Largest slack of a narrow slot that a record can tell: 7 offsets, and an end of a unit.
-    const NARROW_SLACK: usize = 7 * UNIT;
+    /// Largest slack of a narrow slot that a record can tell: 7 offsets, and an end of a unit, or
+    /// of a unit and a guard.
+    const NARROW_SLACK: usize = 7 * UNIT + PRESET.guard - 1;
 
     #[test]
     fn narrow_records_tell_offset_and_end() {
-        for slack in 1..=NARROW_SLACK {
+        for slack in PRESET.guard..=NARROW_SLACK {
             for back in [0, UNIT as u32] {
                 let offset = narrow_offset(slack, back);
                 let record = narrow_record(slack, offset);
@@ -234,7 +238,8 @@ mod tests {
 
     #[test]
     fn narrow_offsets_cycle_where_there_is_room() {
-        for slack in 17..=NARROW_SLACK {
+        let full = |slack| PRESET.has_guards() && (slack - PRESET.guard) % UNIT > 8;
+        for slack in (UNIT + PRESET.guard..=NARROW_SLACK).filter(|&slack| !full(slack)) {
             assert_ne!(narrow_offset(slack, 0), narrow_offset(slack, UNIT as u32));
         }
     }
@@ -293,7 +298,7 @@ mod tests {
         for class in FIRST_WIDE..CLASSES {
             let stride = stride(class);
             for n in [
-                stride - 1,
+                stride - PRESET.guard,
                 stride - 200,
                 crate::base::size_class::stride(class - 1),
             ] {
@@ -322,7 +327,7 @@ mod tests {
         for class in 0..CLASSES {
             let stride = stride(class);
             for offset in (0..stride.min(2048)).step_by(UNIT) {
-                for n in [0, 1, stride / 2, stride - 1] {
+                for n in [0, 1, stride / 2, stride - PRESET.guard] {
                     if let Some(fitted) = fit(class, stride, offset, n) {
                         assert!(fitted >= n && offset + fitted < stride);
                         assert!(stride - offset - fitted <= max_tail(class));

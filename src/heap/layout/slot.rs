@@ -6,9 +6,10 @@ use crate::base::random::Secrets;
 use crate::base::size_class::Geometry;
 use crate::base::sync::{AtomicU16, AtomicU8, Ordering::Relaxed};
 use crate::layout::group::Group;
+use crate::layout::guard::Guard;
 use crate::layout::record::{
-    narrow_behind, narrow_freed, wide_behind, wide_freed, wide_tail, FIRST_WIDE, NARROW_SLOTS,
-    NARROW_TAIL, USED, WIDE_SLOTS, WIDE_TAIL,
+    narrow_behind, narrow_freed, wide_behind, wide_freed, wide_tail, Place, FIRST_WIDE,
+    NARROW_SLOTS, NARROW_TAIL, USED, WIDE_SLOTS, WIDE_TAIL,
 };
 use core::ops::Deref;
 use core::ptr;
@@ -110,22 +111,54 @@ impl LiveSlot {
         1 << self.index
     }
 
-    /// Err unless both canaries of the tail stand.
+    /// Where the block lies in the slot.
+    pub fn place(&self) -> Place {
+        Place {
+            offset: self.offset,
+            tail: self.tail,
+        }
+    }
+
+    /// The slot's guard, in presets that have guards.
+    pub fn guard(&self, secrets: &Secrets) -> Guard {
+        Guard::new(self.start, self.stride, secrets.guard(self.start.addr()))
+    }
+
+    /// Err unless both canaries of the tail, or all of the guard, stand.
     #[inline(always)]
     pub fn check_tail(&self, secrets: &Secrets) -> Result<(), Found> {
-        let of_class = secrets.class_canary(self.class);
-        let at = self.start.wrapping_add(self.stride - self.tail);
-        let last = self.start.wrapping_add(self.stride - 1);
-        // SAFETY: both bytes lie in the live block's slot. Volatile: a program that overflows may
-        // race with us, and what is read is only compared.
-        let (first_byte, last_byte) = unsafe { (at.read_volatile(), last.read_volatile()) };
-        if first_byte == secrets.canary(of_class, at.addr())
-            && last_byte == secrets.canary(of_class, last.addr())
-        {
+        if PRESET.has_guards() {
+            let checked = self.guard(secrets).check(self.place());
+            return checked.map_err(|at| Found(Fault::Overflow, at));
+        }
+        let canary = secrets.class_canary(self.class);
+        let end = self.stride - self.tail;
+        if is_tail(
+            self.read(end),
+            self.read(self.stride - 1),
+            self.tail,
+            canary,
+        ) {
             Ok(())
         } else {
-            Err(Found(Fault::Overflow, at.addr()))
+            Err(Found(Fault::Overflow, self.start.addr() + end))
         }
+    }
+
+    /// Err unless the canary before a block of a wide class stands, if there is room for one.
+    #[inline(always)]
+    pub fn check_front(&self, canary: u8) -> Result<(), Found> {
+        if self.class < FIRST_WIDE || self.offset == 0 || self.read(self.offset - 1) == canary {
+            return Ok(());
+        }
+        Err(Found(Fault::Overflow, self.block().addr() - 1))
+    }
+
+    /// The byte at a place of the slot.
+    fn read(&self, at: usize) -> u8 {
+        // SAFETY: the place lies in the live block's slot. Volatile: a program that overflows may
+        // race with us, and what is read is only compared.
+        unsafe { self.start.add(at).read_volatile() }
     }
 
     /// What will stand in the reuse queue for the slot, whose block the caller frees.
@@ -175,6 +208,13 @@ impl LiveSlot {
             unsafe { self.start.write_bytes(0, self.stride) };
         }
     }
+}
+
+/// Whether these are the first and the last byte of a tail of `len` bytes, as a block's placing left
+/// them: a NUL, and the canary of its class; of a tail of one byte the canary alone.
+#[inline(always)]
+pub fn is_tail(first: u8, last: u8, len: usize, canary: u8) -> bool {
+    last == canary && (first == 0 || len == 1)
 }
 
 /// A slot that is its holder's: just taken from a mask or a queue, or on its way into one, or that

@@ -90,7 +90,7 @@ fn a_run_s_cell_tells_of_slots() {
 #[test]
 fn a_slot_holds_another_block_when_realloc_is_done() {
     for class in [16, 17, 20, 25] {
-        let n = crate::base::size_class::stride(class) - 2;
+        let n = crate::base::size_class::stride(class) - PRESET.guard - 1;
         let process = Boxed::new(true);
         let _stays: Vec<_> = (0..8).map(|_| process.malloc(n)).collect();
         let block = process.malloc(n);
@@ -102,7 +102,7 @@ fn a_slot_holds_another_block_when_realloc_is_done() {
                 elsewhere(&process, || process.free(block));
                 // Until that slot holds one of them, at another place.
                 for round in 0..2000 {
-                    let n = n - 40;
+                    let n = n - 36;
                     let other = Live::new(process.malloc(n), n, round as u8);
                     let here = process.find(other.at).expect("live");
                     let same = same(Some(here.group), slot.group) && here.index == slot.index;
