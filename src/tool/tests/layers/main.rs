@@ -57,21 +57,69 @@ fn cfg(more: &[String]) -> BTreeSet<String> {
 /// Features of the heap that nothing which ships has.
 const NOT_SHIPPED: [&str; 2] = ["model", "count"];
 
+/// A way to build a crate: its `cfg`, and what it then uses of other crates.
+#[derive(Default)]
+struct Way {
+    cfg: Vec<String>,
+    feature: String,
+    crates: Vec<String>,
+}
+
 /// The ways to build a crate: as it is, and with each feature that ships.
-fn ways(dir: &Path) -> Vec<Vec<String>> {
-    let mut ways = vec![vec![]];
+fn ways(dir: &Path) -> Vec<Way> {
+    let mut ways = vec![Way::default()];
     let manifest = fs::read_to_string(dir.join("Cargo.toml")).unwrap_or_default();
     let manifest: toml::Table = manifest.parse().unwrap();
-    if let Some(toml::Value::Table(features)) = manifest.get("features") {
-        let names = features.keys();
-        let names = names.filter(|name| !NOT_SHIPPED.contains(&name.as_str()));
-        ways.extend(names.map(|name| vec![format!("feature=\"{name}\"")]));
+    let Some(toml::Value::Table(features)) = manifest.get("features") else {
+        return ways;
+    };
+    for (name, needs) in features {
+        if NOT_SHIPPED.contains(&name.as_str()) {
+            continue;
+        }
+        let needs = needs.as_array().into_iter().flatten();
+        let crates = needs.filter_map(|need| need.as_str()?.strip_prefix("dep:"));
+        ways.push(Way {
+            cfg: vec![format!("feature=\"{name}\"")],
+            feature: name.clone(),
+            crates: crates.map(str::to_owned).collect(),
+        });
     }
     ways
 }
 
+/// Has cargo build what the crate uses of others, in `target`; the compiler's flags to find it.
+fn others(dir: &Path, way: &Way, target: &Path) -> Vec<String> {
+    if way.crates.is_empty() {
+        return vec![];
+    }
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["build", "--locked", "--lib", "--no-default-features"])
+        .args(["--features", &way.feature, "--manifest-path"])
+        .arg(dir.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target);
+    run::output(&mut cargo).unwrap();
+    let mut flags = vec![format!(
+        "-Ldependency={}",
+        target.join("debug/deps").display()
+    )];
+    for name in &way.crates {
+        let found = fs::read_dir(target.join("debug/deps")).unwrap();
+        let prefix = format!("lib{name}-");
+        let built = found.map(|entry| entry.unwrap().path()).find(|path| {
+            let file = path.file_name().unwrap().to_str().unwrap();
+            file.starts_with(&prefix) && file.ends_with(".rlib")
+        });
+        let built = built.unwrap_or_else(|| panic!("cargo built no {name}"));
+        flags.push(format!("--extern={name}={}", built.display()));
+    }
+    flags
+}
+
 /// The compiler's listing of a crate. Bodies are neither inlined nor made of generic ones.
-fn compiled(dir: &Path, way: &[String]) -> String {
+fn compiled(dir: &Path, way: &Way) -> String {
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("listing.mir");
     let mut cmd = rustc();
@@ -79,8 +127,9 @@ fn compiled(dir: &Path, way: &[String]) -> String {
         .args(["--edition=2021", "--crate-type=lib", "--crate-name=judged"])
         .args(["-Copt-level=0", "--cap-lints=allow"])
         .arg(format!("--emit=mir={}", file.display()))
+        .args(others(dir, way, &out.path().join("target")))
         .arg("lib.rs");
-    for cfg in way {
+    for cfg in &way.cfg {
         cmd.arg(format!("--cfg={cfg}"));
     }
     run::output(&mut cmd).unwrap();
@@ -93,7 +142,7 @@ fn judge(dir: &Path) -> Verdict {
     let layers = declared::layers(&lib).unwrap();
     let mut arrows = Arrows::default();
     for way in ways(dir) {
-        let sources = Sources::read(dir, &cfg(&way)).unwrap();
+        let sources = Sources::read(dir, &cfg(&way.cfg)).unwrap();
         let mut listing = Listing::default();
         listing.read(&compiled(dir, &way), &sources);
         arrows.add(&sources, &listing);
