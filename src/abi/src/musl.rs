@@ -18,8 +18,6 @@ core::arch::global_asm!(
     ".hidden __byssal_break",
     ".hidden __byssal_page_size",
     ".hidden __byssal_random",
-    ".hidden __byssal_entropy",
-    ".hidden __byssal_thread_number",
     ".hidden __byssal_lock",
     ".hidden __byssal_unlock",
     ".hidden __byssal_reset_lock",
@@ -27,6 +25,10 @@ core::arch::global_asm!(
     ".hidden __byssal_errno",
     ".hidden __byssal_thread_field",
 );
+
+// Of these glue.c has a definition in the preset only that calls them.
+#[cfg(feature = "hardened")]
+core::arch::global_asm!(".hidden __byssal_entropy", ".hidden __byssal_thread_number",);
 
 /// musl, as glue.c shows it.
 struct Musl;
