@@ -94,11 +94,18 @@ pub const DEFERRED: usize = if cfg!(any(small_constants, loom)) {
 };
 
 /// Freed large mappings that are kept at most.
-pub const LARGE_KEPT: usize = if PRESET.large_delay < 32 {
-    32
-} else {
-    PRESET.large_delay as usize
-};
+pub const LARGE_KEPT: usize = PRESET.large_delay as usize;
+
+/// How often a large block must be freed and wanted again before its memory may stay accessible
+/// when it is freed, see `extent.rs`. For one of `LARGE_LONG` bytes or more, whose pages cost more
+/// than the calls, once is enough.
+pub const LARGE_TURNS: usize = 4;
+
+/// See there.
+pub const LARGE_LONG: usize = 1 << 20;
+
+/// Frees of large blocks in a row after which all of that begins anew.
+pub const LARGE_ROW: u32 = 8;
 
 /// Heaps at most, numbered from 1 on.
 pub const MOST_HEAPS: usize = if cfg!(small_constants) { 64 } else { 0xfffe };
@@ -120,7 +127,8 @@ pub struct Preset {
     pub random_slots: bool,
     /// Freed slots that wait in quarantine before they count as free.
     pub quarantine: usize,
-    /// Frees of large blocks that one's addresses wait for before they are used again.
+    /// Frees of large blocks after which the mapping of one goes back at the latest. Where freed
+    /// ones are inaccessible, their addresses wait as long.
     pub large_delay: u32,
     /// An inaccessible page behind each large block.
     pub guard_pages: bool,
@@ -143,7 +151,7 @@ pub const DEFAULT: Preset = Preset {
     zero_on_free: false,
     random_slots: false,
     quarantine: 0,
-    large_delay: 0,
+    large_delay: 32,
     guard_pages: false,
     seal_freed_large: false,
 };

@@ -1,5 +1,11 @@
 //! Extents tell of the memory of large blocks: by address those of live blocks, in lists those of
 //! freed mappings. `large.rs` works with them.
+//!
+//! A freed mapping is unmapped at once, so that a stale pointer faults, unless the program frees and
+//! wants large blocks again and again. What is unmapped and soon wanted again earns it a grace: so
+//! many bytes of freed blocks, or a `LARGE_TURNS`th for short ones, stay accessible for the next
+//! blocks. Such a mapping goes when it serves none for `large_delay` further frees, or from one
+//! look at the clock to the next. After `LARGE_ROW` frees in a row all is to be earned anew.
 
 use crate::base::config::{CLASSES, KEEP, PRESET};
 use crate::base::fault::{Fault, Found};
@@ -17,8 +23,8 @@ const FIRST_BUCKETS: usize = 32;
 /// Class that picks the canary of large blocks.
 const CANARY: usize = CLASSES;
 
-/// Bytes of freed mappings that may be kept, or a 12th of the live ones more. Inaccessible ones are
-/// addresses only.
+/// Bytes of freed mappings that may be kept, or a 12th of the live ones more, while blocks are freed
+/// in a row. Inaccessible ones are addresses only.
 const KEPT_BYTES: usize = if !PRESET.seal_freed_large {
     KEEP / 2 * 5
 } else if usize::BITS == 64 {
@@ -83,12 +89,15 @@ pub struct Large {
     pub least_kept: usize,
     /// Bytes unmapped since then, less those that were wanted again.
     pub gone: usize,
-    /// Bytes that were unmapped and soon wanted again: what should have been kept.
+    /// Bytes that were unmapped and soon wanted again, `LARGE_TURNS` times if short: what should be
+    /// kept.
     pub missed: usize,
     /// Frees since a block was made.
     pub row: u32,
     /// Frees so far.
     pub frees: u32,
+    /// Address of the block in a mapping that was freed last.
+    pub last: usize,
 }
 
 impl Extent {
@@ -302,17 +311,23 @@ impl Large {
 
     /// Bytes that may be kept now.
     pub fn budget(&self) -> usize {
+        let most = KEPT_BYTES + self.live_bytes / 12;
+        if PRESET.seal_freed_large {
+            return most;
+        }
         // A program that frees and frees goes down from its peak.
-        let missed = self.missed >> self.row.saturating_sub(2).min(usize::BITS - 1);
-        missed.max(KEPT_BYTES + self.live_bytes / 12)
+        let down = self.missed >> self.row.saturating_sub(2).min(usize::BITS - 1);
+        self.missed.min(down.max(most))
     }
 
-    /// Whether `block` lies in a freed mapping that is still kept, at a page's start.
+    /// Whether `block` was freed last of all, or lies in a freed mapping that is still kept, at a
+    /// page's start.
     pub fn was_freed<P: Platform>(&self, platform: &P, block: *mut u8) -> bool {
         let inside = |extent: &Extent| {
             block.addr().wrapping_sub(extent.base.get().addr()) < extent.len.get()
         };
-        block.addr() % platform.page_size() == 0 && self.kept.iter().any(inside)
+        let kept = || self.kept.iter().any(inside);
+        block.addr() % platform.page_size() == 0 && (block.addr() == self.last || kept())
     }
 
     /// Bytes of freed mappings that are kept.

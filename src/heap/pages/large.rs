@@ -8,7 +8,9 @@
 //!
 //! A run that its block fills has no canary.
 
-use crate::base::config::{CHUNK, LARGE_KEPT, PRESET, RUN_PAGE};
+use crate::base::config::{
+    CHUNK, LARGE_KEPT, LARGE_LONG, LARGE_ROW, LARGE_TURNS, PRESET, RUN_PAGE,
+};
 use crate::base::fault::Found;
 use crate::base::platform::Platform;
 use crate::layout::chunk::Chunk;
@@ -86,7 +88,8 @@ impl<P: Platform> Locked<'_, P> {
         let missed = large.gone.min(len);
         large.gone -= missed;
         if missed > 0 {
-            large.missed = (large.missed + missed).min(large.live_bytes + len);
+            let turns = if len < LARGE_LONG { LARGE_TURNS } else { 1 };
+            large.missed = (large.missed + missed.div_ceil(turns)).min(large.live_bytes + len);
         }
         let cell = self.pages.any_cell()?;
         let Some(at) = self.pages.map_aligned(len + self.margin(), align, 0) else {
@@ -230,6 +233,10 @@ impl<P: Platform> Locked<'_, P> {
         }
         self.large.frees = self.large.frees.wrapping_add(1);
         self.large.row = self.large.row.saturating_add(1);
+        if self.large.row > LARGE_ROW {
+            self.large.missed = 0;
+        }
+        self.large.last = block.addr();
         extent.stamp.set(self.large.frees);
         extent.fresh.set(false);
         if PRESET.seal_freed_large {
@@ -276,8 +283,7 @@ impl<P: Platform> Locked<'_, P> {
     fn drop_old(&mut self) {
         while let Some(oldest) = self.large.kept.first.get() {
             let age = self.large.frees.wrapping_sub(oldest.stamp.get());
-            let too_old = PRESET.large_delay != 0 && age > PRESET.large_delay;
-            if !too_old
+            if age <= PRESET.large_delay
                 && self.large.kept.bytes.get() <= self.large.budget()
                 && self.large.kept.count.get() <= LARGE_KEPT
             {

@@ -1,7 +1,7 @@
 //! What a block is: aligned, apart, usable, of the size asked for.
 
 use super::*;
-use crate::base::config::PRESET;
+use crate::base::config::{LARGE_TURNS, PRESET};
 
 /// Not one page of the static in libc stands in the file.
 #[test]
@@ -190,8 +190,8 @@ fn large_blocks_are_resized_within_their_mapping_at_little_cost() {
     // SAFETY: live blocks, used within their sizes.
     unsafe {
         // The block takes the freed mapping of another as it is, if it is not sealed. That is kept,
-        // as it is wanted again.
-        for _ in 0..3 {
+        // as it is wanted again and again.
+        for _ in 0..LARGE_TURNS + 2 {
             process.free(process.malloc(400 << 10));
         }
         let from = 370 << 10;

@@ -1,7 +1,7 @@
 //! What lies unused goes back by time; what is in use does not. Large blocks find mappings again.
 
 use super::*;
-use crate::base::config::{DECAY_PAUSE, KEEP, PRESET, SPAN};
+use crate::base::config::{DECAY_PAUSE, KEEP, LARGE_ROW, LARGE_TURNS, PRESET, SPAN};
 use crate::mock::Call;
 use crate::model::Summary;
 use std::sync::atomic::Ordering;
@@ -43,7 +43,7 @@ fn pair(process: &Boxed, n: usize) {
 /// Frees a block of `n` bytes and wants it again, until its mapping is kept, however little may be
 /// kept of what nobody asks for.
 fn want_again(process: &Boxed, n: usize) {
-    for _ in 0..3 {
+    for _ in 0..=LARGE_TURNS + 1 {
         pair(process, n);
     }
     assert!(process.verify().cached_bytes >= n);
@@ -97,7 +97,7 @@ fn what_lay_unused_for_a_while_goes_back() {
 #[test]
 fn what_is_in_use_stays() {
     let process = frozen();
-    pair(&process, 400_000);
+    want_again(&process, 400_000);
     let unmaps = asked(&process, Call::Unmap);
     for _ in 0..8 {
         // A look at the clock needs a few frees.
@@ -121,9 +121,7 @@ fn a_repeated_pair_keeps_its_mapping_until_it_stops() {
     }
     for n in [900_000, 3_000_000, 30_000_000] {
         let process = frozen();
-        for _ in 0..3 {
-            pair(&process, n);
-        }
+        want_again(&process, n);
         let (maps, unmaps) = (asked(&process, Call::Map), asked(&process, Call::Unmap));
         for _ in 0..100 {
             pair(&process, n);
@@ -141,15 +139,74 @@ fn a_repeated_pair_keeps_its_mapping_until_it_stops() {
     }
 }
 
+/// Whether the system has memory at the block's first page, accessible or not.
+#[cfg(not(miri))]
+fn is_mapped(block: *mut u8) -> bool {
+    let mut seen = 0;
+    // SAFETY: only asks; no memory is an error.
+    unsafe { libc::mincore(block.cast(), 4096, &mut seen) == 0 }
+}
+
+/// What a stale pointer meets: nothing at all, until the program turned the size over and over.
+#[test]
+#[cfg_attr(miri, ignore = "Miri has no pages")]
+#[cfg(not(miri))]
+fn a_freed_block_is_out_of_reach_until_a_churn_earns_a_grace() {
+    if PRESET.seal_freed_large {
+        return println!("skipped: the preset gives no grace");
+    }
+    for (n, turns) in [(200_000, LARGE_TURNS), (3_000_000, 1)] {
+        let process = frozen();
+        let free = |block| {
+            // SAFETY: live.
+            unsafe { process.free(block) };
+            process.verify().cached_bytes
+        };
+        for turn in 0..turns + 3 {
+            let kept = free(process.malloc(n));
+            assert_eq!(kept > 0, turn >= turns, "{n}: turn {turn}");
+        }
+        // As much as was wanted again, not all that comes.
+        let two = [process.malloc(n), process.malloc(n)];
+        assert!(two.map(free)[1] < 2 * n, "{n}");
+        assert!(two.iter().any(|&block| !is_mapped(block)), "{n}");
+        // A program that frees and frees begins anew.
+        let many: Vec<_> = (0..=LARGE_ROW).map(|_| process.malloc(n)).collect();
+        assert_eq!(many.into_iter().map(free).last(), Some(0), "{n}");
+        assert_eq!(free(process.malloc(n)) > 0, turns == 1, "{n}");
+    }
+}
+
+/// What a shrinking realloc gives up has no memory any more.
+#[test]
+#[cfg(not(miri))]
+fn the_end_of_a_shrunk_block_is_out_of_reach() {
+    let process = frozen();
+    let block = process.malloc(900_000);
+    // SAFETY: live, and resized in their places.
+    unsafe {
+        assert_eq!(process.realloc(block, 500_000), block);
+        assert!(is_mapped(block.add(499_999 & !4095)));
+        let behind = if PRESET.guard_pages { 17 } else { 1 };
+        assert!(!is_mapped(block.add((500_000 + 4096 * behind) & !4095)));
+        // It becomes a block of a size class, and the mapping goes.
+        let small = process.realloc(block, 5000);
+        assert_ne!(small, block);
+        assert!(PRESET.seal_freed_large || !is_mapped(block));
+        process.free(small);
+    }
+    process.verify();
+}
+
 #[test]
 fn a_kept_mapping_is_cut_and_joined() {
     if PRESET.guard_pages {
         return println!("skipped: inaccessible pages stand behind whole mappings");
     }
     let process = frozen();
-    // So that the cache may hold much.
+    // So that much may be kept while blocks are freed in a row.
     let live = process.malloc(60_000_000);
-    pair(&process, 2_000_000);
+    want_again(&process, 2_000_000);
     let maps = asked(&process, Call::Map);
     let cached = process.verify().cached_bytes;
     let three = [600_000, 500_000, 400_000].map(|n| process.malloc(n));
