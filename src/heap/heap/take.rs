@@ -193,7 +193,7 @@ impl<P: Platform> crate::heap::heap::Heaps<P> {
     fn surround(&self, narrow: bool, slot: FreeSlot, stride: usize, place: Place, canary: u8) {
         if PRESET.has_guards() {
             let word = self.memory.system.secrets.guard(slot.start.addr());
-            return Guard::new(slot.start, stride, word).write(slot, place);
+            return slot.write_guard(Guard::new(slot.start, stride, word), place);
         }
         slot.write(stride - place.tail, 0);
         // A tail of one byte is this one.

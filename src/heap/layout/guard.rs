@@ -11,7 +11,6 @@
 
 use crate::base::random::guard_byte;
 use crate::layout::record::Place;
-use crate::layout::slot::FreeSlot;
 
 /// Bytes before a block that are guarded at most.
 const FRONT: usize = 64;
@@ -46,31 +45,22 @@ impl Guard {
         }
     }
 
-    /// The guarded places around a block: before it, and behind it.
-    fn around(&self, place: Place) -> [core::ops::Range<usize>; 2] {
-        [
-            place.offset - place.offset.min(FRONT)..place.offset,
-            self.stride - place.tail..self.stride,
-        ]
-    }
-
-    /// Writes the guard around a block at `place` in a slot, which is this one.
-    pub fn write(&self, slot: FreeSlot, place: Place) {
+    /// The guard around a block at `place` in the slot, before it and behind it: places in the slot,
+    /// and the byte that stands at each.
+    pub fn around(self, place: Place) -> impl Iterator<Item = (usize, u8)> {
         let end = self.stride - place.tail;
-        for at in self.around(place).into_iter().flatten() {
-            slot.write(at, self.byte(at, end));
-        }
+        let front = place.offset - place.offset.min(FRONT)..place.offset;
+        front
+            .chain(end..self.stride)
+            .map(move |at| (at, self.byte(at, end)))
     }
 
-    /// Err with the address of the first byte that is not as `write` left it.
+    /// Err with the address of the first byte around a block at `place` that is not the guard's.
     pub fn check(&self, place: Place) -> Result<(), usize> {
-        let end = self.stride - place.tail;
-        for at in self.around(place).into_iter().flatten() {
-            if self.read(at) != self.byte(at, end) {
-                return Err(self.start.addr() + at);
-            }
+        match self.around(place).find(|&(at, byte)| self.read(at) != byte) {
+            Some((at, _)) => Err(self.start.addr() + at),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Err with the address of one of the last 8 bytes of the slot that is neither the guard's nor

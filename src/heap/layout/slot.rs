@@ -331,6 +331,13 @@ impl FreeSlot {
         unsafe { self.start.add(offset).write(byte) }
     }
 
+    /// Writes the slot's guard around a block at `place`.
+    pub fn write_guard(self, guard: Guard, place: Place) {
+        for (at, byte) in guard.around(place) {
+            self.write(at, byte);
+        }
+    }
+
     /// If the preset clears freed memory: Err if the slot's `stride` bytes are no longer clear.
     #[inline(always)]
     pub fn check_clear(self, stride: usize) -> Result<(), Found> {
