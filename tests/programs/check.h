@@ -272,15 +272,26 @@ static inline size_t over(size_t a, size_t b)
 	return a > b ? a - b : 0;
 }
 
-/* Whether byssal's hardened preset serves: it alone makes blocks of no bytes inaccessible. The
- * kernel, told to read a path there, says so. */
+/* Whether byssal's hardened preset serves: new blocks in it are clear, though as many were filled
+ * and freed just before. */
 static MAYBE_UNUSED int is_hardened(void)
 {
-	char *none = malloc(0);
-	int saved = errno, sealed = none && access(none, F_OK) && errno == EFAULT;
-	errno = saved;
-	free(none);
-	return sealed;
+	char *block[64];
+	int i, j, clear = 1;
+	for (i = 0; i < 64; i++) {
+		CHECK(block[i] = malloc(100));
+		memset(block[i], 1, 100);
+	}
+	for (i = 0; i < 64; i++)
+		free(block[i]);
+	for (i = 0; i < 64; i++) {
+		CHECK(block[i] = malloc(100));
+		for (j = 0; j < 100; j++)
+			clear &= !((volatile char *)block[i])[j];
+	}
+	for (i = 0; i < 64; i++)
+		free(block[i]);
+	return clear;
 }
 
 /* Pages go back every 50 ms only (PURGE_PAUSE), by a free that looks at the clock: what was freed
