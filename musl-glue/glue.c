@@ -116,6 +116,12 @@ void __byssal_lock(void)
 	LOCK(lock);
 }
 
+/* As musl's __lock (src/thread/__lock.c) at its first try: held, and one that uses it. */
+int __byssal_try_lock(void)
+{
+	return !libc.need_locks || !a_cas(lock, 0, INT_MIN + 1);
+}
+
 void __byssal_unlock(void)
 {
 	UNLOCK(lock);

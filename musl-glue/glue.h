@@ -74,6 +74,8 @@ unsigned __byssal_thread_number(void);
 
 /* musl's own lock; does nothing while the process has a single thread. */
 void __byssal_lock(void);
+/* 1 if it took the lock, or need not; 0 when somebody has it. */
+int __byssal_try_lock(void);
 void __byssal_unlock(void);
 /* After fork, in the child: the lock is free again. */
 void __byssal_reset_lock(void);

@@ -472,6 +472,11 @@ unsafe impl Platform for Mock {
         }
         LOCKS.set(LOCKS.get() + 1);
     }
+    fn try_lock(&self) -> bool {
+        let taken = !self.held.swap(true, Ordering::Acquire);
+        LOCKS.set(LOCKS.get() + taken as usize);
+        taken
+    }
     fn unlock(&self) {
         assert!(self.held.swap(false, Ordering::Release));
         LOCKS.set(LOCKS.get() - 1);

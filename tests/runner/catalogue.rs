@@ -334,6 +334,9 @@ fn threads() -> Vec<Program> {
         Program::new("threads_hundreds").only(ALL),
         Program::new("threads_thousand"),
         Program::new("thread_exits").only(ALL),
+        Program::new("exit_at_work")
+            .only(ALL)
+            .with(&[&["sound"], &["damaged"]]),
         Program::new("thread_late").only(ALL).with(&[
             &["strerror"],
             &["dlerror"],

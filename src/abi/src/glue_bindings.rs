@@ -26,6 +26,7 @@ unsafe extern "C" {
     pub fn __byssal_entropy(out: *mut core::ffi::c_uchar) -> core::ffi::c_int;
     pub fn __byssal_thread_number() -> core::ffi::c_uint;
     pub fn __byssal_lock();
+    pub fn __byssal_try_lock() -> core::ffi::c_int;
     pub fn __byssal_unlock();
     pub fn __byssal_reset_lock();
     pub fn __byssal_threaded() -> core::ffi::c_int;

@@ -233,6 +233,9 @@ unsafe impl Platform for Host {
             byssal_heap::count::hold(nanoseconds);
         }
     }
+    fn try_lock(&self) -> bool {
+        !self.threaded() || self.lock.try_lock(this_thread())
+    }
     fn unlock(&self) {
         #[cfg(feature = "count")]
         byssal_heap::count::release(nanoseconds);

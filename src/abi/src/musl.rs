@@ -19,6 +19,7 @@ core::arch::global_asm!(
     ".hidden __byssal_page_size",
     ".hidden __byssal_random",
     ".hidden __byssal_lock",
+    ".hidden __byssal_try_lock",
     ".hidden __byssal_unlock",
     ".hidden __byssal_reset_lock",
     ".hidden __byssal_threaded",
@@ -120,6 +121,10 @@ unsafe impl Platform for Musl {
     fn lock(&self) {
         // SAFETY: the heap takes it once at a time.
         unsafe { glue::__byssal_lock() }
+    }
+    fn try_lock(&self) -> bool {
+        // SAFETY: only tries.
+        unsafe { glue::__byssal_try_lock() != 0 }
     }
     fn unlock(&self) {
         // SAFETY: held.

@@ -7,7 +7,8 @@
 //! numbers of heaps in use but one. Nobody keeps the last heap.
 
 use crate::allocator::Allocator;
-use crate::base::config::GRANULE;
+use crate::base::config::{GRANULE, PRESET};
+use crate::base::fault::raise;
 use crate::base::platform::Platform;
 use crate::exchange::abandoned::WARM_BYTES;
 use crate::exchange::abandoned::{abandon, Claim};
@@ -79,15 +80,24 @@ impl<P: Platform> Allocator<P> {
         }
     }
 
-    /// At the end of the program: verifies the tails of freed slots that still wait in this
-    /// thread's reuse queues, and collects what other threads freed, which finds double frees that
-    /// raced. Other threads may still run: their heaps are not looked at.
+    /// At the end of the program: verifies the freed slots that still wait in this thread's reuse
+    /// queues and quarantine, and collects what other threads freed, which finds double frees that
+    /// raced. Then the tails in other heaps' queues, where other threads may still be at work. Not
+    /// if the lock stays taken: a handler of a signal may have called exit, and have interrupted
+    /// its holder.
     pub fn process_exit(&self) {
         let heap = self.mine();
         if !heap.is_empty() {
             heap.flush();
             heap.collect();
+            heap.verify_quarantine();
             heap.verify_queues();
+        }
+        let others = self.heaps.count() - !heap.is_empty() as usize;
+        if !PRESET.check_at_free && others > 0 {
+            let locked = self.heaps.memory.try_lock();
+            let verified = locked.map(|locked| self.heaps.verify_others(&locked, heap.heap()));
+            raise(verified.unwrap_or(Ok(())));
         }
     }
 

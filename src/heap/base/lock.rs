@@ -99,6 +99,16 @@ impl<F: Futex> Lock<F> {
         }
     }
 
+    /// Takes the lock if it is free, or if `thread` holds it over a fork. Whether it did.
+    pub fn try_lock(&self, thread: usize) -> bool {
+        // Relaxed and acquire: as in `lock`.
+        self.forking.load(Ordering::Relaxed) == thread
+            || self
+                .word
+                .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+    }
+
     #[cold]
     fn wait(&self) {
         note!(LockAwaited);

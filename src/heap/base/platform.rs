@@ -73,6 +73,9 @@ pub unsafe trait Platform: Sync {
     /// Takes the one lock under the heaps.
     fn lock(&self);
 
+    /// Takes it if nobody has it. Whether it did.
+    fn try_lock(&self) -> bool;
+
     /// Releases it.
     fn unlock(&self);
 

@@ -13,7 +13,7 @@ pub use core::sync::atomic::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicU8, A
 #[cfg(loom)]
 pub use loom::sync::atomic::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicU8, AtomicUsize};
 
-pub use core::sync::atomic::Ordering;
+pub use core::sync::atomic::{compiler_fence, Ordering};
 
 /// Notes that an event of `src/count` happened; nothing at all without the feature `count`.
 #[cfg(all(feature = "count", not(loom)))]

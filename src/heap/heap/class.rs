@@ -12,6 +12,8 @@
 
 use crate::base::config::{CLASSES, KEEP_CLASS, REUSE_QUEUE};
 use crate::base::size_class::{stride, Geometry, TABLE};
+use crate::base::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::base::sync::{compiler_fence, fence, AtomicPtr, AtomicU32};
 use crate::base::zeroed::Zeroed;
 use crate::layout::group::{MyGroup, State};
 use crate::layout::record::FIRST_WIDE;
@@ -20,6 +22,9 @@ use core::cell::Cell;
 
 /// Bytes of slots that the reuse queue of a wide class may hold.
 const WIDE_BYTES: usize = 16 << 10;
+
+/// Turns of an empty loop in which a processor has long shown its stores to all others.
+const SETTLED: u32 = 10_000;
 
 /// Slots that the reuse queue of `class` holds at most.
 pub const fn capacity(class: usize) -> u32 {
@@ -46,10 +51,11 @@ static CAPACITY: [u8; TABLE] = {
 /// one, in `avail`.
 #[repr(C, align(64))]
 pub struct Class {
-    /// Position of the oldest slot in the reuse queue.
-    head: Cell<u32>,
+    /// Position of the oldest slot in the reuse queue. The owner's, as all of a class, but at exit
+    /// another thread looks at it, at `tail` and at `starts`, see `watch`.
+    head: AtomicU32,
     /// Position behind the youngest.
-    tail: Cell<u32>,
+    tail: AtomicU32,
     /// malloc leaves this many in the queue while the masks have others.
     pub low: Cell<u8>,
     /// A free that finds this many in the queue takes a longer path, see `limit`.
@@ -82,11 +88,12 @@ pub struct Class {
     /// How many of them are empty.
     pub empty: Cell<u32>,
     /// The reuse queue: the slots' addresses, and where their records are.
-    starts: [Cell<*mut u8>; REUSE_QUEUE],
+    starts: [AtomicPtr<u8>; REUSE_QUEUE],
     records: [Cell<u32>; REUSE_QUEUE],
 }
 
-// SAFETY: cells of numbers and pointers, and of references behind an Option; no slots, no groups.
+// SAFETY: cells and atomics of numbers and pointers, and of references behind an Option; no slots,
+// no groups.
 unsafe impl Zeroed for Class {}
 
 impl Class {
@@ -114,9 +121,19 @@ impl Class {
 
     // The reuse queue.
 
+    /// Position of the oldest slot. Relaxed, here and below: the owner's own.
+    fn head(&self) -> u32 {
+        self.head.load(Relaxed)
+    }
+
+    /// Position behind the youngest.
+    fn tail(&self) -> u32 {
+        self.tail.load(Relaxed)
+    }
+
     /// Slots in the queue.
     pub fn ready(&self) -> u32 {
-        self.tail.get().wrapping_sub(self.head.get())
+        self.tail().wrapping_sub(self.head())
     }
 
     /// Whether malloc may take one: there are more than it leaves.
@@ -136,18 +153,56 @@ impl Class {
 
     /// Adds a slot; the queue is not full.
     pub fn give(&self, entry: Entry) {
-        let place = self.tail.get() as usize % REUSE_QUEUE;
-        self.starts[place].set(entry.start);
+        let place = self.tail() as usize % REUSE_QUEUE;
+        self.starts[place].store(entry.start, Relaxed);
         self.records[place].set(entry.record);
-        self.tail.set(self.tail.get().wrapping_add(1));
+        // Release: whoever watches and counts the slot finds its address and canaries.
+        self.tail.store(self.tail().wrapping_add(1), Release);
     }
 
     /// Takes the oldest slot; the queue is not empty.
     #[inline(always)]
     pub fn take(&self) -> FreeSlot {
-        let entry = self.at(self.head.get());
-        self.head.set(self.head.get().wrapping_add(1));
+        let entry = self.at(self.head());
+        self.leave();
         entry.slot()
+    }
+
+    /// Lets the oldest slot be out of the queue, before anything is written to it: whoever watches
+    /// must not take that for damage. The compiler keeps that order, see `watch` for the machine.
+    #[inline(always)]
+    fn leave(&self) {
+        self.head.store(self.head().wrapping_add(1), Relaxed);
+        compiler_fence(Release);
+    }
+
+    /// In another thread than the owner's: shows `look` the addresses in the queue, oldest first,
+    /// until it finds something wrong with a slot that was in the queue all the while. The owner
+    /// may be at work: what `look` is shown may be anybody's by then, or no slot any more.
+    ///
+    /// Positions only grow. So a slot at a position that is not below the head after the look was
+    /// in the queue before it, and the owner has written nothing to it since: it writes the head
+    /// first. Where processors may show these two writes the other way round, that lasts no longer
+    /// than a store waits in a processor: what errs is looked at once more, much later.
+    pub fn watch<E>(&self, look: impl Fn(*mut u8) -> Result<(), E>) -> Result<(), E> {
+        let mut position = self.head();
+        // Acquire: see `give`.
+        while (1..=REUSE_QUEUE as u32).contains(&self.tail.load(Acquire).wrapping_sub(position)) {
+            let start = &self.starts[position as usize % REUSE_QUEUE];
+            let look = || {
+                let looked = look(start.load(Relaxed));
+                // Acquire: the head is read behind all that `look` reads.
+                fence(Acquire);
+                let left = self.head().wrapping_sub(position) as i32 > 0;
+                looked.or_else(|wrong| if left { Ok(()) } else { Err(wrong) })
+            };
+            if look().is_err() {
+                (0..SETTLED).for_each(|_| core::hint::spin_loop());
+                look()?;
+            }
+            position = position.wrapping_add(1);
+        }
+        Ok(())
     }
 
     /// What stands at a position.
@@ -155,33 +210,33 @@ impl Class {
     fn at(&self, position: u32) -> Entry {
         let place = position as usize % REUSE_QUEUE;
         Entry {
-            start: self.starts[place].get(),
+            start: self.starts[place].load(Relaxed),
             record: self.records[place].get(),
         }
     }
 
     /// The slots in the queue, oldest first.
     pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
-        (0..self.ready()).map(|i| self.at(self.head.get().wrapping_add(i)))
+        (0..self.ready()).map(|i| self.at(self.head().wrapping_add(i)))
     }
 
     /// Whether no slot entered the queue since all in it were verified. (After 65,536 slots that
     /// came and went in between, one time in 4096 some are taken for verified; they are verified
     /// when they leave the queue.)
     pub fn is_verified(&self) -> bool {
-        self.tail.get() as u16 == self.verified.get()
+        self.tail() as u16 == self.verified.get()
     }
 
     /// Lets all slots in the queue count as not verified.
     pub fn forget_verified(&self) {
-        self.verified.set(self.head.get() as u16);
+        self.verified.set(self.head() as u16);
     }
 
     /// Counts all slots in the queue as verified, and gives those that were not so far to `check`,
     /// which says whether one is sound. The first that is not is taken out of the queue; returned.
     #[inline(always)]
     pub fn verify<E>(&self, check: impl Fn(FreeSlot) -> Result<(), E>) -> Result<(), E> {
-        let tail = self.tail.get();
+        let tail = self.tail();
         let entered = (tail as u16).wrapping_sub(self.verified.replace(tail as u16));
         let mut position = tail.wrapping_sub(self.ready().min(entered.into()));
         while position != tail {
@@ -201,11 +256,11 @@ impl Class {
     fn remove(&self, position: u32) {
         let (place, oldest) = (
             position as usize % REUSE_QUEUE,
-            self.head.get() as usize % REUSE_QUEUE,
+            self.head() as usize % REUSE_QUEUE,
         );
-        self.starts[place].set(self.starts[oldest].get());
+        self.starts[place].store(self.starts[oldest].load(Relaxed), Relaxed);
         self.records[place].set(self.records[oldest].get());
-        self.head.set(self.head.get().wrapping_add(1));
+        self.leave();
     }
 
     /// Notes that the class has so many slots.

@@ -113,6 +113,11 @@ impl Heap {
         unsafe { avail.read_volatile() }
     }
 
+    /// Shows `look` the slots in a class's reuse queue, of any heap, see `Class::watch`.
+    pub fn watch<E>(&self, class: usize, look: impl Fn(*mut u8) -> Result<(), E>) -> Result<(), E> {
+        self.mine.classes[class].watch(look)
+    }
+
     /// In the only thread of a fork's child: the heap's choices are to be others than the parent's.
     pub fn forget_choices(&self) {
         self.mine.generator.iter().for_each(Generator::forget);

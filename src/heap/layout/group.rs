@@ -9,7 +9,8 @@ use crate::base::size_class::stride;
 use crate::base::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU8, Ordering::Relaxed};
 use crate::exchange::mailbox::{Node, RemoteMask};
 use crate::layout::record::{
-    narrow_units, wide_read, FIRST_WIDE, NARROW_SLOTS, NEW, PURGED, USED, WIDE_SLOTS, ZERO,
+    narrow_units, wide_read, wide_tail, FIRST_WIDE, NARROW_SLOTS, NEW, PURGED, USED, WIDE_SLOTS,
+    ZERO,
 };
 use core::ops::Deref;
 use core::ptr;
@@ -189,6 +190,20 @@ impl Group {
             narrow_units(record as u8) != 0
         } else {
             wide_read(stride(self.class()), record).is_some()
+        }
+    }
+
+    /// Bytes of the tail that the last block of slot `index` had, by the record of a slot in a
+    /// reuse queue; None if it holds a block. For any thread: the owner may be at work.
+    pub fn freed_tail(&self, index: usize) -> Option<usize> {
+        let record = self.record(index);
+        if self.is_narrow() {
+            (narrow_units(record as u8) == 0).then_some(record as usize + 1)
+        } else {
+            let stride = stride(self.class());
+            wide_read(stride, record)
+                .is_none()
+                .then(|| wide_tail(record))
         }
     }
 

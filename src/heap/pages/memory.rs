@@ -64,6 +64,25 @@ impl<P: Platform> Memory<P> {
     /// Takes the lock.
     pub fn lock(&self) -> Locked<'_, P> {
         self.system.platform.lock();
+        self.held()
+    }
+
+    /// Takes the lock if it comes free within some 20 ms. For callers that may have interrupted its
+    /// holder.
+    pub fn try_lock(&self) -> Option<Locked<'_, P>> {
+        let platform = &self.system.platform;
+        let begin = platform.clock();
+        while !platform.try_lock() {
+            if platform.clock().wrapping_sub(begin) > 20 {
+                return None;
+            }
+            core::hint::spin_loop();
+        }
+        Some(self.held())
+    }
+
+    /// What the lock protects. The caller has just taken it.
+    fn held(&self) -> Locked<'_, P> {
         // SAFETY: the lock excludes other users of the cell until `Locked` is dropped, and no
         // thread takes it twice.
         let protected = unsafe { &mut *self.protected.get() };

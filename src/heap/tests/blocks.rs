@@ -51,6 +51,9 @@ fn a_new_process_is_zero() {
             0
         }
         fn lock(&self) {}
+        fn try_lock(&self) -> bool {
+            true
+        }
         fn unlock(&self) {}
         unsafe fn reset_lock(&self) {}
         fn threaded(&self) -> bool {

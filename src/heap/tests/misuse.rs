@@ -105,6 +105,108 @@ fn an_overflow_is_found_at_exit_at_the_latest() {
 }
 
 #[test]
+fn an_overflow_in_another_threads_queue_is_found_at_exit() {
+    for n in [10, 100, 1000, 5000, 100_000] {
+        let process = Boxed::new(true);
+        let own = switch(&process, None);
+        assert!(faults("overflow", || {
+            for _ in 0..3 {
+                // A thread that waits for something now.
+                let p = process.malloc(n);
+                // SAFETY: the misuse under test.
+                unsafe {
+                    p.add(n).write(p.add(n).read() ^ 0x55);
+                    process.free(p);
+                }
+                switch(&process, None);
+            }
+            switch(&process, Some(own));
+            process.process_exit();
+        }));
+    }
+}
+
+#[test]
+fn an_exit_does_not_wait_for_a_lock_that_stays_taken() {
+    let process = Boxed::new(true);
+    let own = switch(&process, None);
+    process.malloc(1);
+    switch(&process, Some(own));
+    // As if a handler of a signal called it, in the middle of a call that has the lock.
+    let locked = process.heaps.memory.lock();
+    process.process_exit();
+    drop(locked);
+}
+
+#[test]
+fn what_waits_in_quarantine_is_verified_at_exit() {
+    if PRESET.quarantine == 0 {
+        return;
+    }
+    for n in [16, 1000, 100_000] {
+        // One block waits in quarantine; of many, some have gone on to the queue.
+        for count in [1, 2 * PRESET.quarantine] {
+            let process = Boxed::new(true);
+            let blocks: Vec<_> = (0..count).map(|_| process.malloc(n)).collect();
+            // SAFETY: live, then the misuse under test.
+            unsafe {
+                blocks.iter().for_each(|&block| process.free(block));
+                let still = |&&block: &&*mut u8| {
+                    let slot = process.mine().class(class_of(n)).entries();
+                    let waits = process.mine();
+                    let mut waits = waits.quarantine.iter().map(Cell::get).chain(slot);
+                    waits.any(|entry| {
+                        (0..n).contains(&block.addr().wrapping_sub(entry.start.addr()))
+                    })
+                };
+                let block = *blocks.iter().rev().find(still).expect("one waits");
+                block.write(1);
+            }
+            assert!(faults("write after free", || process.process_exit()), "{n}");
+            // What was damaged is out of reach.
+            process.process_exit();
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
+#[cfg_attr(
+    tsan,
+    ignore = "canaries are bytes of the program's memory: looked at, and judged after"
+)]
+fn an_exit_while_threads_are_at_work_finds_nothing() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let (process, done) = (Boxed::new(true), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for thread in 0..3u64 {
+            let (process, done) = (&process, &done);
+            scope.spawn(move || {
+                Mock::new_thread();
+                let seed = generator(thread);
+                let mut kept: [Option<Live>; 2] = [const { None }; 2];
+                for _ in 0..100_000 {
+                    let random = crate::base::random::next_random(&seed);
+                    let n = random as usize % [16, 16, 16, 3000][(random >> 40) as usize % 4];
+                    let block = Live::new(process.malloc(n), n, random as u8);
+                    if let Some(old) = kept[(random >> 32) as usize % 2].replace(block) {
+                        old.verify();
+                        // SAFETY: live, ours.
+                        unsafe { process.free(old.at) };
+                    }
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        Mock::new_thread();
+        process.malloc(1);
+        while done.load(Ordering::Relaxed) < 3 {
+            process.process_exit();
+        }
+    });
+}
+
+#[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
 fn an_underflow_into_a_free_slot_is_found_at_its_reuse() {
     // Where pages of longer slots are given back, the damage goes with them.
