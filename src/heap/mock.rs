@@ -161,8 +161,11 @@ pub struct Mock {
     pub has_break: bool,
     break_start: AtomicUsize,
     break_now: AtomicUsize,
-    /// Whether mappings for which nothing is wished lie as far down as they can behind the break.
+    /// Whether mappings whose wish is not heard lie as far down as they can behind the break.
     pub crowded: AtomicBool,
+    /// Whether wishes are heard everywhere, unless somebody is there. (The tests of a process share
+    /// its addresses.)
+    pub hears: AtomicBool,
     held: AtomicBool,
     /// The time, which goes on with each question.
     clock: AtomicU32,
@@ -190,6 +193,7 @@ impl Mock {
             break_start: AtomicUsize::new(0),
             break_now: AtomicUsize::new(0),
             crowded: AtomicBool::new(false),
+            hears: AtomicBool::new(false),
             held: AtomicBool::new(false),
             clock: AtomicU32::new(0),
             frozen: AtomicBool::new(false),
@@ -356,7 +360,7 @@ unsafe impl Platform for Mock {
             return None;
         }
         let mut hint = hint;
-        if hint == 0 && self.crowded.load(Ordering::Relaxed) {
+        if self.crowded.load(Ordering::Relaxed) && !self.is_free(hint, len) {
             let start = self.break_start.load(Ordering::Relaxed) + BREAK_SPACE;
             let maps = self.maps.lock().unwrap().clone();
             let behind = maps.range(start..).map(|(&at, &len)| at + len);
@@ -371,7 +375,8 @@ unsafe impl Platform for Mock {
             let opened = unsafe { system::open(hint, len) };
             opened.then(|| NonNull::new(with_exposed_provenance_mut(hint)).unwrap())?
         } else {
-            system::map(len)?
+            let hears = self.hears.load(Ordering::Relaxed);
+            system::map(if hears { hint } else { 0 }, len)?
         };
         self.maps.lock().unwrap().insert(at.as_ptr() as usize, len);
         Some(at)

@@ -83,7 +83,7 @@ impl Boxed {
     pub fn new(has_break: bool) -> Self {
         Mock::new_thread();
         // Of a mapping's own: a malloc that kept the memory would have to clear all of it.
-        let memory = system::map(Boxed::BYTES).expect("no memory for a process");
+        let memory = system::map(0, Boxed::BYTES).expect("no memory for a process");
         let process = memory.as_ptr().cast::<Allocator<Mock>>();
         // SAFETY: all-zero bytes are a valid process but for its platform, which is written here.
         unsafe { Allocator::init_for_test(process, Mock::new(has_break)) };

@@ -36,8 +36,8 @@ unsafe fn empty(at: usize, len: usize) {
     unsafe { ptr::copy_nonoverlapping(nothing.as_ptr(), to, len) };
 }
 
-/// `len` bytes of zeros anywhere.
-pub fn map(len: usize) -> Option<NonNull<u8>> {
+/// `len` bytes of zeros. Where, is the interpreter's choice.
+pub fn map(_hint: usize, len: usize) -> Option<NonNull<u8>> {
     let at = reserve(0, len)?;
     // SAFETY: a new allocation of as many bytes.
     unsafe { at.as_ptr().write_bytes(0, len) };
@@ -109,7 +109,7 @@ pub unsafe fn unmap(at: usize, len: usize) -> bool {
 /// # Safety
 /// [at, at + old) is one mapping that `map` or `remap` gave, and only what this gives is used then.
 pub unsafe fn remap(at: usize, old: usize, new: usize) -> Option<NonNull<u8>> {
-    let moved = map(new)?;
+    let moved = map(0, new)?;
     let from = ptr::with_exposed_provenance::<u8>(at);
     // SAFETY: both have so many bytes, and the caller uses the first no more.
     unsafe {

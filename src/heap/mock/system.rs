@@ -15,9 +15,9 @@ fn map_as(at: usize, len: usize, protection: i32, fixed: bool) -> Option<NonNull
     (at != libc::MAP_FAILED).then(|| NonNull::new(at.cast()).unwrap())
 }
 
-/// `len` bytes of zeros anywhere.
-pub fn map(len: usize) -> Option<NonNull<u8>> {
-    map_as(0, len, OPEN, false)
+/// `len` bytes of zeros, at `hint` if nothing is there.
+pub fn map(hint: usize, len: usize) -> Option<NonNull<u8>> {
+    map_as(hint, len, OPEN, false)
 }
 
 /// `len` bytes of addresses without memory, at `hint` if nothing is there.

@@ -28,6 +28,14 @@ const PURGE_LEAST: usize = 512 << 10;
 /// Refused mappings that are offered to the system again at each free of a large block.
 const REFUSED_TRIES: usize = 8;
 
+/// Live large blocks beyond which mappings lie where the system puts them, side by side: it counts
+/// those as one, and has room for 65,530.
+const MOST_APART: usize = 8192;
+
+/// Mappings of as many bytes lie side by side, too: freed ones are joined for longer blocks, and
+/// the system has long pages for them.
+const LEAST_JOINED: usize = 2 << 20;
+
 /// Frees of large blocks between two looks at the clock.
 const DECAY_FREES: u32 = 16;
 
@@ -92,7 +100,12 @@ impl<P: Platform> Locked<'_, P> {
             large.missed = (large.missed + missed.div_ceil(turns)).min(large.live_bytes + len);
         }
         let cell = self.pages.any_cell()?;
-        let Some(at) = self.pages.map_aligned(len + self.margin(), align, 0) else {
+        let whole = len + self.margin();
+        let mut wish = 0;
+        if (len < LEAST_JOINED || PRESET.guard_pages) && self.large.live < MOST_APART {
+            wish = self.pages.wish_apart(whole);
+        }
+        let Some(at) = self.pages.map_aligned(wish, whole, align, 0) else {
             self.pages.return_cell(cell);
             return None;
         };

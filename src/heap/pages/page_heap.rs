@@ -60,6 +60,10 @@ pub struct PageHeap {
     pub next_window: usize,
     /// For choices under the lock, and the keys of the heaps' generators.
     pub generator: [Generator; GENERATORS],
+    /// Where the mappings of large blocks begin, and where the next one ends at the highest, see
+    /// `Pages::wish_apart`; 0 before the first.
+    pub apart_top: usize,
+    pub apart_next: usize,
     /// Memory for heaps and their tables, see `Pages::metadata`.
     pub pool: *mut u8,
     /// Bytes left there.

@@ -1,5 +1,5 @@
-//! Where memory from the system lies: chunks in windows behind the program break, mappings at a
-//! multiple, and the pool of memory for heaps and tables.
+//! Where memory from the system lies: chunks in windows behind the program break, mappings apart or
+//! at a multiple, and the pool of memory for heaps and tables.
 
 use crate::base::config::CHUNK;
 use crate::base::platform::Platform;
@@ -12,6 +12,14 @@ const TRIES: usize = 4;
 
 /// No window behind the break is fit for a chunk.
 const NOWHERE: usize = usize::MAX;
+
+/// Bytes of addresses without memory that are left below the mapping of each large block, and with
+/// that above the next one.
+const APART: usize = 1 << 20;
+/// log2 of the addresses that such mappings go through before they begin at the top again, and of
+/// how far at least that is below the stack.
+const WAY_BITS: u32 = if usize::BITS == 64 { 40 } else { 28 };
+const FAR_BITS: u32 = WAY_BITS - 5;
 
 impl<P: Platform> Pages<'_, P> {
     /// `len` bytes at the start of a new window.
@@ -48,6 +56,29 @@ impl<P: Platform> Pages<'_, P> {
         self.next_window
     }
 
+    /// Where a mapping of `len` bytes for a large block should lie: far from what the system places
+    /// by itself, so that nobody else comes to lie beside it, and below all such before it, so that
+    /// addresses are used again late. That is a wish in the call that maps it, and costs none: where
+    /// the system does not hear it, the mapping lies beside others. 0, no wish, on 32 bits, which
+    /// have no addresses to spare.
+    pub fn wish_apart(&mut self, len: usize) -> usize {
+        if usize::BITS < 64 {
+            return 0;
+        }
+        let page = self.platform().page_size();
+        if self.apart_top == 0 {
+            let random = self.system.secrets.draw_seed(&self.held) >> (u64::BITS - FAR_BITS);
+            let below = (1usize << FAR_BITS).wrapping_add(random as usize);
+            self.apart_top = (&raw const self).addr().wrapping_sub(below) & !(page - 1);
+            self.apart_next = self.apart_top;
+        } else if self.apart_top.wrapping_sub(self.apart_next) >> WAY_BITS != 0 {
+            self.apart_next = self.apart_top;
+        }
+        let at = self.apart_next.wrapping_sub(len);
+        self.apart_next = at.wrapping_sub(APART + page);
+        at
+    }
+
     /// Maps `len` bytes of memory at `at`, where nothing is. False: somebody is there, or, as
     /// `refused` tells then, the system has no more.
     pub fn map_at(&mut self, at: usize, len: usize) -> bool {
@@ -72,26 +103,32 @@ impl<P: Platform> Pages<'_, P> {
     /// `len` bytes where the system has room, at a multiple of `align`, between inaccessible pages.
     pub fn map_elsewhere(&mut self, len: usize, align: usize) -> Option<*mut u8> {
         let page = self.platform().page_size();
-        let at = self.map_aligned(len + 2 * page, align, page)?;
+        let at = self.map_aligned(0, len + 2 * page, align, page)?;
         let inside = at.as_ptr().wrapping_add(page);
         shut(self.platform(), at.as_ptr(), page);
         shut(self.platform(), inside.wrapping_add(len), page);
         Some(inside)
     }
 
-    /// Maps `len` bytes of which the one at `lead` (whole pages) lies at a multiple of `align`, by
-    /// mapping more and giving the ends back.
-    pub fn map_aligned(&mut self, len: usize, align: usize, lead: usize) -> Option<NonNull<u8>> {
+    /// Maps `len` bytes, at `wish` if they can be there, of which the one at `lead` (whole pages)
+    /// lies at a multiple of `align`, by mapping more and giving the ends back.
+    pub fn map_aligned(
+        &mut self,
+        wish: usize,
+        len: usize,
+        align: usize,
+        lead: usize,
+    ) -> Option<NonNull<u8>> {
         let page = self.platform().page_size();
         debug_assert!(lead % page == 0);
         if align <= page {
-            return self.platform().map(0, len);
+            return self.platform().map(wish, len);
         }
         let total = len.checked_add(align - page)?;
         if total > isize::MAX as usize || !self.may_owe(2) {
             return None;
         }
-        let at = self.platform().map(0, total)?;
+        let at = self.platform().map(wish, total)?;
         let first = at.addr().get() + lead;
         let head = first.next_multiple_of(align) - first;
         let behind = total - head - len;

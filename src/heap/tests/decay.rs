@@ -177,6 +177,81 @@ fn a_freed_block_is_out_of_reach_until_a_churn_earns_a_grace() {
     }
 }
 
+/// Blocks in mappings of their own lie apart, for nothing: each call that maps one says where.
+#[test]
+#[cfg_attr(not(target_pointer_width = "64"), ignore = "no addresses to spare")]
+#[cfg(not(miri))]
+fn around_a_large_block_nothing_is_mapped() {
+    let process = frozen();
+    process.platform().hears.store(true, Ordering::Relaxed);
+    let warm = process.malloc(200_000);
+    let calls = asked(&process, Call::Map);
+    let blocks: Vec<_> = (0..64)
+        .map(|i| process.malloc(150_000 + 5000 * i))
+        .collect();
+    if !PRESET.guard_pages {
+        assert!(
+            asked(&process, Call::Map) < calls + 64 + 10,
+            "a call each, and tables"
+        );
+    }
+    let mut addresses: Vec<_> = blocks.iter().map(|block| block.addr()).collect();
+    addresses.sort_unstable();
+    assert!(addresses
+        .windows(2)
+        .all(|two| two[1] - two[0] > 150_000 + (1 << 20)));
+    for &block in &blocks {
+        let end = block
+            .wrapping_add(process.usable_size(block) | 4095)
+            .wrapping_add(1);
+        assert!(!is_mapped(block.wrapping_sub(1 << 20)) && !is_mapped(end.wrapping_add(1 << 19)));
+        if !PRESET.guard_pages {
+            assert!(!is_mapped(block.wrapping_sub(4096)) && !is_mapped(end));
+        }
+    }
+    // A freed address is not used soon: a stale pointer faults although others came.
+    for &block in &blocks {
+        // SAFETY: live.
+        unsafe { process.free(block) };
+        let other = process.malloc(500_000);
+        assert!(!addresses.contains(&other.addr()));
+        // SAFETY: live.
+        unsafe { process.free(other) };
+        assert!(PRESET.seal_freed_large || !is_mapped(block) || process.verify().cached_bytes > 0);
+    }
+    // SAFETY: live.
+    unsafe { process.free(warm) };
+    process.verify();
+}
+
+/// A mapping in grace goes when others are freed and wanted, and it is not.
+#[test]
+fn a_grace_ends_with_further_frees() {
+    if PRESET.seal_freed_large {
+        return println!("skipped: the preset gives no grace");
+    }
+    let process = frozen();
+    // Else both may lie side by side, and are joined.
+    process.platform().hears.store(true, Ordering::Relaxed);
+    // So that as much may be kept.
+    want_again(&process, 3_000_000);
+    let live = process.malloc(3_000_000);
+    let long = process.malloc(900_000);
+    pair(&process, 200_000);
+    // SAFETY: live.
+    unsafe { process.free(long) };
+    let both = process.verify().cached_bytes;
+    assert!(both > 1_100_000, "{both}");
+    for _ in 0..PRESET.large_delay {
+        pair(&process, 900_000);
+    }
+    let after = process.verify().cached_bytes;
+    assert!(after > 900_000 && after < 1_100_000, "{after}");
+    // SAFETY: live.
+    unsafe { process.free(live) };
+    process.verify();
+}
+
 /// What a shrinking realloc gives up has no memory any more.
 #[test]
 #[cfg(not(miri))]
