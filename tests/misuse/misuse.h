@@ -29,7 +29,17 @@ enum stage {
 };
 
 /* What a trial that was not stopped saw. */
-enum saw { NOTHING, ZEROS, OLD_DATA, OTHER_DATA, REUSED, NEVER_REUSED, CHANGED };
+enum saw {
+	NOTHING,
+	ZEROS,        /* nothing but zeros, or */
+	FILLED,       /* one other byte everywhere */
+	STOPS,        /* a zero right behind the string */
+	OTHER_DATA,   /* neither, nor what the program wrote */
+	SHOWN,        /* bytes behind the string, */
+	SHOWN_ALIKE,  /* the very bytes that stand behind another block, too */
+	OLD_DATA,     /* what the program wrote */
+	REUSED, NEVER_REUSED, CHANGED
+};
 
 /* What a trial leaves behind, in memory that outlives it. */
 struct report {
@@ -39,6 +49,8 @@ struct report {
 	uint32_t trial;
 };
 
+/* A program that hung so often (for five seconds) is tried no more. */
+enum { HANGS = 3 };
 enum { REPORT_FD = 100, STDERR_FD = 101, NEIGHBOURS = 48, LARGE_NEIGHBOURS = 8, PAIRS = 64 };
 static size_t size = 100;
 static long variant;
@@ -127,7 +139,7 @@ static void run_trials(char **argv, unsigned trials, char **setting)
 	CHECK(report != MAP_FAILED);
 	char trial[] = "MISUSE_REPORT=";
 	*setting = trial;
-	for (unsigned i = 0; i < trials; i++) {
+	for (unsigned i = 0, hung = 0; i < trials && hung < HANGS; i++) {
 		int status;
 		memset(report, 0, sizeof *report);
 		report->trial = i;
@@ -136,11 +148,12 @@ static void run_trials(char **argv, unsigned trials, char **setting)
 		CHECK(child >= 0);
 		if (!child) {
 			dup2(STDERR_FD, 2);
-			alarm(20);
+			alarm(5);
 			execve(argv[0], argv, environ);
 			_exit(127);
 		}
 		CHECK(waitpid(child, &status, 0) == child);
+		hung += WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
 		uint64_t words[] = { report->stage, report->count, report->saw,
 			WIFEXITED(status) ? (uint64_t)WEXITSTATUS(status) : 0,
 			WIFSIGNALED(status) ? (uint64_t)WTERMSIG(status) : 0, report->code,
@@ -269,17 +282,18 @@ static MAYBE_UNUSED __attribute__((noreturn)) void finish(void)
 	leave();
 }
 
-/* Allocates until memory of [p, p + size) is handed out again; that block, or null. */
+/* Allocates until memory of [p, p + size) is handed out again; that block, or null. The first
+ * blocks stay: the holes before p in a list fill up. The later ones come and go. */
 static MAYBE_UNUSED char *reuse(char *p)
 {
-	unsigned most = size > 64 * KB ? 300 : 20000;
+	unsigned held = size > 64 * KB ? 16 : 200, most = size > 64 * KB ? 300 : 20000;
 	at(REUSE);
 	for (unsigned i = 0; i < most; i++) {
 		char *q = malloc(size);
 		CHECK(q);
 		report->count++;
 		if (q < p + size && p < q + size) return q;
-		free(hide(q));
+		if (i >= held) free(hide(q));
 	}
 	return NULL;
 }
@@ -287,13 +301,14 @@ static MAYBE_UNUSED char *reuse(char *p)
 /* What stands in memory that the program has filled with 0x11. */
 static MAYBE_UNUSED enum saw look(const char *p, size_t n)
 {
-	size_t zeros = 0, old = 0;
+	size_t alike = 0, old = 0;
+	char first = n ? *(const volatile char *)p : 0;
 	for (size_t i = 0; i < n; i++) {
 		char byte = ((const volatile char *)p)[i];
-		zeros += byte == 0;
+		alike += byte == first;
 		old += byte == 0x11;
 	}
-	return old >= 8 ? OLD_DATA : zeros == n ? ZEROS : OTHER_DATA;
+	return old >= (n < 8 ? n - n / 2 : 4) ? OLD_DATA : alike < n ? OTHER_DATA : first ? FILLED : ZEROS;
 }
 
 /* ---- Another thread ------------------------------------------------------------------------ */

@@ -1,7 +1,9 @@
 //! The columns: each allocator, how programs are compiled for it and started on it.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// Flags of every program: builtins off, because compilers elide malloc and free pairs.
 const FLAGS: &[&str] = &["-fno-builtin", "-O1", "-g", "-Wall", "-Wextra", "-pthread"];
@@ -21,13 +23,15 @@ pub enum Way {
 #[derive(Clone, Debug)]
 pub struct Allocator {
     /// The column.
-    pub column: &'static str,
+    pub column: String,
     /// Which of the column's ways.
     pub way: Way,
-    /// Prefix of the toolchain, for programs on musl.
-    pub toolchain: Option<PathBuf>,
+    /// The C compiler, for programs that are not the host's.
+    pub compiler: Option<PathBuf>,
+    /// The loader, for dynamic programs of that compiler.
+    pub loader: Option<PathBuf>,
     /// Names its folder of programs.
-    pub folder: &'static str,
+    pub folder: String,
     /// How to get it when it is missing.
     pub remedy: &'static str,
 }
@@ -76,12 +80,14 @@ fn byssal(column: &'static str) -> [Allocator; 3] {
     ways.map(|way| {
         let folder = folders[index];
         index += 1;
-        let toolchain = (!matches!(way, Way::Host(_))).then(|| toolchain.clone());
+        let dynamic = way == Way::Dynamic;
         Allocator {
-            column,
+            column: column.to_owned(),
+            compiler: (!matches!(way, Way::Host(_))).then(|| toolchain.join("bin/musl-gcc")),
+            // A toolchain that is not installed names a loader where another musl may live.
+            loader: dynamic.then(|| toolchain.join("lib/libc.so")),
             way,
-            toolchain,
-            folder,
+            folder: folder.to_owned(),
             remedy,
         }
     })
@@ -92,33 +98,61 @@ pub fn ours() -> Vec<Allocator> {
     [byssal(DEFAULT), byssal(HARDENED)].concat()
 }
 
+/// An allocator that programs of the host get by LD_PRELOAD; without a library it is the host's.
+pub fn preloaded(column: &str, library: Option<PathBuf>, remedy: &'static str) -> Allocator {
+    Allocator {
+        column: column.to_owned(),
+        way: Way::Host(library),
+        compiler: None,
+        loader: None,
+        folder: "host".to_owned(),
+        remedy,
+    }
+}
+
+/// An allocator that is in the libc of a compiler, for static programs.
+pub fn linked(column: &str, compiler: PathBuf, folder: &str, remedy: &'static str) -> Allocator {
+    Allocator {
+        column: column.to_owned(),
+        way: Way::Static,
+        compiler: Some(compiler),
+        loader: None,
+        folder: folder.to_owned(),
+        remedy,
+    }
+}
+
 /// What byssal is compared with.
 pub fn peers() -> Vec<Allocator> {
-    let preload = |column, file: &str| Allocator {
-        column,
-        way: Way::Host(Some(root().join("out/peers/lib").join(file))),
-        toolchain: None,
-        folder: "host",
-        remedy: "cargo run -p byssal-peers -- build",
+    let stock = given("BYSSAL_STOCK", "out/stock/musl-1.2.6").join("bin/musl-gcc");
+    let preload = |column, file: &str| {
+        let library = root().join("out/peers/lib").join(file);
+        preloaded(column, Some(library), "cargo run -p byssal-peers -- build")
     };
     vec![
-        Allocator {
-            column: MALLOCNG,
-            way: Way::Static,
-            toolchain: Some(given("BYSSAL_STOCK", "out/stock/musl-1.2.6")),
-            folder: "stock-static",
-            remedy: "make",
-        },
-        Allocator {
-            column: "glibc",
-            way: Way::Host(None),
-            toolchain: None,
-            folder: "host",
-            remedy: "",
-        },
+        linked(MALLOCNG, stock, "stock-static", "make"),
+        preloaded("glibc", None, ""),
         preload("mimalloc secure", "mimalloc2-secure.so"),
         preload(HARDENED_MALLOC, "hardened_malloc.so"),
     ]
+}
+
+/// The C++ compiler of the host, if there is one.
+fn cxx() -> Option<&'static OsString> {
+    static FOUND: OnceLock<Option<OsString>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        let compiler = std::env::var_os("CXX").unwrap_or_else(|| "g++".into());
+        let answer = Command::new(&compiler).arg("--version").output();
+        answer.is_ok_and(|a| a.status.success()).then_some(compiler)
+    });
+    found.as_ref()
+}
+
+/// Why programs in C++ are not tried on the host, if they are not.
+pub fn without_cxx() -> Option<String> {
+    cxx()
+        .is_none()
+        .then(|| "there is no g++ (nor what CXX names); rows of C++ are n/a".to_owned())
 }
 
 impl Allocator {
@@ -137,8 +171,8 @@ impl Allocator {
             Way::Host(library) => library.clone(),
             _ => None,
         };
-        let needed = self.toolchain.as_ref().map(|t| t.join("bin/musl-gcc"));
-        let absent = needed.into_iter().chain(library).find(|p| !p.exists())?;
+        let needed = self.compiler.clone().into_iter();
+        let absent = needed.chain(library).find(|p| !p.exists())?;
         Some(format!(
             "{} is missing; run: {}",
             absent.display(),
@@ -146,27 +180,33 @@ impl Allocator {
         ))
     }
 
-    /// The command that compiles `source` to `program`.
-    pub fn compile(&self, source: &Path, program: &Path) -> Command {
+    /// The command that compiles a program, to a file of its name in `folder`; None for one in C++
+    /// where there is no C++: musl-gcc has none.
+    pub fn compile(&self, program: &str, folder: &Path) -> Option<Command> {
+        let sources = root().join("tests/misuse");
+        let source = sources.join(format!("{program}.c"));
         let host = || std::env::var_os("CC").unwrap_or_else(|| "gcc".into());
-        let mut command = match &self.toolchain {
-            Some(toolchain) => Command::new(toolchain.join("bin/musl-gcc")),
+        let in_cxx = program.starts_with("cxx_");
+        let mut command = match &self.compiler {
+            Some(_) if in_cxx => return None,
+            Some(compiler) => Command::new(compiler),
+            None if in_cxx => Command::new(cxx()?),
             None => Command::new(host()),
         };
-        command.args(FLAGS);
-        match (&self.way, &self.toolchain) {
-            (Way::Static, _) => {
-                command.arg("-static");
-            }
-            (Way::Dynamic, Some(toolchain)) => {
-                // A toolchain that is not installed names a loader where another musl may live.
-                let loader = toolchain.join("lib/libc.so");
-                command.arg(format!("-Wl,--dynamic-linker={}", loader.display()));
-            }
-            _ => {}
+        command.args(FLAGS).arg("-o").arg(folder.join(program));
+        if self.way == Way::Static {
+            command.arg("-static");
         }
-        command.arg("-o").arg(program).arg(source);
-        command
+        if let Some(loader) = &self.loader {
+            command.arg(format!("-Wl,--dynamic-linker={}", loader.display()));
+        }
+        if in_cxx {
+            command.args(["-x", "c"]).arg(source);
+            command.args(["-x", "c++"]).arg(sources.join("cxx.cpp"));
+        } else {
+            command.arg(source);
+        }
+        Some(command)
     }
 
     /// The command that starts a program.

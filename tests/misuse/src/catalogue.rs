@@ -1,9 +1,12 @@
 //! The rows, and what byssal promises in each.
 
-use crate::outcome::{Cell, Ending, Saw, Stage, Trial};
+use crate::outcome::Stage;
+use crate::promise::Expect;
 
-/// Sizes of the block that is misused: small, a page, large.
-pub const SIZES: [(&str, usize); 3] = [("small", 24), ("page", 4096), ("large", 300_000)];
+/// Sizes of the block that is misused: small, a page, large (for mallocng and glibc, too, a mapping
+/// of its own).
+pub const SIZES: [(&str, usize); 3] = [("small", 8), ("page", 4096), ("large", 262_144)];
+const LARGE: usize = 2;
 
 /// Faults by number, as `src/heap/base/fault.rs` defines them.
 const FREED: &[u32] = &[1, 2];
@@ -15,25 +18,6 @@ const MISMATCH: &[u32] = &[5];
 const DAMAGE: &[u32] = &[3, 4];
 /// The same when the block that is freed is the damaged one's neighbour.
 const CALL: Stage = Stage::Call;
-
-/// What must come of a trial.
-#[derive(Clone, Copy, Debug)]
-pub enum Expect {
-    /// byssal's check stops it, at this stage at the latest, as one of these faults; or the page
-    /// protection does, at the access.
-    Caught(Stage, &'static [u32]),
-    /// The page protection stops it, at the access.
-    Protected,
-    /// As `Caught`, unless the address was given out again.
-    CaughtUnlessReused(&'static [u32]),
-    /// As `Caught`, in all but so many of 25 trials. Where each trial misses with probability 1/63,
-    /// 9 are exceeded with less than 3e-12 (25 over 10, by 1/63 to the 10th).
-    Mostly(Stage, &'static [u32], usize),
-    /// It is not stopped, and a read sees zeros if anything.
-    Zeros,
-    /// Nothing is promised; it may be stopped.
-    Nothing,
-}
 
 /// How a cell is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,8 +39,10 @@ pub struct Row {
     pub variant: u64,
     /// Whether each trial may come out differently: then there are many.
     pub chance: bool,
-    /// Whether the block's size matters.
-    pub sizes: usize,
+    /// Which of `SIZES` it is tried with: from the first of these on, below the second.
+    pub sizes: (usize, usize),
+    /// The block is at least so long.
+    pub least: usize,
     pub show: Show,
     pub default: Expect,
     pub hardened: Expect,
@@ -77,7 +63,8 @@ impl Row {
             program,
             variant: 0,
             chance: false,
-            sizes: SIZES.len(),
+            sizes: (0, SIZES.len()),
+            least: 0,
             show: Show::Endings,
             default: expect,
             hardened: expect,
@@ -98,7 +85,28 @@ impl Row {
 
     /// The block plays no part.
     const fn any_size(self) -> Self {
-        Row { sizes: 1, ..self }
+        Row {
+            sizes: (0, 1),
+            ..self
+        }
+    }
+
+    const fn not_small(self) -> Self {
+        Row {
+            sizes: (1, SIZES.len()),
+            ..self
+        }
+    }
+
+    const fn only_large(self) -> Self {
+        Row {
+            sizes: (LARGE, SIZES.len()),
+            ..self
+        }
+    }
+
+    const fn at_least(self, least: usize) -> Self {
+        Row { least, ..self }
     }
 
     const fn hardened(self, hardened: Expect) -> Self {
@@ -116,74 +124,23 @@ impl Row {
         Row { show, ..self }
     }
 
-    /// What a preset promises for a size.
+    /// Bytes of the block, for one of `SIZES`.
+    pub fn bytes(&self, size: usize) -> usize {
+        SIZES[size].1.max(self.least)
+    }
+
+    /// What a preset promises for one of `SIZES`.
     pub fn expect(&self, hardened: bool, size: usize) -> Expect {
         let general = if hardened {
             self.hardened
         } else {
             self.default
         };
-        if size == SIZES[2].1 {
+        if size == LARGE {
             self.large[usize::from(hardened)].unwrap_or(general)
         } else {
             general
         }
-    }
-}
-
-/// Whether a check of byssal, or the page protection, stopped it in time and by its right name.
-fn caught(trial: &Trial, latest: Stage, faults: &[u32]) -> bool {
-    match trial.ending {
-        Ending::Check {
-            stage,
-            fault: Some(fault),
-        } => stage <= latest && faults.contains(&fault),
-        Ending::Protection => true,
-        _ => false,
-    }
-}
-
-impl Expect {
-    /// What is wrong with a cell, if something is.
-    pub fn broken(self, cell: &Cell) -> Option<String> {
-        let good = |trial: &Trial| match self {
-            Expect::Caught(latest, faults) | Expect::Mostly(latest, faults, _) => {
-                caught(trial, latest, faults)
-            }
-            Expect::Protected => trial.ending == Ending::Protection,
-            Expect::CaughtUnlessReused(faults) => {
-                trial.ending == Ending::Unseen(Saw::Reused) || caught(trial, Stage::Call, faults)
-            }
-            Expect::Zeros => matches!(
-                trial.ending,
-                Ending::Protection | Ending::Unseen(Saw::Zeros | Saw::NeverReused)
-            ),
-            Expect::Nothing => !matches!(
-                trial.ending,
-                Ending::Crash(_) | Ending::Hang(_) | Ending::Failed(_) | Ending::Message
-            ),
-        };
-        let spare = match self {
-            Expect::Mostly(_, _, spare) => spare * cell.trials.len().div_ceil(25),
-            _ => 0,
-        };
-        let bad: Vec<&Trial> = cell
-            .trials
-            .iter()
-            .filter(|trial| trial.ending != Ending::Skipped && !good(trial))
-            .collect();
-        if cell.trials.is_empty() {
-            return Some(format!("no trial ran\n{}", cell.said));
-        }
-        (bad.len() > spare).then(|| {
-            format!(
-                "{} of {} trials are not {self:?}, the first is {:?}\n{}",
-                bad.len(),
-                cell.trials.len(),
-                bad[0].ending,
-                cell.said
-            )
-        })
     }
 }
 
@@ -195,6 +152,8 @@ pub fn rows() -> Vec<Row> {
         replay(),
         overflow(),
         after_free(),
+        contents(),
+        zero_size(),
         other_calls(),
         placement(),
     ]
@@ -242,9 +201,11 @@ fn invalid_free() -> Vec<Row> {
         |what, program| Row::new("invalid free", what, program, Expect::Caught(CALL, INVALID));
     vec![
         row("1 byte into a block", "free_odd"),
-        row("8 bytes into a block", "free_misaligned"),
-        row("16 bytes into a block", "free_interior"),
-        row("a page into a block", "free_interior").variant(1),
+        row("8 bytes into a block", "free_misaligned").at_least(24),
+        row("16 bytes into a block", "free_interior").at_least(24),
+        row("a page into a block", "free_interior")
+            .variant(1)
+            .only_large(),
         row("the stack", "free_stack").any_size(),
         row("a global", "free_global").any_size(),
         row("never mapped", "free_unmapped").any_size(),
@@ -268,7 +229,8 @@ fn replay() -> Vec<Row> {
             "a neighbour's header copied into a block, free behind it",
             "replay_interior",
             Expect::Caught(CALL, INVALID),
-        ),
+        )
+        .at_least(24),
         row(
             "double free, all bytes in and around restored",
             "replay_double",
@@ -308,6 +270,10 @@ fn overflow() -> Vec<Row> {
         row("by 32", "overflow_tail").variant(32),
         row("by 4096", "overflow_tail")
             .variant(4096)
+            .large(free, free),
+        row("by 8192", "overflow_tail")
+            .variant(8192)
+            .only_large()
             .large(free, Expect::Protected),
         row("by 1, freed last of all", "overflow_at_exit")
             .large(free, free)
@@ -326,55 +292,159 @@ fn overflow() -> Vec<Row> {
             row
         }
     })
-    .chain([1, 8, 32].map(|n| {
-        let what = ["by 1", "by 8", "by 32"][[1, 8, 32].iter().position(|&k| k == n).unwrap_or(0)];
-        Row::new("underflow", what, "underflow", Expect::Nothing)
-            .variant(n)
-            .chance()
-    }))
+    .chain(overflow_to_the_end())
+    .chain(jumps())
+    .chain(underflow())
     .collect()
 }
 
-fn after_free() -> Vec<Row> {
+/// Overflows that no free ever looks at.
+fn overflow_to_the_end() -> Vec<Row> {
+    let row = |what, variant| {
+        Row::new("overflow", what, "exit_live", Expect::Nothing)
+            .variant(variant)
+            .chance()
+    };
     vec![
+        row("by 1, never freed", 0),
+        row("by 1, never freed, of another thread", 1),
+        row("by 1, freed by another thread that goes on", 2),
+        row("by 1, freed by another thread that ends", 3),
+        row("by 1, freed; another thread calls exit", 4),
         Row::new(
-            "after free",
-            "write at once",
-            "write_freed",
+            "overflow",
+            "by 1, in a program without free",
+            "no_free",
             Expect::Nothing,
         )
-        .chance()
-        .hardened(Expect::Caught(Stage::Exit, WRITTEN))
-        .large(Expect::Nothing, Expect::Protected),
-        Row::new(
-            "after free",
-            "write after reuse",
-            "write_reused",
-            Expect::Nothing,
-        )
-        .chance(),
-        Row::new("after free", "read at once", "read_freed", Expect::Nothing)
+        .variant(2),
+    ]
+}
+
+/// One byte, some way off.
+fn jumps() -> Vec<Row> {
+    let row = |what, variant| {
+        Row::new("overflow", what, "overflow_at", Expect::Nothing)
+            .variant(variant)
+            .chance()
+    };
+    vec![
+        row("one byte, 8 behind the end", 8),
+        row("one byte, 12 behind", 12).only_large(),
+        row("one byte, 64 behind", 64).only_large(),
+    ]
+}
+
+fn underflow() -> Vec<Row> {
+    let row = |what, program, variant| {
+        Row::new("underflow", what, program, Expect::Nothing)
+            .variant(variant)
+            .chance()
+    };
+    vec![
+        row("by 1", "underflow", 1),
+        row("by 8", "underflow", 8),
+        row("by 32", "underflow", 32),
+        row("one byte, 8 before the block", "underflow_at", 8),
+        row("one byte, 32 before", "underflow_at", 32),
+        row("one byte, 1 MiB before", "underflow_at", 1 << 20).only_large(),
+    ]
+}
+
+fn after_free() -> Vec<Row> {
+    let row = |what, program| Row::new("after free", what, program, Expect::Nothing);
+    vec![
+        row("write, then the memory is used again", "write_freed")
+            .chance()
+            .hardened(Expect::Caught(Stage::Exit, WRITTEN))
+            .large(Expect::Nothing, Expect::Protected),
+        row("write, then it is not used again", "write_idle")
+            .chance()
+            .large(Expect::Nothing, Expect::Protected),
+        row("write when it is used again", "write_reused").chance(),
+        row("read", "read_freed")
             .hardened(Expect::Zeros)
             .large(Expect::Nothing, Expect::Protected),
-        Row::new(
-            "uninitialised",
-            "read of reused memory",
-            "read_new",
-            Expect::Nothing,
-        )
-        .hardened(Expect::Zeros),
-        Row::new(
-            "zero-size block",
-            "write",
-            "zero_size",
-            Expect::Caught(Stage::Later, OVERFLOW),
-        )
-        .any_size()
-        .hardened(Expect::Protected),
-        Row::new("zero-size block", "read", "zero_size", Expect::Nothing)
+        row("read when it is used again", "write_reused")
             .variant(1)
+            .chance(),
+        row("write behind a block that shrank", "shrunk")
+            .chance()
+            .not_small(),
+        row("write at the end that it had", "shrunk")
+            .variant(1)
+            .chance()
+            .not_small(),
+        row("read behind a block that shrank", "shrunk")
+            .variant(2)
+            .chance()
+            .not_small(),
+        row("read at the end that it had", "shrunk")
+            .variant(3)
+            .chance()
+            .not_small(),
+    ]
+}
+
+fn contents() -> Vec<Row> {
+    let row = |what, variant| {
+        Row::new("old contents", what, "contents", Expect::Nothing)
+            .variant(variant)
+            .hardened(Expect::Zeros)
+    };
+    let string = |what, variant| {
+        Row::new("string without end", what, "unterminated", Expect::Nothing).variant(variant)
+    };
+    vec![
+        row("in malloc's block", 0),
+        // A canary of the smaller block may be left.
+        row("in what realloc adds", 1)
+            .hardened(Expect::Nothing)
+            .large(Expect::Nothing, Expect::Zeros),
+        Row {
+            default: Expect::Zeros,
+            ..row("in calloc's block", 2)
+        },
+        row("in aligned_alloc's block", 3),
+        row("in a block of another size of the class", 4),
+        row("another thread's, in malloc's block", 5),
+        row("in calloc's block, after a stale write", 6)
+            .chance()
+            .hardened(Expect::Nothing),
+        string("as long as malloc_usable_size", 0),
+        string("as long as was asked for", 1),
+    ]
+}
+
+fn zero_size() -> Vec<Row> {
+    let row = |what, program, variant| {
+        Row::new("block of 0 bytes", what, program, Expect::Nothing)
+            .variant(variant)
             .any_size()
-            .hardened(Expect::Protected),
+            .hardened(Expect::Protected)
+    };
+    let malloc = |what, variant| row(what, "zero_size", variant);
+    vec![
+        Row {
+            default: Expect::Caught(Stage::Later, OVERFLOW),
+            ..malloc("write", 0)
+        },
+        malloc("read", 1),
+        malloc("write 8 behind", 2),
+        malloc("read 8 behind", 3),
+        malloc("write 1 before", 4).hardened(Expect::Nothing),
+        malloc("read 1 before", 5).hardened(Expect::Nothing),
+        malloc("calloc's, write", 10),
+        malloc("calloc's, read", 11),
+        malloc("realloc's, write", 20),
+        malloc("realloc's, read", 21),
+        malloc("aligned_alloc's, write", 30),
+        malloc("aligned_alloc's, read", 31),
+        // The library of C++ asks malloc for a byte.
+        row("new[]'s, write", "cxx_zero", 0).hardened(Expect::Nothing),
+        row("new[]'s, read", "cxx_zero", 1).hardened(Expect::Nothing),
+        row("write, in a program without free", "no_free", 0),
+        row("read, in a program without free", "no_free", 1),
     ]
 }
 
@@ -388,7 +458,8 @@ fn other_calls() -> Vec<Row> {
             "realloc, 16 bytes into a block",
             "realloc_interior",
             INVALID,
-        ),
+        )
+        .at_least(24),
         row("realloc of a global", "realloc_foreign", INVALID).any_size(),
         row(
             "malloc_usable_size of a freed block",
@@ -404,6 +475,24 @@ fn other_calls() -> Vec<Row> {
         row("free_sized with a wrong size", "free_sized_wrong", MISMATCH),
         row("free_sized of a freed block", "free_sized_freed", FREED),
         row("free_sized of a global", "free_sized_foreign", INVALID).any_size(),
+    ]
+    .into_iter()
+    .chain(sized_delete())
+    .collect()
+}
+
+/// C++.
+fn sized_delete() -> Vec<Row> {
+    let row = |what, variant| {
+        Row::new("other calls", what, "cxx_delete", Expect::Nothing)
+            .variant(variant)
+            .at_least(64)
+    };
+    vec![
+        row("C++ sized delete, larger", 0),
+        row("C++ sized delete, half", 1),
+        row("C++ sized delete[], larger", 2),
+        row("C++ sized aligned delete, larger", 3),
     ]
 }
 

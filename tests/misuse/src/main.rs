@@ -1,34 +1,53 @@
 //! `byssal-misuse`: prints the table of every misuse under byssal and its peers.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use byssal_misuse::allocator::{self, root, Allocator};
-use byssal_misuse::catalogue::{rows, Row};
-use byssal_misuse::suite::{self, Trials};
-use byssal_misuse::table;
+use byssal_misuse::catalogue::{rows, Row, SIZES};
+use byssal_misuse::suite::{self, Results, Trials};
+use byssal_misuse::{count, excerpt, short, table};
 use clap::Parser;
 
 /// Every misuse of the heap under byssal and its peers, as a Markdown table.
 #[derive(Parser)]
 #[command(version)]
 struct Settings {
-    /// Trials where chance plays a part.
-    #[arg(long, default_value_t = 1000)]
+    /// How often each program is tried, with each size, cold and warm.
+    #[arg(long, default_value_t = 100)]
     trials: usize,
-    /// Trials where it plays none.
-    #[arg(long, default_value_t = 10)]
-    few: usize,
+    /// Another allocator, as NAME=LIBRARY: programs of the host get it by LD_PRELOAD.
+    #[arg(long, value_name = "NAME=LIBRARY", value_parser = named)]
+    preload: Vec<(String, PathBuf)>,
+    /// Another allocator, as NAME=COMPILER: what this C compiler links statically has it in its
+    /// libc.
+    #[arg(long = "static", value_name = "NAME=COMPILER", value_parser = named)]
+    linked: Vec<(String, PathBuf)>,
     /// Only rows whose program's name contains this.
     #[arg(long)]
     only: Option<String>,
-    /// Only columns whose name contains this.
+    /// Only columns whose name contains this; several may be given.
     #[arg(long)]
-    column: Option<String>,
+    column: Vec<String>,
     /// Programs at a time.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Runs nothing: copies the short tables of docs/results/misuse.md to the pages that show them.
+    #[arg(long)]
+    excerpts: bool,
+}
+
+/// The two sides of NAME=FILE. The file must be there: for a missing library the loader only warns,
+/// and the host's own allocator would be tried in its name.
+fn named(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("it is not NAME=FILE")?;
+    let path = std::path::absolute(file).map_err(|error| error.to_string())?;
+    if !path.is_file() {
+        return Err(format!("there is no file {file}"));
+    }
+    Ok((name.to_owned(), path))
 }
 
 fn main() -> ExitCode {
@@ -45,11 +64,16 @@ fn main() -> ExitCode {
 fn present(settings: &Settings) -> Vec<Allocator> {
     let mut all = allocator::ours();
     all.extend(allocator::peers());
+    for (name, library) in &settings.preload {
+        all.push(allocator::preloaded(name, Some(library.clone()), ""));
+    }
+    for (name, compiler) in &settings.linked {
+        let folder = format!("{name}-static").replace('/', "_");
+        all.push(allocator::linked(name, compiler.clone(), &folder, ""));
+    }
     all.retain(|a| {
-        settings
-            .column
-            .as_ref()
-            .is_none_or(|part| a.column.contains(part.as_str()))
+        let wanted = &settings.column;
+        wanted.is_empty() || wanted.iter().any(|part| a.column.contains(part.as_str()))
     });
     all.retain(|allocator| match allocator.missing() {
         None => true,
@@ -63,6 +87,12 @@ fn present(settings: &Settings) -> Vec<Allocator> {
 }
 
 fn run(settings: &Settings) -> Result<(), String> {
+    if settings.excerpts {
+        for page in excerpt::stale(true)? {
+            eprintln!("tables renewed: {page}");
+        }
+        return Ok(());
+    }
     let start = Instant::now();
     let workers = settings.jobs.unwrap_or_else(|| {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
@@ -77,11 +107,14 @@ fn run(settings: &Settings) -> Result<(), String> {
         })
         .collect();
     let allocators = present(settings);
+    if let Some(why) = allocator::without_cxx() {
+        eprintln!("note: {why}");
+    }
     let folder = root().join("out/misuse/programs");
     suite::build(&rows, &allocators, &folder, workers)?;
     let jobs = suite::jobs(&rows, &allocators);
     let trials = Trials {
-        few: settings.few,
+        few: settings.trials,
         many: settings.trials,
     };
     let done = AtomicUsize::new(0);
@@ -96,16 +129,27 @@ fn run(settings: &Settings) -> Result<(), String> {
         cell
     });
     let results = jobs.into_iter().zip(cells).collect();
-    let text = table::markdown(&rows, &allocators, &results);
-    print!("{text}");
-    let behind = table::behind(&rows, &allocators, &results);
-    println!(
-        "\n{}",
-        if behind.is_empty() {
-            "Behind in no row.\n"
-        } else {
-            &behind
-        }
-    );
+    print!("{}", page(settings.trials, &rows, &allocators, &results));
     Ok(())
+}
+
+/// All tables.
+fn page(trials: usize, rows: &[Row], allocators: &[Allocator], results: &Results) -> String {
+    let programs = SIZES.map(|(name, bytes)| format!("{name} {bytes}"));
+    format!(
+        "{trials} trials of each program, size ({}) and heap (cold, warm).\n\n\
+         ## In short\n\n{}\n\
+         ## Stopped in every trial\n\n\
+         Programs, each size counted by itself. Late ones are stopped by later calls or at exit. A \
+         read that sees nothing but zeros, or another filling, counts as stopped. What an allocator \
+         has not, as a C++ program that is linked to musl, is not counted.\n\n{}\n{}\n\
+         ## Every misuse\n\n{}\n\
+         ## Where byssal is behind\n{}",
+        programs.join(", "),
+        excerpt::marked("misuses", &short::misuses(rows, allocators, results)),
+        count::markdown(rows, allocators, results),
+        excerpt::marked("allocators", &short::allocators(rows, allocators, results)),
+        table::markdown(rows, allocators, results),
+        count::behind(rows, allocators, results),
+    )
 }

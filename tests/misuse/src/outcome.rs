@@ -41,8 +41,12 @@ impl Stage {
 pub enum Saw {
     Nothing,
     Zeros,
-    OldData,
+    Filled,
+    Stops,
     OtherData,
+    Shown,
+    ShownAlike,
+    OldData,
     Reused,
     NeverReused,
     Changed,
@@ -50,12 +54,19 @@ pub enum Saw {
 
 impl Saw {
     fn new(number: u64) -> Option<Self> {
-        use Saw::{Changed, NeverReused, Nothing, OldData, OtherData, Reused, Zeros};
+        use Saw::{
+            Changed, Filled, NeverReused, Nothing, OldData, OtherData, Reused, Shown, ShownAlike,
+            Stops, Zeros,
+        };
         [
             Nothing,
             Zeros,
-            OldData,
+            Filled,
+            Stops,
             OtherData,
+            Shown,
+            ShownAlike,
+            OldData,
             Reused,
             NeverReused,
             Changed,
@@ -147,12 +158,25 @@ fn killed(signal: u64, _si_code: u64, instruction: u64, fault: u64, stage: Stage
 }
 
 impl Ending {
-    /// Whether the misuse was stopped, by whatever means.
-    pub fn is_caught(self) -> bool {
+    /// Whether the misuse was stopped, by whatever means, or got nothing: a read that saw no more
+    /// than zeros or another filling.
+    pub fn is_stopped(self) -> bool {
         matches!(
             self,
-            Ending::Check { .. } | Ending::Protection | Ending::Crash(_)
+            Ending::Check { .. }
+                | Ending::Protection
+                | Ending::Crash(_)
+                | Ending::Unseen(Saw::Zeros | Saw::Filled | Saw::Stops)
         )
+    }
+
+    /// Whether it was stopped, but by something that happened afterwards: other calls, a reuse of
+    /// the memory, the end of the process.
+    fn is_late(self) -> bool {
+        match self {
+            Ending::Check { stage, .. } | Ending::Crash(stage) => stage >= Stage::Later,
+            _ => false,
+        }
     }
 
     /// The table's word for it.
@@ -166,6 +190,10 @@ impl Ending {
             Ending::Unseen(Saw::Nothing | Saw::Reused | Saw::Changed) => "**no**".to_owned(),
             Ending::Unseen(Saw::NeverReused) => "not reused".to_owned(),
             Ending::Unseen(Saw::Zeros) => "zeros".to_owned(),
+            Ending::Unseen(Saw::Filled) => "filled".to_owned(),
+            Ending::Unseen(Saw::Stops) => "zero".to_owned(),
+            Ending::Unseen(Saw::Shown) => "**shown**".to_owned(),
+            Ending::Unseen(Saw::ShownAlike) => "**shown, alike**".to_owned(),
             Ending::Unseen(Saw::OldData) => "**old data**".to_owned(),
             Ending::Unseen(Saw::OtherData) => "other data".to_owned(),
             Ending::Skipped => "n/a".to_owned(),
@@ -177,13 +205,25 @@ impl Ending {
     /// as good and old data is worst.
     pub fn worth(self) -> f64 {
         match self {
-            Ending::Unseen(Saw::Zeros) => 1.0,
             Ending::Unseen(Saw::NeverReused) | Ending::Message => 0.9,
-            Ending::Unseen(Saw::OtherData) => 0.5,
-            ending if ending.is_caught() => 1.0,
+            Ending::Unseen(Saw::OtherData | Saw::Shown) => 0.5,
+            ending if ending.is_stopped() => 1.0,
             _ => 0.0,
         }
     }
+}
+
+/// How sure it is that a misuse is stopped.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Verdict {
+    /// In every trial, by the misuse itself or by the free of the block.
+    Always,
+    /// In every trial, in some of them only by what came afterwards.
+    Late,
+    /// In some trials.
+    Sometimes,
+    /// In none.
+    Never,
 }
 
 /// Trials of one program, size and heap under one allocator.
@@ -210,6 +250,12 @@ impl Cell {
         cell
     }
 
+    /// How many trials did not end by themselves.
+    pub fn hangs(&self) -> usize {
+        let endings = self.counted();
+        endings.filter(|e| matches!(e, Ending::Hang(_))).count()
+    }
+
     /// How many trials ended in each word.
     pub fn words(&self) -> BTreeMap<String, usize> {
         let mut words = BTreeMap::new();
@@ -219,14 +265,28 @@ impl Cell {
         words
     }
 
+    /// Trials that say something about this allocator.
+    fn counted(&self) -> impl Iterator<Item = Ending> + '_ {
+        let endings = self.trials.iter().map(|trial| trial.ending);
+        endings.filter(|ending| *ending != Ending::Skipped)
+    }
+
+    /// How sure it is that the misuse is stopped; None if no trial says anything.
+    pub fn verdict(&self) -> Option<Verdict> {
+        let all = self.counted().count();
+        let stopped = self.counted().filter(|ending| ending.is_stopped()).count();
+        match stopped {
+            _ if all == 0 => None,
+            0 => Some(Verdict::Never),
+            n if n < all => Some(Verdict::Sometimes),
+            _ if self.counted().any(Ending::is_late) => Some(Verdict::Late),
+            _ => Some(Verdict::Always),
+        }
+    }
+
     /// Mean worth; None if the row says nothing here.
     pub fn worth(&self) -> Option<f64> {
-        let counted: Vec<f64> = self
-            .trials
-            .iter()
-            .filter(|trial| trial.ending != Ending::Skipped)
-            .map(|trial| trial.ending.worth())
-            .collect();
+        let counted: Vec<f64> = self.counted().map(Ending::worth).collect();
         (!counted.is_empty()).then(|| counted.iter().sum::<f64>() / counted.len() as f64)
     }
 
@@ -285,7 +345,7 @@ mod tests {
             Ending::Crash(Stage::Call)
         );
         assert_eq!(
-            ending("trial 6 0 4 0 0 0 0 0 0 0 0"),
+            ending("trial 6 0 8 0 0 0 0 0 0 0 0"),
             Ending::Unseen(Saw::Reused)
         );
         assert_eq!(ending("trial 6 0 0 0 0 0 0 0 0 0 9"), Ending::Message);
@@ -297,5 +357,19 @@ mod tests {
             ending("trial 2 0 0 0 11 128 244 0 0 0 0"),
             check(Stage::Call, None)
         );
+    }
+    #[test]
+    fn verdicts_count_every_trial() {
+        let verdict = |lines: &[&str]| Cell::parse(&lines.join("\n")).verdict();
+        let call = "trial 2 0 0 0 4 2 2831 1 99 0 0";
+        let exit = "trial 6 0 0 0 4 2 2831 3 99 0 0";
+        let zeros = "trial 6 0 1 0 0 0 0 0 0 0 0";
+        let missed = "trial 6 0 0 0 0 0 0 0 0 0 0";
+        let skipped = "trial 6 0 0 77 0 0 0 0 0 0 20";
+        assert_eq!(verdict(&[call, zeros]), Some(Verdict::Always));
+        assert_eq!(verdict(&[call, exit]), Some(Verdict::Late));
+        assert_eq!(verdict(&[call, missed, exit]), Some(Verdict::Sometimes));
+        assert_eq!(verdict(&[missed, skipped]), Some(Verdict::Never));
+        assert_eq!(verdict(&[skipped]), None);
     }
 }

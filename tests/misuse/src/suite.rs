@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 
-use crate::allocator::{root, Allocator};
-use crate::catalogue::{Row, Show, SIZES};
-use crate::outcome::Cell;
+use crate::allocator::Allocator;
+use crate::catalogue::{Row, Show};
+use crate::outcome::{Cell, Ending, Trial};
 
 /// Heaps: the block alone, or among others.
 pub const HEAPS: [&str; 2] = ["cold", "warm"];
+
+/// A program that hung so often is tried no more, as `misuse.h` says.
+const HANGS: usize = 3;
 
 /// How often a program is tried.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +30,7 @@ pub struct Trials {
 pub struct Job {
     pub row: usize,
     pub allocator: usize,
+    /// Which of `SIZES`.
     pub size: usize,
     pub heap: &'static str,
 }
@@ -39,12 +43,12 @@ pub fn jobs(rows: &[Row], allocators: &[Allocator]) -> Vec<Job> {
     let mut jobs = Vec::new();
     for (row, each) in rows.iter().enumerate() {
         for allocator in 0..allocators.len() {
-            for (_, size) in &SIZES[..each.sizes] {
+            for size in each.sizes.0..each.sizes.1 {
                 for heap in HEAPS {
                     jobs.push(Job {
                         row,
                         allocator,
-                        size: *size,
+                        size,
                         heap,
                     });
                 }
@@ -65,14 +69,14 @@ pub fn build(
     workers: usize,
 ) -> Result<(), String> {
     let programs: BTreeSet<&str> = rows.iter().map(|row| row.program).collect();
-    let folders: BTreeMap<&str, &Allocator> = allocators.iter().map(|a| (a.folder, a)).collect();
+    let folders: BTreeMap<&str, &Allocator> =
+        allocators.iter().map(|a| (a.folder.as_str(), a)).collect();
     let mut steps = Vec::new();
     for (name, allocator) in folders {
         let to = folder.join(name);
         fs::create_dir_all(&to).map_err(|e| format!("{}: {e}", to.display()))?;
         for program in &programs {
-            let source = root().join("tests/misuse").join(format!("{program}.c"));
-            steps.push(allocator.compile(&source, &to.join(program)));
+            steps.extend(allocator.compile(program, &to));
         }
     }
     let steps: Vec<_> = steps.into_iter().map(Mutex::new).collect();
@@ -135,17 +139,27 @@ pub fn run(
 }
 
 fn run_trials(job: &Job, row: &Row, allocator: &Allocator, folder: &Path, trials: usize) -> Cell {
-    let program: PathBuf = folder.join(allocator.folder).join(row.program);
+    let program: PathBuf = folder.join(&allocator.folder).join(row.program);
+    if allocator.compile(row.program, folder).is_none() {
+        return Cell {
+            trials: vec![Trial {
+                ending: Ending::Skipped,
+                count: 0,
+                value: 0,
+            }],
+            said: "no C++ here".to_owned(),
+        };
+    }
     let mut command = allocator.start(&program);
     command
-        .arg(job.size.to_string())
+        .arg(row.bytes(job.size).to_string())
         .arg(job.heap)
         .arg(row.variant.to_string())
         .env("MISUSE_TRIALS", trials.to_string());
     match command.output() {
         Ok(output) => {
             let mut cell = Cell::parse(&String::from_utf8_lossy(&output.stdout));
-            if cell.trials.len() != trials {
+            if cell.trials.len() != trials && cell.hangs() < HANGS {
                 cell.said.push_str(&String::from_utf8_lossy(&output.stderr));
                 cell.trials.clear();
             }

@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::allocator::{Allocator, DEFAULT, HARDENED, HARDENED_MALLOC, MALLOCNG};
+use crate::allocator::Allocator;
 use crate::catalogue::{Row, Show, SIZES};
 use crate::outcome::Cell;
 use crate::suite::{Results, HEAPS};
 
 /// A cell's place within its column: size, heap, way.
-type Place = [String; 3];
+pub type Place = [String; 3];
 
 /// Columns in order of first appearance.
-pub fn columns(allocators: &[Allocator]) -> Vec<&'static str> {
+pub fn columns(allocators: &[Allocator]) -> Vec<&str> {
     let mut columns: Vec<&str> = Vec::new();
     for allocator in allocators {
-        if !columns.contains(&allocator.column) {
-            columns.push(allocator.column);
+        if !columns.contains(&allocator.column.as_str()) {
+            columns.push(&allocator.column);
         }
     }
     columns
@@ -45,7 +45,7 @@ pub fn markdown(rows: &[Row], allocators: &[Allocator], results: &Results) -> St
 }
 
 /// The cells of one row and column.
-fn cells_of<'a>(
+pub fn cells_of<'a>(
     row: usize,
     column: &str,
     allocators: &[Allocator],
@@ -55,9 +55,8 @@ fn cells_of<'a>(
         .iter()
         .filter(|(job, _)| job.row == row && allocators[job.allocator].column == column)
         .map(|(job, cell)| {
-            let size = SIZES.iter().find(|(_, n)| *n == job.size);
             let place = [
-                size.map_or("", |(name, _)| name).to_owned(),
+                SIZES[job.size].0.to_owned(),
                 job.heap.to_owned(),
                 allocators[job.allocator].way_name().to_owned(),
             ];
@@ -80,7 +79,7 @@ fn signature(row: &Row, cell: &Cell) -> Vec<String> {
 }
 
 /// A share in percent.
-fn share(part: f64) -> String {
+pub fn share(part: f64) -> String {
     match part * 100.0 {
         0.0 => "0".to_owned(),
         p if p <= 0.1 => "≤ 0.1 %".to_owned(),
@@ -148,7 +147,7 @@ fn pooled(row: &Row, words: &[String], members: &[&(Place, &Cell)]) -> String {
 }
 
 /// A short name for some of the places: only the dimensions that tell them from the others.
-fn places_name(some: &[&Place], all: &[&Place]) -> String {
+pub fn places_name(some: &[&Place], all: &[&Place]) -> String {
     let values = |places: &[&Place], dimension: usize| -> BTreeSet<String> {
         places.iter().map(|p| p[dimension].clone()).collect()
     };
@@ -182,55 +181,4 @@ fn ordered(values: &BTreeSet<String>) -> Vec<String> {
     let mut values: Vec<String> = values.iter().cloned().collect();
     values.sort_by_key(|value| order.iter().position(|word| word == value));
     values
-}
-
-/// Rows in which byssal is behind whom it must not be behind: default behind mallocng, hardened
-/// behind hardened_malloc (and either behind anyone else, marked).
-pub fn behind(rows: &[Row], allocators: &[Allocator], results: &Results) -> String {
-    let mut text = String::new();
-    for (ours, peer, bound) in [
-        (DEFAULT, MALLOCNG, true),
-        (HARDENED, HARDENED_MALLOC, true),
-        (HARDENED, MALLOCNG, true),
-        (HARDENED, "mimalloc secure", false),
-    ] {
-        for (index, row) in rows.iter().enumerate() {
-            let theirs = cells_of(index, peer, allocators, results);
-            let mine = cells_of(index, ours, allocators, results);
-            for (place, their_cell) in theirs {
-                for (my_place, my_cell) in &mine {
-                    if my_place[..2] == place[..2] {
-                        if let Some(by) = behind_by(row, my_cell, their_cell) {
-                            let _ = writeln!(
-                                text,
-                                "- {ours} ({}) behind {peer}{}: {}, {}, {} {}: {by}",
-                                my_place[2],
-                                if bound { "" } else { " (no target)" },
-                                row.group,
-                                row.what,
-                                place[0],
-                                place[1],
-                            );
-                        }
-                    }
-                }
-            }
-        }
-    }
-    text
-}
-
-/// By how much a cell is worse than a peer's; None within what chance explains.
-fn behind_by(row: &Row, mine: &Cell, theirs: &Cell) -> Option<String> {
-    let (mine_value, their_value) = match row.show {
-        Show::Endings => (mine.worth()?, theirs.worth()?),
-        Show::Mode => (1.0 - mine.mode(), 1.0 - theirs.mode()),
-        Show::Mean => (1.0 - mine.mean(), 1.0 - theirs.mean()),
-    };
-    let trials = mine.trials.len().min(theirs.trials.len()) as f64;
-    // Three standard deviations of the difference of two shares.
-    let spread = |p: f64| p * (1.0 - p) / trials;
-    let chance = 3.0 * (spread(mine_value) + spread(their_value)).sqrt() + 1.0 / trials;
-    (mine_value + chance < their_value)
-        .then(|| format!("{} against {}", share(mine_value), share(their_value)))
 }

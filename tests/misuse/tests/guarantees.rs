@@ -5,11 +5,12 @@
 use std::path::Path;
 
 use byssal_misuse::allocator::{ours, Allocator, DEFAULT, HARDENED};
-use byssal_misuse::catalogue::{rows, Expect, Row};
+use byssal_misuse::catalogue::{rows, Row};
 use byssal_misuse::outcome::Cell;
+use byssal_misuse::promise::Expect;
 use byssal_misuse::suite::{self, Trials};
 
-/// Few, but all sizes and heaps; `make misuse` runs 1000.
+/// Few, but all sizes and heaps; `make misuse` runs 100.
 const TRIALS: Trials = Trials { few: 3, many: 25 };
 
 /// Runs all rows under one preset; the failures.
@@ -37,7 +38,13 @@ fn failures(column: &str, rows: &[Row]) -> Vec<String> {
         let way = allocators[job.allocator].way_name();
         Some(format!(
             "{column} {way}: {} {} (MISUSE_TRIALS={} {} {} {} {}): {broken}",
-            row.group, row.what, TRIALS.few, row.program, job.size, job.heap, row.variant
+            row.group,
+            row.what,
+            TRIALS.few,
+            row.program,
+            row.bytes(job.size),
+            job.heap,
+            row.variant
         ))
     };
     jobs.iter().zip(&cells).filter_map(judge).collect()

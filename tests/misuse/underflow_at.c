@@ -1,0 +1,12 @@
+/* One byte is written, VARIANT bytes before the block; it and its neighbours are freed. */
+#include "misuse.h"
+
+int main(int argc, char **argv)
+{
+	char *p = victim(argc, argv);
+	arm(ACCESS);
+	*((volatile char *)hide(p) - variant) = 'A';
+	at(FREE);
+	free(hide(p));
+	finish();
+}
