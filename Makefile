@@ -10,6 +10,7 @@
 #   LIBC_TEST  a checkout of libc-test, for `make libc-test`
 #   BENCH      quick (5 minutes) or full (an hour), for `make bench`
 #   FUZZ_SECONDS  how long `make fuzz` runs (default 60)
+#   TRIALS     how often `make misuse` tries each program (default 100)
 
 PREFIX = /usr/local/musl
 CARGO = cargo
@@ -29,7 +30,7 @@ endif
 ifeq ($(origin CC),default)
 CC =
 endif
-SETTINGS = MUSL CC JOBS PRESET PREFIX DESTDIR LIBC_TEST BENCH FUZZ_SECONDS
+SETTINGS = MUSL CC JOBS PRESET PREFIX DESTDIR LIBC_TEST BENCH FUZZ_SECONDS TRIALS
 $(foreach s,$(SETTINGS),$(eval override $s := $$(value $s)))
 $(foreach s,$(SETTINGS),$(eval $(if $(value $s),export,unexport) $s))
 export CARGO
@@ -124,7 +125,9 @@ misuse: tool
 	@$(BYSSAL) build $(FLAGS)
 	@$(BYSSAL) build $(COMMON) --preset hardened --out out/hardened
 	@$(CARGO) run --quiet --locked -p byssal-peers -- build mimalloc2-secure hardened_malloc
-	@ci/result misuse misuse "What each misuse meets" $(CARGO) run --quiet --locked -p byssal-misuse
+	@ci/result misuse misuse "What each misuse meets" \
+		$(CARGO) run --quiet --locked -p byssal-misuse -- $${TRIALS:+"--trials=$$TRIALS"}
+	@$(CARGO) run --quiet --locked -p byssal-misuse -- --excerpts
 
 # Every refusal of a call for memory, in process and for real, and the limits of the system.
 shortage: tool

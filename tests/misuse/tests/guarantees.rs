@@ -78,3 +78,14 @@ fn a_broken_promise_is_noticed() {
         assert_eq!(failures(DEFAULT, &wrong).len(), 3 * 3 * 2);
     }
 }
+
+/// README.md and docs/guarantees.md show tables of the last results.
+#[test]
+fn short_tables_are_those_of_the_results() {
+    let stale = byssal_misuse::excerpt::stale(false).unwrap_or_else(|error| panic!("{error}"));
+    assert!(
+        stale.is_empty(),
+        "tables differ from docs/results/misuse.md in {}; run: cargo run -p byssal-misuse -- --excerpts",
+        stale.join(", ")
+    );
+}
