@@ -85,8 +85,8 @@ impl<P: Platform> Allocator<P> {
         else {
             return self.free_slow(block);
         };
-        if !narrow {
-            raise(slot.check_front(state.canary.get()));
+        if !narrow && !slot.has_front(state.canary.get()) {
+            return self.free_slow(block);
         }
         if state.has_room() {
             state.give(slot.entry(narrow));
@@ -281,9 +281,12 @@ impl<P: Platform> Allocator<P> {
         length.unwrap_or_else(|| self.refuse(block))
     }
 
-    /// Stops the process, as no live block starts at `block`.
+    /// Stops the process, as no live block starts at `block`, or one that was written before.
     #[cold]
     pub(crate) fn refuse(&self, block: *mut u8) -> ! {
+        if let Some(slot) = self.find(block) {
+            raise(self.heaps.check_around(&slot));
+        }
         stop(self.classify(block), block.addr())
     }
 

@@ -210,7 +210,13 @@ impl<P: Platform> crate::heap::heap::Heaps<P> {
         let secrets = &self.memory.system.secrets;
         slot.check_tail(secrets)?;
         if !PRESET.has_guards() {
-            return slot.check_front(secrets.class_canary(slot.class));
+            let has_front =
+                slot.class < FIRST_WIDE || slot.has_front(secrets.class_canary(slot.class));
+            return if has_front {
+                Ok(())
+            } else {
+                Err(Found(Fault::Overflow, slot.block().addr() - 1))
+            };
         }
         // Before slot 0 lies another group, or an inaccessible page. A damaged tail that was
         // reported still stands before the next slot: once is enough.

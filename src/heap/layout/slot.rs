@@ -145,13 +145,10 @@ impl LiveSlot {
         }
     }
 
-    /// Err unless the canary before a block of a wide class stands, if there is room for one.
+    /// Whether the canary before a block of a wide class stands, if there is room for one.
     #[inline(always)]
-    pub fn check_front(&self, canary: u8) -> Result<(), Found> {
-        if self.class < FIRST_WIDE || self.offset == 0 || self.read(self.offset - 1) == canary {
-            return Ok(());
-        }
-        Err(Found(Fault::Overflow, self.block().addr() - 1))
+    pub fn has_front(&self, canary: u8) -> bool {
+        self.offset == 0 || self.read(self.offset - 1) == canary
     }
 
     /// The byte at a place of the slot.
