@@ -13,7 +13,7 @@ use crate::layout::record::{narrow_record, NARROW_SLOTS};
 use crate::pages::page_heap::Pages;
 use core::ptr::{self, NonNull};
 
-/// Run pages that are made inaccessible at a time: addresses of 4096 blocks.
+/// Run pages that are made inaccessible at a time: addresses of 4032 blocks.
 const PAGES: usize = 16;
 
 /// Blocks of no bytes. Whoever borrows it holds the lock.
@@ -155,7 +155,8 @@ impl Zero {
         self.closed += run.pages;
         let first = run.page * RUN_PAGE / GRANULE;
         self.chunk = Some(run.chunk);
-        self.granules = [first, first + run.pages * RUN_PAGE / GRANULE];
+        // The bytes before the first address and behind the last are inaccessible, too.
+        self.granules = [first + 1, first + run.pages * RUN_PAGE / GRANULE - 1];
         Some(())
     }
 }
