@@ -80,8 +80,8 @@ impl<P: Platform> Allocator<P> {
         }
     }
 
-    /// At the end of the program: verifies the freed slots that still wait in this thread's reuse
-    /// queues and quarantine, and collects what other threads freed, which finds double frees that
+    /// At the end of the program: verifies this thread's freed slots in reuse queues, quarantine and
+    /// masks, and collects what other threads freed, which finds double frees that
     /// raced. Then the tails in other heaps' queues, where other threads may still be at work. Not
     /// if the lock stays taken: a handler of a signal may have called exit, and have interrupted
     /// its holder.
@@ -92,6 +92,7 @@ impl<P: Platform> Allocator<P> {
             heap.collect();
             heap.verify_quarantine();
             heap.verify_queues();
+            heap.verify_masks();
         }
         let others = self.heaps.count() - !heap.is_empty() as usize;
         if !PRESET.check_at_free && others > 0 {

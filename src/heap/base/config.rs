@@ -125,6 +125,9 @@ pub struct Preset {
     pub zero_on_free: bool,
     /// Hand out the free slots of a group in random order.
     pub random_slots: bool,
+    /// Of groups with so many slots or more, every so many-th slot is a guard slot, which is never
+    /// handed out and must stay clear. 0, or 8, 16 or 32.
+    pub guard_slot_every: usize,
     /// Freed slots that wait in quarantine before they count as free.
     pub quarantine: usize,
     /// Frees of large blocks after which the mapping of one goes back at the latest. Where freed
@@ -150,6 +153,7 @@ pub const DEFAULT: Preset = Preset {
     guard: 1,
     zero_on_free: false,
     random_slots: false,
+    guard_slot_every: 0,
     quarantine: 0,
     large_delay: 32,
     guard_pages: false,
@@ -163,6 +167,7 @@ pub const HARDENED: Preset = Preset {
     guard: 8,
     zero_on_free: true,
     random_slots: true,
+    guard_slot_every: 16,
     quarantine: if cfg!(small_constants) { 4 } else { 128 },
     large_delay: if cfg!(small_constants) { 4 } else { 512 },
     guard_pages: true,

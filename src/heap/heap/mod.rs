@@ -4,7 +4,8 @@
 //! work on one, with what its owner does: take slots and put blocks into them ([`take`]), put freed
 //! slots back ([`put_back`]), refill a class ([`refill`]) from queues of groups ([`class`]), from
 //! other threads' frees ([`remote`]) and from new groups ([`groups`]) in spans ([`spans`]); give
-//! back what lies idle ([`idle`], [`rest`]); look at the queues of others at exit ([`exit`]); and
+//! back what lies idle ([`idle`], [`rest`]); look at what is free ([`sweep`]), and at the queues of
+//! others at exit ([`exit`]); and
 //! what a fork left without a thread ([`orphans`]).
 //! It uses layers 1 to 4.
 
@@ -20,4 +21,5 @@ mod refill;
 pub mod remote;
 pub mod rest;
 pub mod spans;
+mod sweep;
 pub mod take;

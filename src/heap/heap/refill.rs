@@ -53,6 +53,7 @@ impl<P: Platform> MyHeap<'_, P> {
         let refills = self.refills.get().wrapping_add(1);
         self.refills.set(refills);
         self.idle.note_least();
+        self.sample();
         if refills % COLLECT_EVERY == 0 {
             self.flush();
             self.collect();

@@ -1,12 +1,9 @@
 //! Heaps brought to rest, and everything given back that is kept for later.
 
-use crate::base::config::{CLASSES, PRESET};
-use crate::base::fault::raise;
+use crate::base::config::CLASSES;
 use crate::base::platform::Platform;
-use crate::base::size_class::stride;
 use crate::exchange::abandoned::{abandon, Claim, Keeper};
 use crate::heap::heap::{Heap, Heaps, MyHeap};
-use crate::layout::slot::Entry;
 
 impl<P: Platform> MyHeap<'_, P> {
     /// Brings a heap to rest: nothing in quarantine, no slot in a reuse queue, empty groups
@@ -39,35 +36,6 @@ impl<P: Platform> MyHeap<'_, P> {
             self.all.abandon_at_rest(claim);
         }
         self.all.memory.lock().release_kept();
-    }
-
-    /// Verifies all slots in all reuse queues: their tails, or, where the preset does that at the
-    /// free, that they are clear. Of the empty heap there is none.
-    #[inline(never)]
-    pub fn verify_queues(self) {
-        for class in 0..CLASSES {
-            let state = self.class(class);
-            if state.ready() != 0 {
-                state.forget_verified();
-                self.verify_queue(class);
-                if PRESET.zero_on_free {
-                    raise(state.verify(|slot| slot.check_clear(state.stride())));
-                }
-            }
-        }
-    }
-
-    /// In the hardened preset: verifies that all slots in quarantine are clear. One that is not
-    /// leaves it: a handler's malloc is not to come upon it.
-    pub fn verify_quarantine(self) {
-        for place in self.quarantine.iter().filter(|_| PRESET.quarantine != 0) {
-            let waits = place.replace(Entry::NONE);
-            if waits != Entry::NONE {
-                let slot = waits.slot();
-                raise(slot.check_clear(stride(slot.group().class())));
-                place.set(waits);
-            }
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! it reads is only judged. Who may write a field, and when, stands beside it; the orderings that
 //! the exchange between threads needs are those of `remote` and `link`, everything else is relaxed.
 
-use crate::base::config::{CHUNK, CLASSES, GRANULE, RUN_PAGE, SPAN_GROUP_MAX};
+use crate::base::config::{CHUNK, CLASSES, GRANULE, PRESET, RUN_PAGE, SPAN_GROUP_MAX};
 use crate::base::size_class::stride;
 use crate::base::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU8, Ordering::Relaxed};
 use crate::exchange::mailbox::{Node, RemoteMask};
@@ -86,9 +86,15 @@ impl Node for Group {
 }
 
 /// Mask of the lowest `slots` bits, 0 to 32.
-pub fn low_mask(slots: usize) -> u32 {
+pub const fn low_mask(slots: usize) -> u32 {
     ((1u64 << slots) - 1) as u32
 }
+
+/// Bits of guard slots in the masks of groups that are long enough to have some.
+const GUARD_SLOTS: u32 = match PRESET.guard_slot_every {
+    0 => 0,
+    every => u32::MAX / low_mask(every),
+};
 
 /// Number of set bits. Not inline: it is long where the machine has no instruction for it.
 #[inline(never)]
@@ -274,9 +280,22 @@ impl Group {
         self.freed.load(Relaxed)
     }
 
-    /// Slots that are free as far as the owner knows.
+    /// Slots that are free as far as the owner knows, and may be handed out.
     pub fn free_slots(&self) -> u32 {
-        self.freed() & low_mask(self.capacity())
+        self.freed() & low_mask(self.capacity()) & !self.guard_slots()
+    }
+
+    /// Guard slots: never handed out and always clear, so that whatever stands in one is a stray
+    /// write. Their bits stay set in `freed`.
+    pub fn guard_slots(&self) -> u32 {
+        let some = GUARD_SLOTS != 0
+            && self.capacity() >= PRESET.guard_slot_every
+            && self.class() < CLASSES;
+        if some {
+            GUARD_SLOTS & low_mask(self.capacity())
+        } else {
+            0
+        }
     }
 
     /// Whether `other` is this very group.

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::base::config::PRESET;
+use crate::base::platform::Platform;
 use crate::base::size_class::{class_of, MAX_SMALL};
+use crate::layout::chunk::Chunk;
+use crate::layout::group::{low_mask, CLASS_ZERO};
 
 #[test]
 fn misuse_is_found_at_the_free() {
@@ -290,6 +293,80 @@ fn hardened_finds_writes_to_freed_memory() {
     }));
 }
 
+/// A program that freed some of its blocks, and wrote to one of them afterwards.
+fn written_after_free(n: usize) -> Boxed {
+    let process = Boxed::new(true);
+    let blocks: Vec<_> = (0..600).map(|_| process.malloc(n)).collect();
+    // Their neighbours stay, and so do their groups.
+    for &block in blocks.iter().skip(1).step_by(2) {
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
+    // SAFETY: the misuse under test.
+    unsafe { blocks[7].add(n / 2).write(1) };
+    process
+}
+
+#[test]
+fn hardened_finds_a_write_to_freed_memory_that_nobody_uses_again() {
+    if !PRESET.zero_on_free {
+        return;
+    }
+    for n in [10, 100, 1000, 5000] {
+        let process = written_after_free(n);
+        assert!(
+            faults("write after free", || process.process_exit()),
+            "{n} at exit"
+        );
+        // Blocks of another size are all that the program wants any more.
+        let process = written_after_free(n);
+        let mut blocks = Vec::new();
+        assert!(
+            faults("write after free", || {
+                for _ in 0..few(200_000, 5_000) {
+                    blocks.push(process.malloc(20_000));
+                    if blocks.len() > 100 {
+                        // SAFETY: live.
+                        blocks
+                            .drain(..)
+                            .for_each(|block| unsafe { process.free(block) });
+                    }
+                }
+            }),
+            "{n} now and then"
+        );
+    }
+}
+
+#[test]
+fn hardened_keeps_every_16th_small_slot_as_a_guard() {
+    if PRESET.guard_slot_every == 0 {
+        return;
+    }
+    let process = Boxed::new(true);
+    for n in [8, 100, 600] {
+        let blocks: Vec<_> = (0..500).map(|_| process.malloc(n)).collect();
+        let slot = |block: *mut u8| process.find(block).expect("a live block");
+        let guarded = |&&block: &&*mut u8| slot(block).group.guard_slots() & slot(block).bit() != 0;
+        assert_eq!(blocks.iter().find(guarded), None, "{n}");
+        let group = slot(blocks[400]).group;
+        let every_16th = (1 | 1 << 16) & low_mask(group.capacity());
+        assert_eq!(group.guard_slots(), every_16th, "{n}");
+        // SAFETY: the misuse under test, in a slot that nobody else has.
+        unsafe { group.start().add(3).write(1) };
+        // The group is full: it is looked at when that is not so any more.
+        let of_group = |&block: &*mut u8| slot(block).group.is_same(group);
+        for block in blocks.into_iter().filter(of_group).take(3) {
+            // SAFETY: live.
+            unsafe { process.free(block) };
+        }
+        process.mine().empty_quarantine();
+        assert!(faults("write after free", || process.process_exit()), "{n}");
+        // SAFETY: as above.
+        unsafe { group.start().add(3).write(0) };
+    }
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
 fn blocks_of_no_bytes_have_no_memory() {
@@ -299,6 +376,20 @@ fn blocks_of_no_bytes_have_no_memory() {
     blocks.push(process.aligned_alloc(256, 0));
     assert_eq!(blocks[40_000] as usize % 256, 0);
     assert_eq!(process.heaps.memory.lock().zero.live, 40_001);
+    let at_edge = |block: &&*mut u8| {
+        // SAFETY: memory of blocks of no bytes lies in chunks, 16 pages in a row at most.
+        let chunk = unsafe { Chunk::around(block.addr()) };
+        let beside = |at: usize| chunk.group_at(at).class() == CLASS_ZERO;
+        let page = process.platform().page_size();
+        let in_page = block.addr() % page;
+        (in_page == 0 && !beside(block.addr() - 16))
+            || (in_page == page - 16 && !beside(block.addr() + 16))
+    };
+    assert_eq!(
+        blocks.iter().find(at_edge),
+        None,
+        "what lies beside the address of a block without bytes is inaccessible, too"
+    );
     let mut sorted = blocks.clone();
     sorted.sort_unstable();
     assert!(sorted

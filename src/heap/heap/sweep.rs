@@ -1,0 +1,116 @@
+//! A heap's own free slots looked at before anybody wants them: at exit, and where the preset clears
+//! freed memory, a few now and then. What a program writes after free to memory that nobody uses
+//! again is found so.
+
+use crate::base::config::{CLASSES, PRESET};
+use crate::base::fault::raise;
+use crate::base::platform::Platform;
+use crate::base::size_class::stride;
+use crate::heap::heap::{MyHeap, QUARANTINE};
+use crate::layout::group::{set_bits, MyGroup};
+use crate::layout::record::FIRST_WIDE;
+use crate::layout::slot::{Entry, FreeSlot};
+use core::cell::Cell;
+
+/// Bytes of free slots in masks that are looked at when the process ends. They take about 1 ms.
+const AT_EXIT: usize = 4 << 20;
+/// Of so many of the groups that wait longest in a class one is chosen for a look.
+const OLDEST: usize = 16;
+
+impl<P: Platform> MyHeap<'_, P> {
+    /// Verifies all slots in all reuse queues: their tails, or, where the preset does that at the
+    /// free, that they are clear. Of the empty heap there is none.
+    #[inline(never)]
+    pub fn verify_queues(self) {
+        for class in 0..CLASSES {
+            let state = self.class(class);
+            if state.ready() != 0 {
+                state.forget_verified();
+                self.verify_queue(class);
+                if PRESET.zero_on_free {
+                    raise(state.verify(|slot| slot.check_clear(state.stride())));
+                }
+            }
+        }
+    }
+
+    /// Verifies that all slots in quarantine are clear.
+    pub fn verify_quarantine(self) {
+        if PRESET.quarantine != 0 {
+            self.quarantine.iter().for_each(|place| self.look_at(place));
+        }
+    }
+
+    /// Verifies that a slot in quarantine is clear. One that is not leaves it: a handler's malloc is
+    /// not to come upon it.
+    fn look_at(self, place: &Cell<Entry>) {
+        let waits = place.replace(Entry::NONE);
+        if waits != Entry::NONE {
+            let slot = waits.slot();
+            raise(slot.check_clear(stride(slot.group().class())));
+            place.set(waits);
+        }
+    }
+
+    /// Verifies that free slots in the masks of all classes are clear, up to `AT_EXIT` bytes.
+    pub fn verify_masks(self) {
+        if !PRESET.zero_on_free {
+            return;
+        }
+        let mut left = AT_EXIT;
+        for class in 0..CLASSES {
+            let state = self.class(class);
+            let current = state.current.get().into_iter();
+            for group in current.chain(state.groups()) {
+                let free = group.free_slots() | group.guard_slots() | self.own_avail(group);
+                for index in set_bits(free).take(left / stride(class)) {
+                    left -= stride(class);
+                    check_slot(group, index);
+                }
+            }
+        }
+    }
+
+    /// The slots that malloc may take of the current group of its class, or none of another.
+    fn own_avail(self, group: MyGroup) -> u32 {
+        let state = self.class(group.class());
+        let is_current = state
+            .current
+            .get()
+            .is_some_and(|current| current.is_same(&group));
+        if is_current {
+            state.avail.get()
+        } else {
+            0
+        }
+    }
+
+    /// Verifies that a few free slots chosen at random are clear: one in quarantine, and of a group
+    /// that has free slots one of these, and its guard slots.
+    pub fn sample(self) {
+        if !PRESET.zero_on_free {
+            return;
+        }
+        if let Some(place) = self.quarantine.get(self.choose(QUARANTINE)) {
+            self.look_at(place);
+        }
+        let state = self.class(self.choose(CLASSES));
+        let queued = (state.queued.get() as usize).min(OLDEST);
+        if let Some(group) = state.groups().nth(self.choose(queued.max(1))) {
+            let mut free = set_bits(group.free_slots());
+            let chosen = free.nth(self.choose(group.free_slots().count_ones() as usize));
+            for index in chosen.into_iter().chain(set_bits(group.guard_slots())) {
+                check_slot(group, index);
+            }
+        }
+    }
+}
+
+/// Verifies that a free slot of a group, in its mask, is clear.
+fn check_slot(group: MyGroup, index: usize) {
+    let (class, stride) = (group.class(), stride(group.class()));
+    let start = group.start().wrapping_add(index * stride);
+    // SAFETY: the group is the caller's and has the slot, which holds no block and is in its mask.
+    let slot = unsafe { FreeSlot::of(class < FIRST_WIDE, group.group(), index, start) };
+    raise(slot.check_clear(stride));
+}
