@@ -128,6 +128,9 @@ pub struct Preset {
     /// Of groups with so many slots or more, every so many-th slot is a guard slot, which is never
     /// handed out and must stay clear. 0, or 8, 16 or 32.
     pub guard_slot_every: usize,
+    /// Each class has chunks of its own, at random distances: no overflow leads from one class to
+    /// another.
+    pub classes_apart: bool,
     /// Freed slots that wait in quarantine before they count as free.
     pub quarantine: usize,
     /// Frees of large blocks after which the mapping of one goes back at the latest. Where freed
@@ -154,6 +157,7 @@ pub const DEFAULT: Preset = Preset {
     zero_on_free: false,
     random_slots: false,
     guard_slot_every: 0,
+    classes_apart: false,
     quarantine: 0,
     large_delay: 32,
     guard_pages: false,
@@ -168,6 +172,7 @@ pub const HARDENED: Preset = Preset {
     zero_on_free: true,
     random_slots: true,
     guard_slot_every: 16,
+    classes_apart: true,
     quarantine: if cfg!(small_constants) { 4 } else { 128 },
     large_delay: if cfg!(small_constants) { 4 } else { 512 },
     guard_pages: true,

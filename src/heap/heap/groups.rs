@@ -9,7 +9,7 @@ use crate::base::size_class::stride;
 use crate::heap::heap::{Heaps, MyHeap};
 use crate::heap::orphans;
 use crate::heap::spans::{leave_map, return_group_run, Part};
-use crate::layout::chunk::Chunk;
+use crate::layout::chunk::{Chunk, Kind};
 use crate::layout::group::{ones, rounded, MyGroup, State};
 use crate::layout::record::max_slots;
 use crate::layout::slot::FreeSlot;
@@ -91,10 +91,11 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         // Held until the map leads to a run: a fork finds every run there.
         let mut locked = None;
         let part = if shape.bytes <= SPAN_GROUP_MAX {
-            self.part_of_span(granules, alignment(class))
+            self.part_of_span(class, granules)
         } else {
             let locked = locked.insert(self.all.memory.lock());
-            self.all.take_group_run(locked, shape.bytes / RUN_PAGE)
+            self.all
+                .take_group_run(locked, class, shape.bytes / RUN_PAGE)
         }?;
         let (cell, chunk) = (part.cell, Chunk::of(part.cell));
         let start = chunk.address() + part.granule * GRANULE;
@@ -108,21 +109,21 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         Some(unsafe { MyGroup::new(cell) })
     }
 
-    /// Granules of one of the heap's spans, of a new one if need be.
-    fn part_of_span(self, granules: usize, align: usize) -> Option<Part> {
-        let part = self.take_part(granules, align);
+    /// Granules for a group of `class` of one of the heap's spans, of a new one if need be.
+    fn part_of_span(self, class: usize, granules: usize) -> Option<Part> {
+        let (kind, align) = (Kind::of_class(class), alignment(class));
+        let part = self.take_part(kind, granules, align);
         if part.is_some() {
             return part;
         }
         let mut locked = self.all.memory.lock();
-        let run = self
-            .all
-            .take_run(&mut locked, SPAN / RUN_PAGE, SPAN / RUN_PAGE)?;
+        let pages = SPAN / RUN_PAGE;
+        let run = self.all.take_run(&mut locked, kind, pages, pages)?;
         if !self.add_span(&mut locked, run) {
             return None;
         }
         drop(locked);
-        self.take_part(granules, align)
+        self.take_part(kind, granules, align)
     }
 
     /// Releases an empty group of the heap's that is in no list and not current. Takes the lock
@@ -164,17 +165,28 @@ fn check_clear(group: MyGroup) -> Result<(), Found> {
 
 impl<P: Platform> Heaps<P> {
     /// A run of pages for a heap. Before another chunk is made, what a fork left goes.
-    pub fn take_run(&self, locked: &mut Locked<'_, P>, pages: usize, align: usize) -> Option<Run> {
-        let mut run = locked.pages.take_free_run(pages, align);
+    fn take_run(
+        &self,
+        locked: &mut Locked<'_, P>,
+        kind: Kind,
+        pages: usize,
+        align: usize,
+    ) -> Option<Run> {
+        let mut run = locked.pages.take_free_run(kind, pages, align);
         if run.is_none() && orphans::release_all(self, locked) {
-            run = locked.pages.take_free_run(pages, align);
+            run = locked.pages.take_free_run(kind, pages, align);
         }
-        run.or_else(|| locked.pages.take_new_run(pages, align))
+        run.or_else(|| locked.pages.take_new_run(kind, pages, align))
     }
 
-    /// A run and a cell for a group.
-    fn take_group_run(&self, locked: &mut Locked<'_, P>, pages: usize) -> Option<Part> {
-        let run = self.take_run(locked, pages, 1)?;
+    /// A run and a cell for a group of `class`.
+    fn take_group_run(
+        &self,
+        locked: &mut Locked<'_, P>,
+        class: usize,
+        pages: usize,
+    ) -> Option<Part> {
+        let run = self.take_run(locked, Kind::of_class(class), pages, 1)?;
         let Some(cell) = locked.pages.take_cell(run.chunk) else {
             locked.pages.return_run(run);
             return None;

@@ -12,12 +12,12 @@ use crate::base::config::{GRANULE, KEEP, RUN_PAGE, SPAN};
 use crate::base::platform::Platform;
 use crate::exchange::mailbox::Life;
 use crate::heap::heap::MyHeap;
-use crate::layout::chunk::Chunk;
+use crate::layout::chunk::{Chunk, Kind};
 use crate::layout::group::{ones, Group, MyGroup, State};
 use crate::layout::span::Span;
 use crate::pages::memory::Locked;
 use crate::pages::page_heap::Run;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{compiler_fence, Ordering};
 
 /// Spans that are tried before a new one is made.
@@ -96,10 +96,11 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         span.listed.set(false);
     }
 
-    /// Takes `count` granules out of one of the heap's spans, with a cell for the group: the caller
-    /// enters it into the map, and then takes it out of the reserve (`Span::pop`).
-    pub fn take_part(self, count: usize, align: usize) -> Option<Part> {
-        for span in self.each_span().take(TRIES) {
+    /// Takes `count` granules out of one of the heap's spans of a kind, with a cell for the group:
+    /// the caller enters it into the map, and then takes it out of the reserve (`Span::pop`).
+    pub fn take_part(self, kind: Kind, count: usize, align: usize) -> Option<Part> {
+        let suitable = self.each_span().filter(|span| kind.suits(span.kind.get()));
+        for span in suitable.take(TRIES) {
             let Some(first) = find_place(span.used.get(), count, align) else {
                 continue;
             };
@@ -145,10 +146,7 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         if !span.listed.get() {
             self.list(span);
         }
-        // A heap at work keeps its last span for the next burst.
-        let is_only = span.next.get().is_none() && span.prev.get().is_none();
-        let keep = is_only && self.heap().mail.0.is(Life::Active);
-        if span.used.get() == 0 && !keep {
+        if span.used.get() == 0 && !self.keeps(span) {
             self.drop_span(span, locked);
         } else if span.spare.get() > SPARE_CELLS {
             return_spare(self.all.memory.lock_once(locked), span, SPARE_CELLS / 2);
@@ -156,6 +154,15 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         if self.idle_granules.is_over() {
             self.limit_granules();
         }
+    }
+
+    /// Whether an empty span stays: a heap at work keeps its last one, of each kind, for the next
+    /// burst.
+    fn keeps(self, span: &'static Span) -> bool {
+        let is_like = |other: &&'static Span| {
+            !ptr::eq(*other, span) && other.kind.get().suits(span.kind.get())
+        };
+        self.heap().mail.0.is(Life::Active) && self.each_span().find(is_like).is_none()
     }
 
     /// Gives an empty span of the heap's back.
@@ -230,7 +237,8 @@ impl<'a, P: Platform> MyHeap<'a, P> {
             return false;
         };
         let base = run.page * RUN_PAGE / GRANULE;
-        let span = Span::write(cell, base as u16, self.id());
+        let kind = locked.pages.header(run.chunk).kind.get();
+        let span = Span::write(cell, base as u16, self.id(), kind);
         span.dirty.set(if run.fresh { 0 } else { u64::MAX });
         run.chunk.enter_span(base, Some(span));
         self.list(span);

@@ -2,12 +2,11 @@
 //! the allocator.
 
 use crate::allocator::Allocator;
-use crate::base::config::{CLASSES, PRESET, RUN_PAGE, UNIT};
+use crate::base::config::{CLASSES, GRANULE, PRESET, RUN_PAGE, UNIT};
 use crate::base::platform::Platform;
 use crate::base::size_class::stride;
 use crate::exchange::mailbox::{Life, Node};
 use crate::heap::heap::{Heap, Heaps, MyHeap};
-use crate::layout::chunk::GRANULES;
 use crate::layout::group::{Group, State};
 use crate::layout::record::{narrow_units, wide_read, ZERO};
 use crate::layout::slot::{Entry, LiveSlot};
@@ -295,8 +294,10 @@ pub fn each_group<P: Platform, E>(
     mut each: impl FnMut(&'static Group) -> Result<(), E>,
 ) -> Result<(), E> {
     for chunk in locked.pages.each_chunk() {
+        let header = locked.pages.header(chunk);
+        let data = header.data.get() as usize / GRANULE..header.open.get() as usize / GRANULE;
         let mut last = 0;
-        for granule in 0..GRANULES {
+        for granule in data {
             let number = chunk.cell_at(granule);
             if number != 0 && number != last && chunk.cell(number).class() < CLASSES {
                 each(chunk.cell(number))?;

@@ -90,7 +90,11 @@ pub const fn low_mask(slots: usize) -> u32 {
     ((1u64 << slots) - 1) as u32
 }
 
-/// Bits of guard slots in the masks of groups that are long enough to have some.
+/// Slots of groups that are long enough to have guard slots, and the bits of these in masks.
+const LONG: usize = match PRESET.guard_slot_every {
+    0 => usize::MAX,
+    every => every,
+};
 const GUARD_SLOTS: u32 = match PRESET.guard_slot_every {
     0 => 0,
     every => u32::MAX / low_mask(every),
@@ -288,13 +292,10 @@ impl Group {
     /// Guard slots: never handed out and always clear, so that whatever stands in one is a stray
     /// write. Their bits stay set in `freed`.
     pub fn guard_slots(&self) -> u32 {
-        let some = GUARD_SLOTS != 0
-            && self.capacity() >= PRESET.guard_slot_every
-            && self.class() < CLASSES;
-        if some {
-            GUARD_SLOTS & low_mask(self.capacity())
-        } else {
+        if GUARD_SLOTS == 0 || self.capacity() < LONG || self.class() >= CLASSES {
             0
+        } else {
+            GUARD_SLOTS & low_mask(self.capacity())
         }
     }
 

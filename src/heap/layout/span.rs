@@ -1,5 +1,6 @@
 //! A span: a run of 64 granules that a heap cuts into small groups.
 
+use crate::layout::chunk::Kind;
 use crate::layout::group::Group;
 use core::cell::Cell;
 use core::mem::MaybeUninit;
@@ -23,18 +24,20 @@ pub struct Span {
     pub base: Cell<u16>,
     /// Number of the owning heap. Fixed.
     pub owner: Cell<u16>,
+    /// What its chunk is for. Fixed.
+    pub kind: Cell<Kind>,
     /// Whether it stands in the heap's list.
     pub listed: Cell<bool>,
     /// Length of `cells`.
     pub spare: Cell<u8>,
     /// The bytes left of the cell. Without a field they would be padding, which nobody may write
     /// while a function has a reference to the span, as one does that returns its cell.
-    rest: Cell<MaybeUninit<[u8; 64 - 3 * size_of::<usize>() - 22]>>,
+    rest: Cell<MaybeUninit<[u8; 64 - 3 * size_of::<usize>() - 23]>>,
 }
 
 impl Span {
     /// Makes a span without groups and without a reserve of a cell that is the caller's.
-    pub fn write(cell: &'static Group, base: u16, owner: u16) -> &'static Span {
+    pub fn write(cell: &'static Group, base: u16, owner: u16, kind: Kind) -> &'static Span {
         // SAFETY: a cell has 64 bytes and is aligned to them, nobody uses it as a group until it
         // is returned, and all of the span is written before it is looked at.
         unsafe {
@@ -47,6 +50,7 @@ impl Span {
                 cells: Cell::new(None),
                 base: Cell::new(base),
                 owner: Cell::new(owner),
+                kind: Cell::new(kind),
                 listed: Cell::new(false),
                 spare: Cell::new(0),
                 rest: Cell::new(MaybeUninit::uninit()),

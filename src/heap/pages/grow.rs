@@ -16,7 +16,7 @@
 use crate::base::config::{CHUNK, RUN_PAGE, SPAN};
 use crate::base::platform::Platform;
 use crate::layout::bitmap::PAGES;
-use crate::layout::chunk::{Chunk, CELLS_END, MAP_END};
+use crate::layout::chunk::{Chunk, Kind, CELLS_END, MAP_END};
 use crate::layout::group::Group;
 use crate::layout::pagemap::Leaf;
 use crate::pages::page_heap::Pages;
@@ -31,9 +31,9 @@ const STEP_SHARE: usize = 8;
 const CELLS_SHARE: usize = 16;
 
 impl<P: Platform> Pages<'_, P> {
-    /// A new chunk with room for a run of `pages` at a multiple of `align`. If the system just
+    /// A new chunk of a kind with room for a run of `pages` at a multiple of `align`. If the system just
     /// refused memory for the others it has none for a mapping, but the break may still move.
-    pub fn make_chunk(&mut self, pages: usize, align: usize) -> Option<&'static Chunk> {
+    pub fn make_chunk(&mut self, kind: Kind, pages: usize, align: usize) -> Option<&'static Chunk> {
         let page = self.platform().page_size();
         let data = (CELLS_END.next_multiple_of(page) + page).next_multiple_of(SPAN);
         let need = (data + pages * RUN_PAGE).next_multiple_of(align * RUN_PAGE)
@@ -51,6 +51,7 @@ impl<P: Platform> Pages<'_, P> {
         let chunk = made.or_else(|| self.chunk_from_break(data, need))?;
         self.sequence += 1;
         self.header(chunk).sequence.set(self.sequence);
+        self.header(chunk).kind.set(kind);
         match self.last.replace(chunk) {
             Some(last) => self.header(last).next.set(Some(chunk)),
             None => self.chunks = Some(chunk),

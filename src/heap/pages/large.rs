@@ -13,7 +13,7 @@ use crate::base::config::{
 };
 use crate::base::fault::Found;
 use crate::base::platform::Platform;
-use crate::layout::chunk::Chunk;
+use crate::layout::chunk::{Chunk, Kind};
 use crate::pages::extent::Extent;
 use crate::pages::memory::Locked;
 use crate::pages::page_heap::Run;
@@ -70,7 +70,7 @@ impl<P: Platform> Locked<'_, P> {
         }
         let run = self
             .pages
-            .take_run(run_pages(n), (align / RUN_PAGE).max(1))?;
+            .take_run(Kind::COMMON, run_pages(n), (align / RUN_PAGE).max(1))?;
         let Some(cell) = self.pages.take_cell(run.chunk) else {
             self.pages.return_run(run);
             return None;

@@ -1,14 +1,18 @@
 //! Where memory from the system lies: chunks in windows behind the program break, mappings apart or
 //! at a multiple, and the pool of memory for heaps and tables.
 
-use crate::base::config::CHUNK;
+use crate::base::config::{CHUNK, PRESET};
 use crate::base::platform::Platform;
+use crate::base::random::Generator;
 use crate::layout::chunk::CELL;
 use crate::pages::page_heap::Pages;
 use core::ptr::{self, NonNull};
 
 /// Windows that are tried for a chunk, each four times as far away as the last one.
 const TRIES: usize = 4;
+
+/// Windows from one chunk to the next at most, where they are kept apart.
+const DISTANCES: usize = 64;
 
 /// No window behind the break is fit for a chunk.
 const NOWHERE: usize = usize::MAX;
@@ -31,7 +35,7 @@ impl<P: Platform> Pages<'_, P> {
                 break;
             }
             if self.map_at(at, len) {
-                self.next_window = at.wrapping_add(CHUNK);
+                self.next_window = at.wrapping_add(self.distance());
                 return Some(ptr::with_exposed_provenance_mut(at));
             }
             if self.refused {
@@ -41,6 +45,15 @@ impl<P: Platform> Pages<'_, P> {
             way *= 4;
         }
         None
+    }
+
+    /// How far the next window is from one that was just taken: a random distance, where the preset
+    /// keeps classes apart and there are addresses to spare.
+    fn distance(&self) -> usize {
+        let choices = if usize::BITS == 64 { DISTANCES } else { 1 };
+        let chosen = |generator: &Generator| generator.below(choices, self.platform());
+        let more = self.generator.first().map_or(0, chosen);
+        CHUNK * if PRESET.classes_apart { 1 + more } else { 1 }
     }
 
     /// Where the next window is. The first one leaves the break room: somebody else may move it, or

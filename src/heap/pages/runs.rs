@@ -3,7 +3,7 @@
 use crate::base::config::{DECAY_PAUSE, KEEP, RUN_PAGE};
 use crate::base::platform::Platform;
 use crate::layout::bitmap::PAGES;
-use crate::layout::chunk::Chunk;
+use crate::layout::chunk::{Chunk, Kind};
 use crate::layout::group::Group;
 use crate::pages::page_heap::{Pages, Run, ROOMY};
 use core::ptr::NonNull;
@@ -15,21 +15,21 @@ const DIRTY_PAGES: usize = KEEP / RUN_PAGE;
 const DIRTY_MOST: usize = 1024;
 
 impl<P: Platform> Pages<'_, P> {
-    /// A run of `pages` run pages that starts at a multiple of `align` of them, in a chunk that
-    /// there is or a new one.
-    pub fn take_run(&mut self, pages: usize, align: usize) -> Option<Run> {
-        let run = self.take_free_run(pages, align);
-        run.or_else(|| self.take_new_run(pages, align))
+    /// A run of `pages` run pages that starts at a multiple of `align` of them, in a chunk of a kind
+    /// that there is or a new one.
+    pub fn take_run(&mut self, kind: Kind, pages: usize, align: usize) -> Option<Run> {
+        let run = self.take_free_run(kind, pages, align);
+        run.or_else(|| self.take_new_run(kind, pages, align))
     }
 
     /// A run in a new chunk, after the others had none.
-    pub fn take_new_run(&mut self, pages: usize, align: usize) -> Option<Run> {
-        let chunk = self.make_chunk(pages, align)?;
+    pub fn take_new_run(&mut self, kind: Kind, pages: usize, align: usize) -> Option<Run> {
+        let chunk = self.make_chunk(kind, pages, align)?;
         self.take_run_in(chunk, pages, align)
     }
 
-    /// A run in the chunks that there are.
-    pub fn take_free_run(&mut self, pages: usize, align: usize) -> Option<Run> {
+    /// A run in the chunks of a kind that there are.
+    pub fn take_free_run(&mut self, kind: Kind, pages: usize, align: usize) -> Option<Run> {
         self.refused = false;
         let size = pages.min(ROOMY - 1);
         let mut next = self.roomy[size];
@@ -38,7 +38,8 @@ impl<P: Platform> Pages<'_, P> {
             next = header.next.get();
             // Where there is no memory, a chunk that has none is not asked.
             let asked = !self.refused || header.open > header.data;
-            if asked && header.longest.get() as usize >= pages && header.has_cells() {
+            let fits = asked && kind.suits(header.kind.get());
+            if fits && header.longest.get() as usize >= pages && header.has_cells() {
                 let run = self.take_run_in(chunk, pages, align);
                 if run.is_some() {
                     return run;
@@ -168,7 +169,7 @@ impl<P: Platform> Pages<'_, P> {
         loop {
             let chunk = match next {
                 Some(chunk) => chunk,
-                None => self.make_chunk(1, 1)?,
+                None => self.make_chunk(Kind::COMMON, 1, 1)?,
             };
             let idle = self.is_idle(chunk);
             let cell = self.take_cell(chunk);

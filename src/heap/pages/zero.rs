@@ -7,7 +7,7 @@
 
 use crate::base::config::{GRANULE, RUN_PAGE, UNIT};
 use crate::base::platform::Platform;
-use crate::layout::chunk::Chunk;
+use crate::layout::chunk::{Chunk, Kind};
 use crate::layout::group::{set_bits, Group, MyGroup, CLASS_ZERO, NOBODY};
 use crate::layout::record::{narrow_record, NARROW_SLOTS};
 use crate::pages::page_heap::Pages;
@@ -143,7 +143,7 @@ impl Zero {
     /// Makes the pages of a new run inaccessible, for ever.
     fn close_run<P: Platform>(&mut self, pages: &mut Pages<'_, P>) -> Option<()> {
         let align = (pages.platform().page_size() / RUN_PAGE).max(1);
-        let run = pages.take_run(PAGES.max(align), align)?;
+        let run = pages.take_run(Kind::COMMON, PAGES.max(align), align)?;
         let at = NonNull::new(run.start())?;
         // SAFETY: the run was just taken, and nothing uses it.
         if !unsafe { pages.platform().close(at, run.pages * RUN_PAGE) } {

@@ -61,6 +61,10 @@ fn a_run_s_cell_tells_of_another_run() {
 
 #[test]
 fn a_run_s_cell_tells_of_slots() {
+    if PRESET.classes_apart {
+        println!("skipped: in the preset cells of runs and of slots lie in different chunks");
+        return;
+    }
     let process = Boxed::new(true);
     // SAFETY: live, then the misuse under test.
     unsafe {
