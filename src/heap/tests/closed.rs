@@ -117,6 +117,7 @@ fn refuse_to_unmap(skip: usize) -> usize {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn a_chunk_of_which_a_part_may_not_go_is_idle_still() {
     let refusals = (0..).take_while(|&skip| refuse_to_unmap(skip) > 0);
     assert!(refusals.count() > 3, "data and cells of each chunk go");

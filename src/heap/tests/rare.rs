@@ -123,6 +123,7 @@ fn racing_remote_frees_are_found() {
 /// Threads that live at the same time take all numbers: no heap is entered beyond the last.
 #[cfg(small_constants)]
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn no_heap_is_entered_beyond_the_last_number() {
     let process = Boxed::new(true);
     for _ in 0..MOST_HEAPS - 1 {
