@@ -2,6 +2,7 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=library.c");
+    println!("cargo::rerun-if-changed=cxx.c");
     println!("cargo::rerun-if-env-changed=BYSSAL_THREAD_OFFSET");
     #[cfg(feature = "library")]
     {
@@ -11,6 +12,8 @@ fn main() {
         }
         if cfg!(feature = "hardened") {
             build.define("BYSSAL_CHOOSES", None);
+            // A member of its own, with no name that others ask for: only the shared library has it.
+            build.file("cxx.c");
         }
         build
             .file("library.c")
@@ -19,6 +22,8 @@ fn main() {
             .pic(true)
             .flag("-std=gnu11")
             .flag("-fno-plt")
+            // Exceptions of C++ pass through what hands a call on to the C++ library.
+            .flag("-fexceptions")
             // musl-clang hands flags of the linker to every compilation; gcc knows no such warning.
             .flag("-Wno-unused-command-line-argument")
             .warnings_into_errors(true)

@@ -119,6 +119,16 @@ impl Program {
         self
     }
 
+    /// A program in C++, which only the host has.
+    fn cxx(name: &'static str) -> Self {
+        Program {
+            cxx: true,
+            modes: SHARED_HOST,
+            flags: &["-std=c++17", "-fsized-deallocation"],
+            ..Program::new(name)
+        }
+    }
+
     /// A misuse and the faults that may be named for it. (A block whose group or mapping has been
     /// given back is no longer known: then its double free is an invalid pointer.)
     fn misuse(name: &'static str, faults: &'static [u32]) -> Self {
@@ -322,10 +332,10 @@ fn semantics() -> Vec<Program> {
             .with(&[&["1"], &["2"]]),
         Program::new("many_classes"),
         Program::new("reuse_delay"),
-        Program {
-            cxx: true,
-            ..Program::new("new_delete").only(SHARED_HOST)
-        },
+        Program::cxx("new_delete"),
+        Program::cxx("new_delete_sizes"),
+        Program::cxx("new_delete_replaced"),
+        Program::cxx("new_replaced"),
     ]
 }
 

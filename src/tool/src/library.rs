@@ -82,7 +82,8 @@ fn one(
         .text("preset", settings.preset.name())
         .text("compiler", &built.compiler.identity()?)
         .text("cc", &beside.cc.to_string_lossy())
-        .tree(&project.root, "musl-glue/library-exports.txt")?;
+        .tree(&project.root, "musl-glue/library-exports.txt")?
+        .tree(&project.root, "musl-glue/cxx-exports.txt")?;
     if beside.name != "host" {
         inputs = inputs.text(
             "libc",
@@ -107,7 +108,8 @@ fn one(
             let target_dir = target_dir.join(&beside.name);
             let whole = cargo(&workspace, settings.preset, beside, &target_dir, &log)?;
             let temp = project::temp_beside(&beside.dest.join("libbyssal"))?;
-            link(project, built, beside, &whole, temp.path(), &log)?;
+            archive(project, built, &whole, temp.path(), &log)?;
+            shared(project, settings, built, beside, &whole, temp.path(), &log)?;
             for path in &made {
                 let name = path.file_name().unwrap_or_default();
                 fs::rename(temp.path().join(name), path).at("renaming to", path)?;
@@ -151,16 +153,29 @@ fn cargo(
     Ok(target_dir.join(target).join("archive").join(STATICLIB))
 }
 
-/// Makes one object of what the malloc family needs, and both libraries of that.
-fn link(
-    project: &Project,
+/// The names of a list in musl-glue.
+fn exports(project: &Project, list: &str) -> Result<Vec<String>> {
+    core::names(&project.root.join("musl-glue").join(list))
+}
+
+/// Names of C++'s operators, which tell what size_t is.
+fn operators(project: &Project) -> Result<Vec<String>> {
+    let names = exports(project, "cxx-exports.txt")?;
+    if cfg!(target_pointer_width = "64") {
+        return Ok(names);
+    }
+    Ok(names.iter().map(|name| name.replace('m', "j")).collect())
+}
+
+/// Makes one object, `name`, of what `exports` need: its only global names.
+fn object(
     built: &Built,
-    beside: &Beside,
+    exports: &[String],
     whole: &Path,
     dir: &Path,
+    name: &str,
     log: &Path,
-) -> Result<()> {
-    let exports = core::names(&project.root.join("musl-glue/library-exports.txt"))?;
+) -> Result<PathBuf> {
     let path = |name: &str| dir.join(name);
     let mut ld = Command::new(built.compiler.program("ld")?);
     ld.args(["-r", "-o"])
@@ -172,13 +187,36 @@ fn link(
     let mut objcopy = Command::new(built.compiler.program("objcopy")?);
     objcopy.args(["--strip-debug", "--discard-locals", "-R", ".comment"]);
     objcopy.arg(format!("--keep-global-symbols={}", path("keep").display()));
-    run::logged(objcopy.arg(path("all.o")).arg(path("byssal.o")), log)?;
-    check(&path("byssal.o"), &exports)?;
+    run::logged(objcopy.arg(path("all.o")).arg(path(name)), log)?;
+    check(&path(name), exports)?;
+    Ok(path(name))
+}
+
+/// Makes libbyssal.a of the malloc family.
+fn archive(project: &Project, built: &Built, whole: &Path, dir: &Path, log: &Path) -> Result<()> {
+    let exports = exports(project, "library-exports.txt")?;
+    let object = object(built, &exports, whole, dir, "byssal.o", log)?;
     let mut ar = Command::new(built.compiler.program("ar")?);
-    run::logged(
-        ar.arg("rcD").arg(path("libbyssal.a")).arg(path("byssal.o")),
-        log,
-    )?;
+    ar.arg("rcD").arg(dir.join("libbyssal.a")).arg(object);
+    run::logged(&mut ar, log)
+}
+
+/// Makes libbyssal.so of the malloc family and, in the preset that checks sizes, C++'s operators.
+fn shared(
+    project: &Project,
+    settings: &Settings,
+    built: &Built,
+    beside: &Beside,
+    whole: &Path,
+    dir: &Path,
+    log: &Path,
+) -> Result<()> {
+    let mut exports = exports(project, "library-exports.txt")?;
+    if settings.preset == Preset::Hardened {
+        exports.extend(operators(project)?);
+    }
+    let object = object(built, &exports, whole, dir, "shared.o", log)?;
+    let path = |name: &str| dir.join(name);
     let mut cc = Command::new(beside.cc);
     cc.args([
         "-shared",
@@ -198,7 +236,8 @@ fn link(
     cc.args(["-Xlinker", "--version-script", "-Xlinker"]);
     cc.arg(path("exported"));
     let so = path("libbyssal.so");
-    run::logged(cc.arg("-o").arg(&so).arg(path("byssal.o")), log)?;
+    // dlsym is in a library of its own in glibc before 2.34.
+    run::logged(cc.arg("-o").arg(&so).arg(object).arg("-ldl"), log)?;
     let seen: Vec<String> = Elf::read(&so)?
         .exported
         .into_iter()
@@ -212,7 +251,7 @@ fn link(
         Kind::Step,
         format!("libbyssal.so exports {}", seen.join(" ")),
     )
-    .remedy("it must export the names of musl-glue/library-exports.txt and no others"))
+    .remedy("it must export the names of musl-glue/*-exports.txt and no others"))
 }
 
 /// All of the malloc family must be there, and nothing of Rust be missing.
