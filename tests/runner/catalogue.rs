@@ -358,6 +358,7 @@ fn threads() -> Vec<Program> {
         Program::new("exchange"),
         Program::new("tsd_destructors").only(ALL),
         Program::new("signals"),
+        Program::new("exit_in_handler"),
         Program::new("signals_threads"),
     ]
 }

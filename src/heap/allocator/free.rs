@@ -89,10 +89,11 @@ impl<P: Platform> Allocator<P> {
             return self.free_slow(block);
         }
         if state.has_room() {
+            // The record first: a handler of a signal may call exit, which looks at the queue.
+            slot.free(narrow);
             state.give(slot.entry(narrow));
             // Its first canary mostly lies in the same line.
             prefetch(slot.start.wrapping_add(slot.stride - 1));
-            slot.free(narrow);
         } else if narrow {
             self.free_at_limit(state, group, slot.index, slot.start, slot.tail - 1);
         } else {
