@@ -81,15 +81,17 @@ impl<P: Platform> Allocator<P> {
     }
 
     /// At the end of the program: verifies this thread's freed slots in reuse queues, quarantine and
-    /// masks, and collects what other threads freed, which finds double frees that
-    /// raced. Then the tails in other heaps' queues, where other threads may still be at work. Not
-    /// if the lock stays taken: a handler of a signal may have called exit, and have interrupted
-    /// its holder.
+    /// masks, and collects what other threads freed, which finds double frees that raced. Then the
+    /// tails in other heaps' queues, where other threads may still be at work. What may take the
+    /// lock is left out if that stays taken: a handler of a signal may have called exit, and have
+    /// interrupted its holder.
     pub fn process_exit(&self) {
         let heap = self.mine();
         if !heap.is_empty() {
-            heap.flush();
-            heap.collect();
+            if self.heaps.memory.try_lock().is_some() {
+                heap.flush();
+                heap.collect();
+            }
             heap.verify_quarantine();
             heap.verify_queues();
             heap.verify_masks();

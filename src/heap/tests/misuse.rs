@@ -132,8 +132,19 @@ fn an_overflow_in_another_threads_queue_is_found_at_exit() {
 #[test]
 fn an_exit_does_not_wait_for_a_lock_that_stays_taken() {
     let process = Boxed::new(true);
-    let own = switch(&process, None);
     process.malloc(1);
+    let own = switch(&process, None);
+    let block = process.malloc(40);
+    // SAFETY: live.
+    let free = |block| unsafe { process.free(block) };
+    let _stays = process.malloc(40);
+    let other = switch(&process, Some(own));
+    // Sets what may be deferred.
+    process.mine().flush();
+    // Waits to be sent to a heap that its thread leaves, which takes the lock.
+    free(block);
+    switch(&process, Some(other));
+    process.thread_exit();
     switch(&process, Some(own));
     // As if a handler of a signal called it, in the middle of a call that has the lock.
     let locked = process.heaps.memory.lock();
