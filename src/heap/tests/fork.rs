@@ -76,6 +76,7 @@ fn groups_left(process: &Boxed) -> usize {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn an_orphaned_heap_s_groups_go_with_their_last_blocks() {
     let (process, blocks) = left_behind(|index| index % 3 == 0);
     let before = process.verify();
@@ -227,6 +228,7 @@ fn groups_that_were_just_going_are_released() {
 /// structs of their heaps serve again, and blocks of any generation can be freed.
 #[cfg(small_constants)]
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn children_of_children_use_the_numbers_of_orphaned_heaps_anew() {
     const THREADS: usize = 3;
     let generations = few(MOST_HEAPS, 8);
