@@ -234,9 +234,11 @@ impl<P: Platform> Allocator<P> {
                 self.free_remote(slot.group, block)
             }
             Some(slot) if PRESET.quarantine != 0 => self.free_patient(slot.group, block),
-            Some(slot) => self
-                .mine()
-                .give(slot.class, slot.free(slot.class < FIRST_WIDE)),
+            Some(slot) => {
+                raise(self.heaps.check_around(&slot));
+                let free = slot.free(slot.class < FIRST_WIDE);
+                self.mine().give(slot.class, free)
+            }
             None => self.free_slow(block),
         }
     }

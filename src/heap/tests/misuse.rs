@@ -245,6 +245,27 @@ fn an_underflow_into_a_free_slot_is_found_at_its_reuse() {
     }
 }
 
+/// The canary before a block of a wide class, where there is room for one.
+#[test]
+fn an_underflow_is_found_by_a_realloc_that_moves() {
+    for n in [1000, 5000, 60_000] {
+        let found = |_| {
+            let process = Boxed::new(true);
+            let mut blocks = (0..40).map(|_| process.malloc(n));
+            let in_slot = |block: &*mut u8| process.find(*block).is_some_and(|s| s.offset > 0);
+            let Some(block) = blocks.find(in_slot) else {
+                return true;
+            };
+            // SAFETY: the block is live and its slot begins before it; the misuse under test.
+            unsafe {
+                block.sub(1).write(!block.sub(1).read());
+                faults("overflow", || _ = process.realloc(block, 2 * n))
+            }
+        };
+        assert!((0..4).all(found), "{n}");
+    }
+}
+
 #[test]
 fn a_string_terminator_one_past_the_end_of_a_slot_is_found() {
     if PRESET.has_guards() {
