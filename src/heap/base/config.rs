@@ -136,8 +136,9 @@ pub struct Preset {
     /// Frees of large blocks after which the mapping of one goes back at the latest. Where freed
     /// ones are inaccessible, their addresses wait as long.
     pub large_delay: u32,
-    /// An inaccessible page behind each large block.
-    pub guard_pages: bool,
+    /// Inaccessible pages before and behind each large block: a random number from 1 to this one. 0:
+    /// none.
+    pub guard_pages: usize,
     /// Freed large blocks that are kept are inaccessible.
     pub seal_freed_large: bool,
 }
@@ -146,6 +147,11 @@ impl Preset {
     /// Whether guards stand around blocks, instead of canaries behind them.
     pub const fn has_guards(&self) -> bool {
         self.guard > 1
+    }
+
+    /// Whether inaccessible pages stand around large blocks.
+    pub const fn has_guard_pages(&self) -> bool {
+        self.guard_pages != 0
     }
 }
 
@@ -160,7 +166,7 @@ pub const DEFAULT: Preset = Preset {
     classes_apart: false,
     quarantine: 0,
     large_delay: 32,
-    guard_pages: false,
+    guard_pages: 0,
     seal_freed_large: false,
 };
 
@@ -175,7 +181,7 @@ pub const HARDENED: Preset = Preset {
     classes_apart: true,
     quarantine: if cfg!(small_constants) { 4 } else { 128 },
     large_delay: if cfg!(small_constants) { 4 } else { 512 },
-    guard_pages: true,
+    guard_pages: 16,
     seal_freed_large: true,
 };
 
@@ -188,6 +194,10 @@ pub const PRESET: Preset = if cfg!(feature = "hardened") {
 
 const _: () = {
     assert!(PRESET.guard == 1 || PRESET.guard == 8);
+    assert!(
+        PRESET.guard_pages <= u8::MAX as usize,
+        "see `Extent::guards`"
+    );
     assert!(CHUNK / GRANULE <= 1 << 16, "a granule's number fits u16");
     assert!(SPAN / GRANULE == 64, "one bit a granule in a span's mask");
     assert!(SPAN_GROUP_MAX <= SPAN / 4);

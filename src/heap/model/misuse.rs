@@ -186,8 +186,10 @@ impl Model<'_> {
             return;
         };
         let usable = block.live.n;
-        let whole = block.align > 16 && usable > 0 && usable % RUN_PAGE == 0;
-        if whole && !PRESET.guard_pages || usable == 0 {
+        let aligned = block.align > 16 && !PRESET.has_guard_pages();
+        let mapped = usable > MAX_SMALL && PRESET.has_guard_pages();
+        let whole = usable % RUN_PAGE == 0 && (aligned || mapped);
+        if whole || usable == 0 {
             // Whole pages have no tail, and blocks of no bytes no memory. Back into the list.
             self.put(block);
             return;

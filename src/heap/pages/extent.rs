@@ -52,9 +52,11 @@ pub struct Extent {
     pub cleared: Cell<bool>,
     /// Whether the memory is a run of pages in a chunk.
     pub is_run: Cell<bool>,
+    /// Inaccessible pages of the mapping before the memory and behind it.
+    pub guards: Cell<[u8; 2]>,
     /// The bytes left of the cell. Without a field they would be padding, which nobody may write
     /// while a function has a reference to the extent, as one does that returns its cell.
-    rest: Cell<MaybeUninit<[u8; 64 - 4 * size_of::<usize>() - 7]>>,
+    rest: Cell<MaybeUninit<[u8; 64 - 4 * size_of::<usize>() - 9]>>,
 }
 
 // SAFETY: `Extent::write` is the one way to an extent.
@@ -117,6 +119,7 @@ impl Extent {
                 fresh: Cell::new(true),
                 cleared: Cell::new(false),
                 is_run: Cell::new(is_run),
+                guards: Cell::new([0; 2]),
                 rest: Cell::new(MaybeUninit::uninit()),
             });
             &*at

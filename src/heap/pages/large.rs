@@ -2,8 +2,9 @@
 //! mapping or a run of pages in a chunk; freed mappings are kept for a while.
 //!
 //! ```text
-//! memory: | block: n bytes | canary | what is left of the page | (hardened: inaccessible page) |
-//!         ^ base = block
+//! default:                      | block: n bytes | canary | what is left of the page |
+//! hardened: | inaccessible pages | block: n bytes | canaries | inaccessible pages |
+//!                                ^ base = block
 //! ```
 //!
 //! A run that its block fills has no canary.
@@ -17,7 +18,8 @@ use crate::layout::chunk::{Chunk, Kind};
 use crate::pages::extent::Extent;
 use crate::pages::memory::Locked;
 use crate::pages::page_heap::Run;
-use core::ptr;
+use crate::pages::place::shut;
+use core::ptr::{self, NonNull};
 
 /// Largest alignment of a run in bytes: a chunk has several such places.
 const MAX_RUN_ALIGN: usize = CHUNK / 8;
@@ -100,26 +102,40 @@ impl<P: Platform> Locked<'_, P> {
             large.missed = (large.missed + missed.div_ceil(turns)).min(large.live_bytes + len);
         }
         let cell = self.pages.any_cell()?;
-        let whole = len + self.margin();
-        let mut wish = 0;
-        if (len < LEAST_JOINED || PRESET.guard_pages) && self.large.live < MOST_APART {
-            wish = self.pages.wish_apart(whole);
-        }
-        let Some(at) = self.pages.map_aligned(wish, whole, align, 0) else {
+        let guards = self.draw_guards();
+        let Some(at) = self.map_guarded(len, align, guards) else {
             self.pages.return_cell(cell);
             return None;
         };
         let extent = Extent::write(cell, at.as_ptr(), len, false);
-        self.close_margin(extent);
+        extent.guards.set(guards);
         Some(extent)
     }
 
-    /// Keeps what an extent in no list has beyond `len` bytes apart, if that is much. (An
-    /// inaccessible page would stand behind the whole mapping only, and should stand right behind
-    /// the block.)
+    /// `len` bytes of new memory at a multiple of `align`, between so many inaccessible pages. (If
+    /// these are refused, the block is still a good block.)
+    fn map_guarded(&mut self, len: usize, align: usize, guards: [u8; 2]) -> Option<NonNull<u8>> {
+        let [before, behind] = self.guard_bytes(guards);
+        let whole = before + len + behind;
+        let mut wish = 0;
+        if (len < LEAST_JOINED || PRESET.has_guard_pages()) && self.large.live < MOST_APART {
+            wish = self.pages.wish_apart(whole);
+        }
+        let at = self.pages.map_aligned(wish, whole, align, before)?;
+        if !PRESET.has_guard_pages() {
+            return Some(at);
+        }
+        shut(self.pages.platform(), at.as_ptr(), before);
+        let base = at.as_ptr().wrapping_add(before);
+        shut(self.pages.platform(), base.wrapping_add(len), behind);
+        NonNull::new(base)
+    }
+
+    /// Keeps what an extent in no list has beyond `len` bytes apart, if that is much. (Inaccessible
+    /// pages would stand behind the whole mapping only, and should stand right behind the block.)
     fn split(&mut self, extent: &'static Extent, len: usize) {
         let more = extent.len.get() - len;
-        if more <= len / 8 || PRESET.guard_pages {
+        if more <= len / 8 || PRESET.has_guard_pages() {
             return;
         }
         let Some(cell) = self.pages.any_cell() else {
@@ -194,36 +210,73 @@ impl<P: Platform> Locked<'_, P> {
         resized
     }
 
-    /// Resizes the mapping of an extent in no list to `len` bytes, another number than it has. If
-    /// an inaccessible page stands behind it, it moves to grow, as that page is in the way; a new
-    /// one is closed. False: it is unchanged, too short.
+    /// Resizes the mapping of an extent in no list to `len` bytes, another number than it has.
+    /// False: it is unchanged, too short.
     fn remap(&mut self, extent: &Extent, len: usize) -> bool {
-        let (margin, old, base) = (self.margin(), extent.len.get(), extent.base());
+        let (old, base) = (extent.len.get(), extent.base());
         let platform = self.pages.platform();
         if len < old {
-            // First what is behind the new margin: if it may not go, nothing has changed, and the
-            // block, smaller now, keeps its mapping.
+            // First what is behind the new inaccessible pages: if it may not go, nothing has
+            // changed, and the block, smaller now, keeps its mapping.
+            let [_, behind] = self.guard_bytes(extent.guards.get());
             // SAFETY: what goes lies behind the block, which is to be `len` bytes at most.
-            if !unsafe { platform.unmap(base.add(len + margin), old - len) } {
+            if !unsafe { platform.unmap(base.add(len + behind), old - len) } {
                 return true;
             }
-        } else {
-            if margin != 0 && !self.pages.may_owe(1) {
-                return false;
+            if PRESET.has_guard_pages() {
+                shut(platform, base.as_ptr().wrapping_add(len), behind);
             }
-            // SAFETY: the mapping, without its margin, is the extent's; the old place is not used
-            // again.
-            let Some(moved) = (unsafe { platform.remap(base, old, len + margin) }) else {
+        } else if PRESET.has_guard_pages() {
+            return self.remap_guarded(extent, len);
+        } else {
+            // SAFETY: the mapping is the extent's; the old place is not used again.
+            let Some(moved) = (unsafe { platform.remap(base, old, len) }) else {
                 return false;
             };
-            if margin != 0 && moved != base {
-                // SAFETY: the margin stayed behind where the mapping moved away.
-                unsafe { self.pages.give_back(base.add(old), margin) };
-            }
             extent.base.set(moved.as_ptr());
         }
         extent.len.set(len);
-        self.close_margin(extent);
+        true
+    }
+
+    /// Moves the memory of an extent in no list to a longer mapping between inaccessible pages.
+    /// False: it stays where it is. A short block stays, too: to copy it costs little, and its old
+    /// address waits with those of freed ones then.
+    fn remap_guarded(&mut self, extent: &Extent, len: usize) -> bool {
+        let (old, base) = (extent.len.get(), extent.base());
+        if old < LARGE_LONG || !self.pages.may_owe(2) {
+            return false;
+        }
+        let mut guards = self.draw_guards();
+        let [before, behind] = self.guard_bytes(guards);
+        // SAFETY: the mapping is the extent's; the old place is not used again.
+        let moved = unsafe { self.pages.platform().remap(base, old, len + behind) };
+        let Some(moved) = moved else {
+            return false;
+        };
+        let [old_before, old_behind] = self.guard_bytes(extent.guards.get());
+        // SAFETY: the inaccessible pages stayed where the memory was, as it had to move for them.
+        unsafe {
+            if old_before > 0 {
+                self.pages.give_back(base.sub(old_before), old_before);
+            }
+            self.pages.give_back(base.add(old), old_behind);
+        }
+        let front = moved.as_ptr().wrapping_sub(before);
+        if self.pages.map_at(front.addr(), before) {
+            shut(self.pages.platform(), front, before);
+        } else {
+            // Somebody is there.
+            guards[0] = 0;
+        }
+        shut(
+            self.pages.platform(),
+            moved.as_ptr().wrapping_add(len),
+            behind,
+        );
+        extent.guards.set(guards);
+        extent.base.set(moved.as_ptr());
+        extent.len.set(len);
         true
     }
 
@@ -321,8 +374,9 @@ impl<P: Platform> Locked<'_, P> {
     /// another use. Whether it went.
     fn unmap(&mut self, extent: &'static Extent) -> bool {
         let (platform, len) = (self.pages.platform(), extent.len.get());
+        let [before, behind] = self.guard_bytes(extent.guards.get());
         // SAFETY: the extent is of no live block, so nothing uses the mapping.
-        if unsafe { platform.unmap(extent.base(), len + self.margin()) } {
+        if unsafe { platform.unmap(extent.base().sub(before), before + len + behind) } {
             self.large.gone += len;
             self.pages.return_cell(extent.cell());
             return true;
@@ -389,29 +443,33 @@ impl<P: Platform> Locked<'_, P> {
         self.large.gone = 0;
     }
 
-    /// Bytes of a mapping that holds a block of `n` bytes and its canary. None if it would be
-    /// longer than PTRDIFF_MAX, which libc maps for nobody.
+    /// Bytes of memory that hold a block of `n` bytes and, if no inaccessible page is behind it,
+    /// its canary. None if they would be more than PTRDIFF_MAX, which libc maps for nobody.
     fn mapping_len(&self, n: usize) -> Option<usize> {
         let page = self.pages.platform().page_size();
-        let most = isize::MAX as usize - page - self.margin();
-        (n < most).then(|| (n + 1).next_multiple_of(page))
+        let most = isize::MAX as usize - page - 2 * PRESET.guard_pages * page;
+        let bytes = if PRESET.has_guard_pages() {
+            n.max(1)
+        } else {
+            n + 1
+        };
+        (n < most).then(|| bytes.next_multiple_of(page))
     }
 
-    /// Bytes of the inaccessible part behind each mapping.
-    fn margin(&self) -> usize {
-        self.pages.platform().page_size() * PRESET.guard_pages as usize
+    /// How many inaccessible pages a mapping has before its memory and behind it.
+    fn draw_guards(&self) -> [u8; 2] {
+        [(); 2].map(|_| match PRESET.guard_pages {
+            0 => 0,
+            most => 1 + self.pages.choose(most) as u8,
+        })
     }
 
-    /// Makes the page behind a mapping inaccessible, if the preset says so. Refused, the block is
-    /// still a good block.
-    fn close_margin(&self, extent: &Extent) {
-        if PRESET.guard_pages {
-            // SAFETY: the mapping is the extent's, and so is its margin, which holds nothing.
-            unsafe {
-                let end = extent.base().add(extent.len.get());
-                self.pages.platform().close(end, self.margin());
-            }
+    /// Bytes of so many pages.
+    fn guard_bytes(&self, guards: [u8; 2]) -> [usize; 2] {
+        if !PRESET.has_guard_pages() {
+            return [0; 2];
         }
+        guards.map(|pages| pages as usize * self.pages.platform().page_size())
     }
 }
 
@@ -430,6 +488,10 @@ fn run_of(extent: &Extent) -> Run {
 /// Run pages of a block of `n` bytes, at most PTRDIFF_MAX. Whole pages have no canary: one more
 /// page for it would be too much. The hardened preset pays it.
 fn run_pages(n: usize) -> usize {
-    let bytes = if PRESET.guard_pages { n + 1 } else { n.max(1) };
+    let bytes = if PRESET.has_guard_pages() {
+        n + 1
+    } else {
+        n.max(1)
+    };
     bytes.div_ceil(RUN_PAGE)
 }

@@ -166,6 +166,15 @@ impl<'a, P: Platform> Pages<'a, P> {
         self.system.secrets.draw(&self.held, random);
     }
 
+    /// A random number below `bound`, which is at most 65536. Nobody can foretell it in presets with
+    /// generators.
+    pub fn choose(&self, bound: usize) -> usize {
+        match self.generator.first() {
+            Some(generator) => generator.below(bound, self.platform()),
+            None => ((self.system.secrets.draw_seed(&self.held) >> 48) as usize * bound) >> 16,
+        }
+    }
+
     /// Whether nothing of the chunk is in use, and it has memory to give back.
     pub fn is_idle(&self, chunk: &'static Chunk) -> bool {
         let header = self.header(chunk);

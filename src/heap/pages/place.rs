@@ -190,11 +190,11 @@ impl<P: Platform> Pages<'_, P> {
     }
 }
 
-/// Makes a page of ours, which nobody uses, inaccessible. If that is refused, what lies around it
+/// Makes pages of ours, which nobody uses, inaccessible. If that is refused, what lies around them
 /// works nevertheless.
-pub fn shut<P: Platform>(platform: &P, at: *mut u8, page: usize) {
+pub fn shut<P: Platform>(platform: &P, at: *mut u8, len: usize) {
     if let Some(at) = NonNull::new(at) {
-        // SAFETY: the page is the caller's and lies in a mapping of ours.
-        unsafe { platform.close(at, page) };
+        // SAFETY: the pages are the caller's and lie in a mapping of ours.
+        unsafe { platform.close(at, len) };
     }
 }

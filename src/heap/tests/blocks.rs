@@ -151,7 +151,7 @@ fn aligned_blocks_are_aligned_and_cheap() {
         .map(|_| process.aligned_alloc(4096, 4096))
         .collect();
     // The hardened preset pays another page for a canary.
-    let each = if PRESET.guard_pages { 8192 } else { 4096 };
+    let each = if PRESET.has_guard_pages() { 8192 } else { 4096 };
     assert_eq!(process.verify().used_bytes - before, 100 * each);
     for page in pages {
         // SAFETY: live.
@@ -199,7 +199,11 @@ fn large_blocks_are_resized_within_their_mapping_at_little_cost() {
         }
         let from = 370 << 10;
         let block = process.malloc(from);
-        let to = if PRESET.guard_pages { from } else { 400 << 10 };
+        let to = if PRESET.has_guard_pages() {
+            from
+        } else {
+            400 << 10
+        };
         let to = (to | 4095) - 1;
         let (calls, locks) = (
             process.platform().calls.load(Relaxed),

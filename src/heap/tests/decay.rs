@@ -116,7 +116,7 @@ fn what_is_in_use_stays() {
 #[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
 fn a_repeated_pair_keeps_its_mapping_until_it_stops() {
-    if PRESET.guard_pages {
+    if PRESET.has_guard_pages() {
         return println!("skipped: the preset lets addresses wait");
     }
     for n in [900_000, 3_000_000, 30_000_000] {
@@ -145,6 +145,18 @@ fn is_mapped(block: *mut u8) -> bool {
     let mut seen = 0;
     // SAFETY: only asks; no memory is an error.
     unsafe { libc::mincore(block.cast(), 4096, &mut seen) == 0 }
+}
+
+/// Whether the byte may be read.
+#[cfg(not(miri))]
+fn is_accessible(at: *mut u8) -> bool {
+    // SAFETY: the system reads it, and a byte out of reach is an error.
+    unsafe {
+        let file = libc::memfd_create(c"byte".as_ptr(), 0);
+        let written = libc::write(file, at.cast(), 1);
+        libc::close(file);
+        written == 1
+    }
 }
 
 /// What a stale pointer meets: nothing at all, until the program turned the size over and over.
@@ -189,7 +201,7 @@ fn around_a_large_block_nothing_is_mapped() {
     let blocks: Vec<_> = (0..64)
         .map(|i| process.malloc(150_000 + 5000 * i))
         .collect();
-    if !PRESET.guard_pages {
+    if !PRESET.has_guard_pages() {
         assert!(
             asked(&process, Call::Map) < calls + 64 + 10,
             "a call each, and tables"
@@ -205,7 +217,7 @@ fn around_a_large_block_nothing_is_mapped() {
             .wrapping_add(process.usable_size(block) | 4095)
             .wrapping_add(1);
         assert!(!is_mapped(block.wrapping_sub(1 << 20)) && !is_mapped(end.wrapping_add(1 << 19)));
-        if !PRESET.guard_pages {
+        if !PRESET.has_guard_pages() {
             assert!(!is_mapped(block.wrapping_sub(4096)) && !is_mapped(end));
         }
     }
@@ -222,6 +234,79 @@ fn around_a_large_block_nothing_is_mapped() {
     // SAFETY: live.
     unsafe { process.free(warm) };
     process.verify();
+}
+
+/// In the hardened preset a block in whole pages stands between inaccessible pages, too.
+#[test]
+#[cfg(not(miri))]
+fn hardened_blocks_have_guards_on_both_sides() {
+    if !PRESET.has_guard_pages() {
+        return println!("skipped: the default preset has none");
+    }
+    let process = frozen();
+    let mut widths = std::collections::BTreeSet::new();
+    for n in [200_000, 4096 * 50 - 8, 4096 * 50, 4096 * 50 - 100] {
+        let block = process.aligned_alloc(4096, n);
+        let locked = process.heaps.memory.lock();
+        let extent = locked.large.find(block).expect("a large block");
+        widths.extend(extent.guards.get());
+        assert!(extent.guards.get().iter().all(|&n| n > 0));
+        assert_eq!(extent.len.get(), n.next_multiple_of(4096));
+        drop(locked);
+        let end = n.next_multiple_of(4096);
+        assert!(is_accessible(block) && is_accessible(block.wrapping_add(end - 1)));
+        for at in [block.wrapping_sub(1), block.wrapping_add(end)] {
+            assert!(!is_accessible(at), "{n}");
+        }
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
+    assert!(widths.len() > 4, "{widths:?}");
+    process.verify();
+}
+
+/// A hardened block that grows moves between inaccessible pages, and gives the others back.
+#[test]
+fn guarded_blocks_grow_and_shrink() {
+    let process = frozen();
+    process.platform().hears.store(true, Ordering::Relaxed);
+    pair(&process, 150_000);
+    process.mine().trim();
+    let mapped = process.platform().mapped();
+    let mut block = process.malloc(150_000);
+    let sizes = [
+        1 << 20,
+        3 << 20,
+        7 << 20,
+        2 << 20,
+        2 << 21,
+        1 << 18,
+        9 << 20,
+    ];
+    let mut before = 150_000;
+    // SAFETY: live blocks, used within their sizes.
+    unsafe {
+        block.write_bytes(7, before);
+        for n in sizes {
+            block = process.realloc(block, n);
+            let kept = std::slice::from_raw_parts(block, n.min(before));
+            assert!(crate::model::is_all(kept, 7), "{n}");
+            block.write_bytes(7, n);
+            before = n;
+            process.verify();
+            let locked = process.heaps.memory.lock();
+            let guards = locked.large.find(block).expect("large").guards.get();
+            assert_eq!(
+                guards.iter().all(|&n| n > 0),
+                PRESET.has_guard_pages(),
+                "{n}"
+            );
+        }
+        process.free(block);
+    }
+    process.mine().trim();
+    process.verify();
+    assert_eq!(process.platform().mapped(), mapped);
 }
 
 /// A mapping in grace goes when others are freed and wanted, and it is not.
@@ -262,7 +347,7 @@ fn the_end_of_a_shrunk_block_is_out_of_reach() {
     unsafe {
         assert_eq!(process.realloc(block, 500_000), block);
         assert!(is_mapped(block.add(499_999 & !4095)));
-        let behind = if PRESET.guard_pages { 17 } else { 1 };
+        let behind = if PRESET.has_guard_pages() { 17 } else { 1 };
         assert!(!is_mapped(block.add((500_000 + 4096 * behind) & !4095)));
         // It becomes a block of a size class, and the mapping goes.
         let small = process.realloc(block, 5000);
@@ -275,7 +360,7 @@ fn the_end_of_a_shrunk_block_is_out_of_reach() {
 
 #[test]
 fn a_kept_mapping_is_cut_and_joined() {
-    if PRESET.guard_pages {
+    if PRESET.has_guard_pages() {
         return println!("skipped: inaccessible pages stand behind whole mappings");
     }
     let process = frozen();

@@ -90,7 +90,7 @@ fn an_overflow_behind_any_block_leaves_the_heap_fit_for_use() {
         (64, 127),
         (4096, 5000),
         (1, MAX_SMALL + 1),
-        (1, 1 << 20),
+        (1, (1 << 20) + 100),
         (1 << 20, 300_000),
     ];
     for (align, n) in kinds {

@@ -21,7 +21,7 @@ fn misuse_is_found_at_the_free() {
         100_000,
         MAX_SMALL,
         200_000,
-        1 << 20,
+        (1 << 20) + 100,
     ]
     .into_iter()
     .step_by(if cfg!(miri) { 4 } else { 1 })
