@@ -66,15 +66,6 @@ impl Secrets {
         self.canaries[class % (CLASSES + 1)].get()
     }
 
-    /// The canary at `address`, given that of its class.
-    #[inline(always)]
-    pub fn canary(&self, of_class: u8, address: usize) -> u8 {
-        if !PRESET.has_guards() {
-            return of_class;
-        }
-        guard_byte(self.guard(address & !7), address)
-    }
-
     /// In presets whose canaries depend on their address: eight guard bytes, which stand for
     /// `address` and no other. They are its SipHash-1-3 (Aumasson, Bernstein 2012) under a key of
     /// 128 bits, so guards that a program shows tell nothing of those of other addresses.
@@ -309,7 +300,6 @@ mod tests {
                 assert!(seen.insert(guard), "two addresses have one guard");
                 let bytes = guard.to_le_bytes();
                 assert!((0..24).all(|place| guard_byte(guard, place) == bytes[place % 8]));
-                assert_eq!(secrets.canary(1, address + 5), bytes[5]);
             }
             // Each bit that is free is set in about half of them.
             for bit in (0..64).filter(|bit| bit % 8 != 7) {

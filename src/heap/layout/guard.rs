@@ -1,4 +1,5 @@
-//! Guards, in presets that have them: what stands in the bytes of a slot beside its block.
+//! Guards: what stands in the bytes beside a block, of its slot in presets that have guards, and of
+//! a large block's memory in each.
 //!
 //! ```text
 //! slot: | ... | 64 bytes of guard | block: n bytes | 0 | guard to the slot's end, 7 bytes or more |
@@ -7,7 +8,7 @@
 //! A slot's guard is a word of eight bytes, a keyed hash of the slot's address, again and again:
 //! the byte at place i of the slot is byte i % 8 of the word. None of its bytes is a NUL, see
 //! `Secrets::guard`. The first byte behind the block is a NUL, so that a string without an end
-//! shows nothing of it. A block at its slot's start has the guard of the slot before it in front.
+//! shows nothing of it, unless it is the only one. A block at its slot's start has the guard of the slot before it in front.
 
 use crate::base::random::guard_byte;
 use crate::layout::record::Place;
@@ -20,7 +21,7 @@ const FRONT: usize = 64;
 pub struct Guard {
     /// The slot's first byte.
     start: *mut u8,
-    /// Bytes of the slot, a multiple of 16.
+    /// Bytes of the slot, a multiple of 16; of a large block's memory, as far as it is guarded.
     stride: usize,
     /// The word.
     word: u64,
@@ -38,7 +39,7 @@ impl Guard {
 
     /// The byte that should stand at a place of the slot, given where the block ends.
     fn byte(&self, at: usize, end: usize) -> u8 {
-        if at == end {
+        if at == end && end + 1 != self.stride {
             0
         } else {
             guard_byte(self.word, at)

@@ -13,12 +13,17 @@ use crate::base::platform::Platform;
 use crate::base::random::Secrets;
 use crate::layout::chunk::{Chunk, InCell, CELL};
 use crate::layout::group::Group;
+use crate::layout::guard::Guard;
+use crate::layout::record::Place;
 use core::cell::Cell;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 
 /// Buckets that need no mapping.
 const FIRST_BUCKETS: usize = 32;
+
+/// Bytes behind a large block that are guarded, as far as its memory goes.
+const GUARDED: usize = if PRESET.has_guards() { 128 } else { 16 };
 
 /// Class that picks the canary of large blocks.
 const CANARY: usize = CLASSES;
@@ -46,7 +51,7 @@ pub struct Extent {
     pub n: Cell<usize>,
     /// Count of frees when it was freed.
     pub stamp: Cell<u32>,
-    /// Whether all bytes are zero, the canary aside.
+    /// Whether all bytes are zero, the guard aside.
     pub fresh: Cell<bool>,
     /// Whether calloc asked for the block and took new pages: the next one would do so, too.
     pub cleared: Cell<bool>,
@@ -133,10 +138,20 @@ impl Extent {
         Chunk::of(self).cell(Chunk::number_of(self))
     }
 
-    /// Where the canary stands, if there is room for it.
-    fn canary_at(&self) -> Option<*mut u8> {
-        let n = self.n.get();
-        (n < self.len.get()).then(|| self.base.get().wrapping_add(n))
+    /// The guard behind the block, and what it watches: so much as there is room for.
+    fn guard(&self, secrets: &Secrets) -> (Guard, Place) {
+        let (base, n) = (self.base.get(), self.n.get());
+        let end = self.len.get().min(n + GUARDED);
+        let word = if PRESET.has_guards() {
+            secrets.guard(base.addr())
+        } else {
+            u64::from_ne_bytes([secrets.class_canary(CANARY); 8])
+        };
+        let place = Place {
+            offset: 0,
+            tail: end - n,
+        };
+        (Guard::new(base, end, word), place)
     }
 
     /// The memory as the system knows it.
@@ -145,28 +160,32 @@ impl Extent {
         unsafe { NonNull::new_unchecked(self.base.get()) }
     }
 
-    /// Sets the length of the block, not above that of the memory, and writes the canary behind it.
+    /// Sets the length of the block, not above that of the memory, and writes the guard behind it.
     pub fn set_length(&self, secrets: &Secrets, n: usize) {
         self.n.set(n);
-        if let Some(at) = self.canary_at() {
-            let of_class = secrets.class_canary(CANARY);
+        let (guard, place) = self.guard(secrets);
+        for (at, byte) in guard.around(place) {
             // SAFETY: the byte lies in the block's memory, behind the block.
-            unsafe { at.write(secrets.canary(of_class, at.addr())) };
+            unsafe { self.base.get().add(at).write(byte) };
         }
     }
 
-    /// Err if the canary behind the live block was written.
-    pub fn check(&self, secrets: &Secrets) -> Result<(), Found> {
-        let Some(at) = self.canary_at() else {
-            return Ok(());
-        };
-        let of_class = secrets.class_canary(CANARY);
-        // SAFETY: the byte lies in the live block's memory. Volatile: an overflow may be racing.
-        if unsafe { at.read_volatile() } == secrets.canary(of_class, at.addr()) {
-            Ok(())
-        } else {
-            Err(Found(Fault::Overflow, at.addr()))
+    /// Clears what a live block of other length had behind `n` bytes, and its guard: the program
+    /// should see neither when the block is as long again.
+    pub fn clear_end(&self, n: usize) {
+        let before = self.n.get();
+        let (from, to) = (n.min(before), self.len.get().min(before + GUARDED));
+        if from < to {
+            // SAFETY: the bytes lie in the block's memory, and behind the shorter of both lengths.
+            unsafe { self.base.get().add(from).write_bytes(0, to - from) };
         }
+    }
+
+    /// Err if the guard behind the live block was written.
+    pub fn check(&self, secrets: &Secrets) -> Result<(), Found> {
+        let (guard, place) = self.guard(secrets);
+        let checked = guard.check(place);
+        checked.map_err(|at| Found(Fault::Overflow, at))
     }
 
     /// Gives the pages of memory that nobody uses back, which makes it zero.

@@ -2,12 +2,12 @@
 //! mapping or a run of pages in a chunk; freed mappings are kept for a while.
 //!
 //! ```text
-//! default:                      | block: n bytes | canary | what is left of the page |
-//! hardened: | inaccessible pages | block: n bytes | canaries | inaccessible pages |
+//! default:                       | block: n bytes | 0, canaries | what is left of the page |
+//! hardened: | inaccessible pages | block: n bytes | 0, guard | rest | inaccessible pages |
 //!                                ^ base = block
 //! ```
 //!
-//! A run that its block fills has no canary.
+//! A run that its block fills has no canary, and hardened a mapping has none.
 
 use crate::base::config::{
     CHUNK, LARGE_KEPT, LARGE_LONG, LARGE_ROW, LARGE_TURNS, PRESET, RUN_PAGE,
@@ -190,6 +190,7 @@ impl<P: Platform> Locked<'_, P> {
             return Ok(Some((ptr::null_mut(), before)));
         }
         extent.fresh.set(false);
+        extent.clear_end(n);
         extent.set_length(&self.pages.system.secrets, n);
         Ok(Some((extent.base.get(), before)))
     }

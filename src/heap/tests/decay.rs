@@ -236,6 +236,39 @@ fn around_a_large_block_nothing_is_mapped() {
     process.verify();
 }
 
+/// The first byte behind a large block is a NUL, so that a string without an end ends there; it and
+/// those that follow are watched. What of them becomes the block's is clear.
+#[test]
+fn large_blocks_have_a_nul_and_a_guard_behind_them() {
+    let process = frozen();
+    for (n, watched) in [
+        (150_001, 16),
+        (200_000, 16),
+        (4096 * 50 - 3, 3),
+        (4096 * 50 - 1, 1),
+    ] {
+        let room = usize::next_multiple_of(n, 4096) - n;
+        let block = process.malloc(n);
+        let end = block.wrapping_add(n);
+        // SAFETY: all within the block's pages; the misuse under test is undone.
+        unsafe {
+            assert_eq!(end.read() == 0, room > 1, "{n}");
+            for at in (0..room.min(watched)).map(|offset| end.add(offset)) {
+                at.write(at.read() ^ 1);
+                assert!(faults("overflow", || process.free(block)), "{n}");
+                at.write(at.read() ^ 1);
+            }
+            block.write_bytes(1, n);
+            let block = process.realloc(block, n - 2000);
+            let block = process.realloc(block, n);
+            let back = std::slice::from_raw_parts(block.add(n - 2000), 2000);
+            assert!(crate::model::is_all(back, 0), "{n}");
+            process.free(block);
+        }
+    }
+    process.verify();
+}
+
 /// In the hardened preset a block in whole pages stands between inaccessible pages, too.
 #[test]
 #[cfg(not(miri))]
