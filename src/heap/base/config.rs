@@ -134,7 +134,7 @@ pub struct Preset {
     /// Freed slots that wait in quarantine before they count as free.
     pub quarantine: usize,
     /// Frees of large blocks after which the mapping of one goes back at the latest. Where freed
-    /// ones are inaccessible, their addresses wait as long.
+    /// ones are inaccessible, as many addresses wait, each for half as many frees or more.
     pub large_delay: u32,
     /// Inaccessible pages before and behind each large block: a random number from 1 to this one. 0:
     /// none.

@@ -279,7 +279,7 @@ impl List {
     }
 
     /// Takes the oldest one out that is the right one.
-    pub fn take(&self, is_right: impl Fn(&Extent) -> bool) -> Option<&'static Extent> {
+    pub fn take(&self, mut is_right: impl FnMut(&Extent) -> bool) -> Option<&'static Extent> {
         let mut before = None;
         for extent in self.iter() {
             if is_right(extent) {

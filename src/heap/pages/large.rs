@@ -348,6 +348,9 @@ impl<P: Platform> Locked<'_, P> {
 
     /// Unmaps what is too old or too much.
     fn drop_old(&mut self) {
+        if PRESET.seal_freed_large {
+            return self.drop_sealed();
+        }
         while let Some(oldest) = self.large.kept.first.get() {
             let age = self.large.frees.wrapping_sub(oldest.stamp.get());
             if age <= PRESET.large_delay
@@ -357,6 +360,24 @@ impl<P: Platform> Locked<'_, P> {
                 return;
             }
             self.drop_kept(self.large.kept.bytes.get() - 1);
+        }
+    }
+
+    /// Unmaps inaccessible mappings while there are too many: each time one of the older half, so
+    /// that nobody can tell when the addresses of a freed block serve again.
+    fn drop_sealed(&mut self) {
+        let most = self.large.budget();
+        while self.large.kept.count.get() > LARGE_KEPT || self.large.kept.bytes.get() > most {
+            let half = self.large.kept.count.get().div_ceil(2);
+            let mut before = self.pages.choose(half);
+            let dropped = self.large.kept.take(|_| {
+                let found = before == 0;
+                before = before.saturating_sub(1);
+                found
+            });
+            if let Some(dropped) = dropped {
+                self.unmap(dropped);
+            }
         }
     }
 

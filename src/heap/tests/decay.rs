@@ -342,6 +342,39 @@ fn guarded_blocks_grow_and_shrink() {
     assert_eq!(process.platform().mapped(), mapped);
 }
 
+/// Addresses of freed blocks wait in the hardened preset, and leave in no order.
+#[test]
+fn freed_addresses_wait_and_leave_at_random() {
+    if !PRESET.seal_freed_large {
+        return println!("skipped: nothing waits in the default preset");
+    }
+    let process = frozen();
+    // So that no address serves twice.
+    process.platform().hears.store(true, Ordering::Relaxed);
+    let delay = PRESET.large_delay as usize;
+    let is_kept = |at: usize| {
+        let locked = process.heaps.memory.lock();
+        let block = std::ptr::without_provenance_mut(at);
+        locked.large.was_freed(process.platform(), block)
+    };
+    let freed: Vec<_> = (0..3 * delay)
+        .map(|_| {
+            let block = process.malloc(150_000);
+            // SAFETY: live.
+            unsafe { process.free(block) };
+            block.addr()
+        })
+        .collect();
+    let kept: Vec<_> = freed.iter().map(|&at| is_kept(at)).collect();
+    assert_eq!(kept.iter().filter(|&&kept| kept).count(), delay);
+    assert!(kept[3 * delay - delay / 2..].iter().all(|&kept| kept));
+    assert!(
+        cfg!(small_constants) || kept[..2 * delay].contains(&true),
+        "in order"
+    );
+    process.verify();
+}
+
 /// A mapping in grace goes when others are freed and wanted, and it is not.
 #[test]
 fn a_grace_ends_with_further_frees() {
