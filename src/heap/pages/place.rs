@@ -69,6 +69,18 @@ impl<P: Platform> Pages<'_, P> {
         self.next_window
     }
 
+    /// The address of a page far from the stack, and with it from what the system places by itself,
+    /// at random. 0, no wish, on 32 bits, which have no addresses to spare.
+    fn far(&self) -> usize {
+        if usize::BITS < 64 {
+            return 0;
+        }
+        let page = self.platform().page_size();
+        let random = (self.choose(1 << 16) << 16 | self.choose(1 << 16)) * page;
+        let below = (1usize << FAR_BITS) + random % (1 << FAR_BITS);
+        (&raw const self).addr().wrapping_sub(below) & !(page - 1)
+    }
+
     /// Where a mapping of `len` bytes for a large block should lie: far from what the system places
     /// by itself, so that nobody else comes to lie beside it, and below all such before it, so that
     /// addresses are used again late. That is a wish in the call that maps it, and costs none: where
@@ -80,9 +92,7 @@ impl<P: Platform> Pages<'_, P> {
         }
         let page = self.platform().page_size();
         if self.apart_top == 0 {
-            let random = self.system.secrets.draw_seed(&self.held) >> (u64::BITS - FAR_BITS);
-            let below = (1usize << FAR_BITS).wrapping_add(random as usize);
-            self.apart_top = (&raw const self).addr().wrapping_sub(below) & !(page - 1);
+            self.apart_top = self.far();
             self.apart_next = self.apart_top;
         } else if self.apart_top.wrapping_sub(self.apart_next) >> WAY_BITS != 0 {
             self.apart_next = self.apart_top;
@@ -113,10 +123,16 @@ impl<P: Platform> Pages<'_, P> {
         there
     }
 
-    /// `len` bytes where the system has room, at a multiple of `align`, between inaccessible pages.
+    /// `len` bytes where the system has room, at a multiple of `align`, between inaccessible pages;
+    /// in the hardened preset far from all else.
     pub fn map_elsewhere(&mut self, len: usize, align: usize) -> Option<*mut u8> {
         let page = self.platform().page_size();
-        let at = self.map_aligned(0, len + 2 * page, align, page)?;
+        let wish = if PRESET.has_guard_pages() {
+            self.far()
+        } else {
+            0
+        };
+        let at = self.map_aligned(wish, len + 2 * page, align, page)?;
         let inside = at.as_ptr().wrapping_add(page);
         shut(self.platform(), at.as_ptr(), page);
         shut(self.platform(), inside.wrapping_add(len), page);
@@ -158,18 +174,20 @@ impl<P: Platform> Pages<'_, P> {
         }
     }
 
-    /// `bytes` of zero memory for ever, at a cache line's start, in windows of their own: for heaps
-    /// and their tables, which no overflow of a block should reach.
+    /// `bytes` of zero memory for ever, at a cache line's start: for heaps and their tables, which
+    /// no overflow of a block should reach. They lie in windows of their own; in the hardened preset
+    /// in mappings of their own between inaccessible pages, each at a random place.
     pub fn metadata(&mut self, bytes: usize) -> Option<*mut u8> {
         let bytes = bytes.next_multiple_of(CELL);
         let page = self.platform().page_size();
         if self.pool_left < bytes {
             let end = self.pool.addr() + self.pool_left;
             let mut more = (bytes - self.pool_left).next_multiple_of(page);
-            if end % CHUNK == 0 || !self.map_at(end, more) {
+            let apart = PRESET.has_guard_pages();
+            if apart || end % CHUNK == 0 || !self.map_at(end, more) {
                 more = bytes.next_multiple_of(page);
                 self.refused = false;
-                let pool = self.place(more);
+                let pool = if apart { None } else { self.place(more) };
                 self.pool = pool.or_else(|| self.map_elsewhere(more, page))?;
                 self.pool_left = 0;
             }

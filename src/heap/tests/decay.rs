@@ -298,6 +298,37 @@ fn hardened_blocks_have_guards_on_both_sides() {
     process.verify();
 }
 
+/// Heaps and tables of the hardened preset lie far apart between inaccessible pages.
+#[test]
+#[cfg_attr(not(target_pointer_width = "64"), ignore = "no addresses to spare")]
+#[cfg(not(miri))]
+fn hardened_tables_lie_far_apart() {
+    if !PRESET.has_guard_pages() {
+        return println!("skipped: the default preset has them side by side");
+    }
+    let process = frozen();
+    process.platform().hears.store(true, Ordering::Relaxed);
+    let small = process.malloc(100);
+    let mut locked = process.heaps.memory.lock();
+    let tables = [(); 8].map(|_| locked.pages.metadata(100_000).expect("memory"));
+    drop(locked);
+    for table in tables {
+        assert!(is_accessible(table) && is_accessible(table.wrapping_add(99_999)));
+        assert!(!is_accessible(table.wrapping_sub(1)));
+        assert!(!is_accessible(
+            table.wrapping_add(100_000 | 4095).wrapping_add(1)
+        ));
+    }
+    let mut all: Vec<_> = tables.iter().map(|at| at.addr()).collect();
+    all.push(small.addr());
+    all.sort_unstable();
+    let ways: std::collections::BTreeSet<_> = all.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(
+        ways.len() == 8 && *ways.first().expect("eight") > 1 << 20,
+        "{ways:?}"
+    );
+}
+
 /// A hardened block that grows moves between inaccessible pages, and gives the others back.
 #[test]
 fn guarded_blocks_grow_and_shrink() {
