@@ -1,8 +1,9 @@
 /* Large blocks come and go: contents are right, and both memory and addresses stay in proportion
  * to what is live, though sizes shift. Freed mappings that are kept for reuse hold no more than
- * what was live at most (src/heap/pages/extent.rs: 640 KiB and a 12th of it, or what was missed,
- * which is less than what is live). The hardened preset keeps none for reuse, but the addresses of
- * the last 512 freed blocks (large_delay), without memory. */
+ * what was live at most (src/heap/pages/extent.rs: what was missed, which is less than what is
+ * live). The hardened preset keeps none for reuse, but the addresses of 512 freed blocks
+ * (large_delay), without memory: the last 256, and of those before them as many at random, which
+ * may be half as long again as the last ones. */
 #include "check.h"
 
 enum { LIVE = 40, DELAY = 512 };
@@ -14,15 +15,21 @@ static const size_t OTHER = 16 * MB;
 /* Bytes of the mappings of the last DELAY freed blocks. */
 static size_t freed[DELAY], frees, freed_bytes;
 
-/* Frees a block and keeps the counts. Its mapping has the canary in a page and a page that is
- * inaccessible beyond the block's own pages, at most. */
+/* Addresses that wait, in bytes, at most. */
+static size_t waits(int hardened)
+{
+	return hardened ? freed_bytes / 2 * 3 : 0;
+}
+
+/* Frees a block and keeps the counts. Its mapping has a page for what is left of it, and hardened
+ * 16 inaccessible pages before and behind it, at most. */
 static void drop(size_t slot)
 {
 	if (!live[slot].p) return;
 	size_t *oldest = &freed[frees++ % DELAY], page = (size_t)sysconf(_SC_PAGESIZE);
 	live_bytes -= live[slot].n;
 	freed_bytes -= *oldest;
-	freed_bytes += *oldest = live[slot].n + 2 * page;
+	freed_bytes += *oldest = live[slot].n + 33 * page;
 	free(live[slot].p);
 	live[slot].p = NULL;
 }
@@ -67,7 +74,7 @@ int main(void)
 			if (live_bytes > most_live) most_live = live_bytes;
 		}
 		read_statm(&now_mapped, &now_resident);
-		waiting = hardened ? freed_bytes : 0;
+		waiting = waits(hardened);
 		CHECK2(over(now_mapped, mapped) < 2 * most_live + waiting + OTHER, now_mapped, waiting);
 		CHECK2(over(now_resident, resident) < 2 * most_live + OTHER, now_resident, most_live);
 		for (size_t slot = 0; slot < LIVE; slot++) {
@@ -75,7 +82,7 @@ int main(void)
 			drop(slot);
 		}
 		read_statm(&now_mapped, &now_resident);
-		waiting = hardened ? freed_bytes : 0;
+		waiting = waits(hardened);
 		CHECK2(over(now_mapped, mapped) < waiting + OTHER, now_mapped, waiting);
 		CHECK2(over(now_resident, resident) < OTHER, now_resident, resident);
 	}

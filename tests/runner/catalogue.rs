@@ -472,6 +472,7 @@ fn footprint() -> Vec<Program> {
         Program::new("map_count").only(&[Mode::MuslStatic, Mode::Preload]),
         Program::new("large_realloc"),
         Program::new("large_churn"),
+        Program::new("large_reach"),
         Program::new("calloc_sparse"),
         Program::new("small_process"),
     ]
