@@ -141,7 +141,8 @@ impl Extent {
     /// The guard behind the block, and what it watches: so much as there is room for.
     fn guard(&self, secrets: &Secrets) -> (Guard, Place) {
         let (base, n) = (self.base.get(), self.n.get());
-        let end = self.len.get().min(n + GUARDED);
+        // Memory is whole pages, see `Guard`.
+        let end = self.len.get().min((n + GUARDED).next_multiple_of(8));
         let word = if PRESET.has_guards() {
             secrets.guard(base.addr())
         } else {
@@ -160,37 +161,19 @@ impl Extent {
         unsafe { NonNull::new_unchecked(self.base.get()) }
     }
 
-    /// The guard where it is alike for all blocks and there is room for all of it: then it is written
-    /// and compared at once, not byte by byte.
-    fn whole_guard(&self, secrets: &Secrets) -> Option<(*mut [u8; GUARDED], [u8; GUARDED])> {
-        let n = self.n.get();
-        if PRESET.has_guards() || self.len.get() - n < GUARDED {
-            return None;
-        }
-        let mut bytes = [secrets.class_canary(CANARY); GUARDED];
-        bytes[0] = 0;
-        Some((self.base.get().wrapping_add(n).cast(), bytes))
-    }
-
     /// Sets the length of the block, not above that of the memory, and writes the guard behind it.
     pub fn set_length(&self, secrets: &Secrets, n: usize) {
         self.n.set(n);
-        if let Some((at, bytes)) = self.whole_guard(secrets) {
-            // SAFETY: the bytes lie in the block's memory, behind the block.
-            return unsafe { at.write(bytes) };
-        }
         let (guard, place) = self.guard(secrets);
-        for (at, byte) in guard.around(place) {
-            // SAFETY: the byte lies in the block's memory, behind the block.
-            unsafe { self.base.get().add(at).write(byte) };
-        }
+        // SAFETY: the guard lies in the block's memory, behind the block.
+        unsafe { guard.write(place) };
     }
 
     /// Clears what a live block of other length had behind `n` bytes, and its guard: the program
     /// should see neither when the block is as long again.
     pub fn clear_end(&self, n: usize) {
         let before = self.n.get();
-        let (from, to) = (n.min(before), self.len.get().min(before + GUARDED));
+        let (from, to) = (n.min(before), self.len.get().min(before + GUARDED + 8));
         if from < to {
             // SAFETY: the bytes lie in the block's memory, and behind the shorter of both lengths.
             unsafe { self.base.get().add(from).write_bytes(0, to - from) };
@@ -199,12 +182,6 @@ impl Extent {
 
     /// Err if the guard behind the live block was written.
     pub fn check(&self, secrets: &Secrets) -> Result<(), Found> {
-        if let Some((at, bytes)) = self.whole_guard(secrets) {
-            // SAFETY: the bytes lie in the live block's memory. Volatile: an overflow may be racing.
-            if unsafe { at.read_volatile() } == bytes {
-                return Ok(());
-            }
-        }
         let (guard, place) = self.guard(secrets);
         let checked = guard.check(place);
         checked.map_err(|at| Found(Fault::Overflow, at))
