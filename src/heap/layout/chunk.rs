@@ -15,11 +15,12 @@
 //! header's first cell, a pseudo-group that no pointer passes. The first cells share the header's
 //! page, and so does the start of the map: a small process touches one page for all three.
 
-use crate::base::config::{CHUNK, GRANULE, PRESET, RUN_PAGE, SPAN};
+use crate::base::config::{CHUNK, GRANULE, RUN_PAGE, SPAN};
 use crate::base::lock::Held;
 use crate::base::sync::{AtomicU16, Ordering::Relaxed};
 use crate::layout::bitmap::{Bitmap, PAGES};
 use crate::layout::group::Group;
+use crate::layout::kind::Kind;
 use crate::layout::span::Span;
 use core::cell::Cell;
 use core::ptr;
@@ -69,30 +70,6 @@ pub struct Chunk {
 // SAFETY: the cells of the header are reached with the lock in hand only, see `Chunk::header`;
 // everything else is atomic.
 unsafe impl Sync for Chunk {}
-
-/// What a chunk is for: groups of one class, where the preset keeps them apart, or anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kind(u8);
-
-impl Kind {
-    /// Anything that is no group of a class kept apart.
-    pub const COMMON: Kind = Kind(0);
-
-    /// For groups of a class.
-    pub fn of_class(class: usize) -> Kind {
-        if PRESET.classes_apart {
-            Kind(class as u8 + 1)
-        } else {
-            Kind::COMMON
-        }
-    }
-
-    /// Whether what is of one kind may lie with what is of the other.
-    #[inline(always)]
-    pub fn suits(self, other: Kind) -> bool {
-        !PRESET.classes_apart || self == other
-    }
-}
 
 /// What the lock protects of a chunk. Offsets are bytes from the chunk's start.
 pub struct Header {

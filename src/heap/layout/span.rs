@@ -1,7 +1,7 @@
 //! A span: a run of 64 granules that a heap cuts into small groups.
 
-use crate::layout::chunk::Kind;
 use crate::layout::group::Group;
+use crate::layout::kind::Kind;
 use core::cell::Cell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{compiler_fence, Ordering};

@@ -16,8 +16,9 @@
 use crate::base::config::{CHUNK, RUN_PAGE, SPAN};
 use crate::base::platform::Platform;
 use crate::layout::bitmap::PAGES;
-use crate::layout::chunk::{Chunk, Kind, CELLS_END, MAP_END};
+use crate::layout::chunk::{Chunk, CELLS_END, MAP_END};
 use crate::layout::group::Group;
+use crate::layout::kind::Kind;
 use crate::layout::pagemap::Leaf;
 use crate::pages::page_heap::Pages;
 use crate::pages::place::shut;

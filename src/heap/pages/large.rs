@@ -14,7 +14,8 @@ use crate::base::config::{
 };
 use crate::base::fault::Found;
 use crate::base::platform::Platform;
-use crate::layout::chunk::{Chunk, Kind};
+use crate::layout::chunk::Chunk;
+use crate::layout::kind::Kind;
 use crate::pages::extent::Extent;
 use crate::pages::memory::Locked;
 use crate::pages::page_heap::Run;

@@ -3,8 +3,9 @@
 use crate::base::config::{DECAY_PAUSE, KEEP, RUN_PAGE};
 use crate::base::platform::Platform;
 use crate::layout::bitmap::PAGES;
-use crate::layout::chunk::{Chunk, Kind};
+use crate::layout::chunk::Chunk;
 use crate::layout::group::Group;
+use crate::layout::kind::Kind;
 use crate::pages::page_heap::{Pages, Run, ROOMY};
 use core::ptr::NonNull;
 

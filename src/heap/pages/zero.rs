@@ -7,8 +7,9 @@
 
 use crate::base::config::{GRANULE, RUN_PAGE, UNIT};
 use crate::base::platform::Platform;
-use crate::layout::chunk::{Chunk, Kind};
+use crate::layout::chunk::Chunk;
 use crate::layout::group::{set_bits, Group, MyGroup, CLASS_ZERO, NOBODY};
+use crate::layout::kind::Kind;
 use crate::layout::record::{narrow_record, NARROW_SLOTS};
 use crate::pages::page_heap::Pages;
 use core::ptr::{self, NonNull};
