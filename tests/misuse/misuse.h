@@ -38,7 +38,8 @@ enum saw {
 	SHOWN,        /* bytes behind the string, */
 	SHOWN_ALIKE,  /* the very bytes that stand behind another block, too */
 	OLD_DATA,     /* what the program wrote */
-	REUSED, NEVER_REUSED, CHANGED
+	REUSED, NEVER_REUSED, CHANGED,
+	HARMLESS      /* what it wrote stood there before */
 };
 
 /* What a trial leaves behind, in memory that outlives it. */

@@ -6,7 +6,10 @@ use crate::promise::Expect;
 /// Sizes of the block that is misused: small, a page, large (for mallocng and glibc, too, a mapping
 /// of its own).
 pub const SIZES: [(&str, usize); 3] = [("small", 8), ("page", 4096), ("large", 262_144)];
+const PAGE: usize = 1;
 const LARGE: usize = 2;
+/// As long as slots of byssal less a byte: behind such a block stands a canary alone.
+const FULL: [usize; 3] = [15, 4671, 262_143];
 
 /// Faults by number, as `src/heap/base/fault.rs` defines them.
 const FREED: &[u32] = &[1, 2];
@@ -16,7 +19,6 @@ const WRITTEN: &[u32] = &[4];
 const MISMATCH: &[u32] = &[5];
 /// What a write outside of a block may be named where free memory is watched.
 const DAMAGE: &[u32] = &[3, 4];
-/// The same when the block that is freed is the damaged one's neighbour.
 const CALL: Stage = Stage::Call;
 
 /// How a cell is shown.
@@ -41,13 +43,11 @@ pub struct Row {
     pub chance: bool,
     /// Which of `SIZES` it is tried with: from the first of these on, below the second.
     pub sizes: (usize, usize),
-    /// The block is at least so long.
-    pub least: usize,
+    /// Bytes of the block, for each of `SIZES`.
+    pub bytes: [usize; 3],
     pub show: Show,
-    pub default: Expect,
-    pub hardened: Expect,
-    /// Of large blocks, where that is more.
-    pub large: [Option<Expect>; 2],
+    /// What the presets promise, default and hardened, for each of `SIZES`.
+    expect: [[Expect; 3]; 2],
 }
 
 impl Row {
@@ -64,11 +64,9 @@ impl Row {
             variant: 0,
             chance: false,
             sizes: (0, SIZES.len()),
-            least: 0,
+            bytes: [SIZES[0].1, SIZES[1].1, SIZES[2].1],
             show: Show::Endings,
-            default: expect,
-            hardened: expect,
-            large: [None; 2],
+            expect: [[expect; 3]; 2],
         }
     }
 
@@ -105,42 +103,57 @@ impl Row {
         }
     }
 
-    const fn at_least(self, least: usize) -> Self {
-        Row { least, ..self }
+    const fn at_least(mut self, least: usize) -> Self {
+        // What is longer than a small block is longer than these, too.
+        if self.bytes[0] < least {
+            self.bytes[0] = least;
+        }
+        self
     }
 
-    const fn hardened(self, hardened: Expect) -> Self {
-        Row { hardened, ..self }
+    const fn bytes(self, bytes: [usize; 3]) -> Self {
+        Row { bytes, ..self }
     }
 
-    const fn large(self, default: Expect, hardened: Expect) -> Self {
+    const fn not_large(self) -> Self {
         Row {
-            large: [Some(default), Some(hardened)],
+            sizes: (0, LARGE),
             ..self
         }
+    }
+
+    /// The same promise for both presets and all sizes.
+    pub const fn promise(self, expect: Expect) -> Self {
+        Row {
+            expect: [[expect; 3]; 2],
+            ..self
+        }
+    }
+
+    const fn hardened(mut self, expect: Expect) -> Self {
+        self.expect[1] = [expect; 3];
+        self
+    }
+
+    const fn page(mut self, default: Expect, hardened: Expect) -> Self {
+        self.expect[0][PAGE] = default;
+        self.expect[1][PAGE] = hardened;
+        self
+    }
+
+    const fn large(mut self, default: Expect, hardened: Expect) -> Self {
+        self.expect[0][LARGE] = default;
+        self.expect[1][LARGE] = hardened;
+        self
     }
 
     const fn show(self, show: Show) -> Self {
         Row { show, ..self }
     }
 
-    /// Bytes of the block, for one of `SIZES`.
-    pub fn bytes(&self, size: usize) -> usize {
-        SIZES[size].1.max(self.least)
-    }
-
     /// What a preset promises for one of `SIZES`.
     pub fn expect(&self, hardened: bool, size: usize) -> Expect {
-        let general = if hardened {
-            self.hardened
-        } else {
-            self.default
-        };
-        if size == LARGE {
-            self.large[usize::from(hardened)].unwrap_or(general)
-        } else {
-            general
-        }
+        self.expect[usize::from(hardened)][size]
     }
 }
 
@@ -162,20 +175,24 @@ pub fn rows() -> Vec<Row> {
 
 fn double_free() -> Vec<Row> {
     let row = |what, program| Row::new("double free", what, program, Expect::Caught(CALL, FREED));
-    let ops = |what, n| Row {
-        default: Expect::CaughtUnlessReused(FREED),
-        hardened: Expect::CaughtUnlessReused(FREED),
-        ..row(what, "double_free_ops").variant(n).chance()
+    // No new block has the address of a large one.
+    let ops = |what, n| {
+        row(what, "double_free_ops")
+            .variant(n)
+            .chance()
+            .promise(Expect::CaughtUnlessReused(FREED))
+            .large(Expect::Caught(CALL, FREED), Expect::Caught(CALL, FREED))
     };
-    let race = |what, variant| Row {
-        // No trial may miss: whoever comes second is seen at once, or when the owner collects, at
-        // exit at the latest.
-        default: Expect::Caught(Stage::Exit, &[0, 1, 2]),
-        // Both may be clearing the block when one of them looks at its tail. Without a number: a
-        // thread sends its deferred frees when it ends, with all signals blocked, so that the
-        // program's handler, which would tell the fault, does not run (musl).
-        hardened: Expect::Caught(Stage::Exit, &[0, 1, 2, 3]),
-        ..row(what, "double_free_race").variant(variant).chance()
+    // No trial may miss: whoever comes second is seen at once, or when the owner collects, at exit
+    // at the latest. In hardened both may be clearing the block when one of them looks at its tail.
+    // Without a number: a thread sends its deferred frees when it ends, with all signals blocked, so
+    // that the program's handler, which would tell the fault, does not run (musl).
+    let race = |what, variant| {
+        row(what, "double_free_race")
+            .variant(variant)
+            .chance()
+            .promise(Expect::Caught(Stage::Exit, &[0, 1, 2]))
+            .hardened(Expect::Caught(Stage::Exit, &[0, 1, 2, 3]))
     };
     vec![
         row("at once", "double_free"),
@@ -254,63 +271,66 @@ fn overflow() -> Vec<Row> {
             .hardened(free)
             .large(free, free)
     };
-    let mostly = |what, program, spare| Row {
-        default: Expect::Mostly(Stage::Later, OVERFLOW, spare),
-        hardened: Expect::Mostly(Stage::Later, OVERFLOW, spare),
-        large: [None; 2],
-        ..row(what, program).chance()
-    };
+    // Of a canary there are 63 kinds, of a byte of a guard 128.
+    let mostly = |stage| Expect::Mostly(stage, OVERFLOW, 9);
     vec![
         row("by 1 (text)", "overflow_byte"),
-        row("by strcpy's NUL", "overflow_string"),
-        mostly("by 1 (random other byte)", "overflow_random", 3),
-        mostly("by 1 (one of byssal's 63 canaries)", "overflow_guess", 9),
+        // Where a NUL stands it harms nothing. Large blocks have a canary there.
+        row("by strcpy's NUL", "overflow_string")
+            .promise(Expect::Harmless)
+            .large(free, free),
+        row("by strcpy's NUL, 1 less than a slot", "overflow_string")
+            .bytes(FULL)
+            .not_large()
+            .hardened(Expect::Harmless),
+        row("by 1 (random other byte)", "overflow_random").chance(),
+        row("by 1 (one of byssal's 63 canaries)", "overflow_guess")
+            .chance()
+            .large(mostly(Stage::Free), mostly(Stage::Free)),
+        row("by 1 (one of them), 1 less than a slot", "overflow_guess")
+            .chance()
+            .bytes(FULL)
+            .not_large()
+            .promise(mostly(Stage::Later))
+            .hardened(free),
         row("by 4", "overflow_tail").variant(4),
         row("by 8", "overflow_tail").variant(8),
         row("by 32", "overflow_tail").variant(32),
-        row("by 4096", "overflow_tail")
-            .variant(4096)
-            .large(free, free),
+        row("by 4096", "overflow_tail").variant(4096),
         row("by 8192", "overflow_tail")
             .variant(8192)
             .only_large()
-            .large(free, Expect::Protected),
+            .promise(Expect::Protected),
         row("by 1, freed last of all", "overflow_at_exit")
-            .large(free, free)
-            .hardened(free),
-        row("by 1, freed by another thread", "overflow_remote"),
+            .promise(Expect::Caught(Stage::Exit, OVERFLOW))
+            .hardened(free)
+            .large(free, free),
+        row("by 1, freed by another thread", "overflow_remote").promise(free),
         row("by 1, then realloc", "realloc_overflowed"),
     ]
     .into_iter()
-    .map(|row| {
-        if row.program == "overflow_at_exit" {
-            Row {
-                default: Expect::Caught(Stage::Exit, OVERFLOW),
-                ..row
-            }
-        } else {
-            row
-        }
-    })
     .chain(overflow_to_the_end())
     .chain(jumps())
     .chain(underflow())
     .collect()
 }
 
-/// Overflows that no free ever looks at.
+/// Overflows that no later call looks at.
 fn overflow_to_the_end() -> Vec<Row> {
     let row = |what, variant| {
         Row::new("overflow", what, "exit_live", Expect::Nothing)
             .variant(variant)
             .chance()
     };
+    let exit = Expect::Caught(Stage::Exit, OVERFLOW);
     vec![
         row("by 1, never freed", 0),
         row("by 1, never freed, of another thread", 1),
-        row("by 1, freed by another thread that goes on", 2),
-        row("by 1, freed by another thread that ends", 3),
-        row("by 1, freed; another thread calls exit", 4),
+        row("by 1, freed by another thread that goes on", 2).promise(exit),
+        // A thread of musl ends with all signals blocked: the handler does not tell the number.
+        row("by 1, freed by another thread that ends", 3)
+            .promise(Expect::Caught(Stage::Exit, &[0, 3])),
+        row("by 1, freed; another thread calls exit", 4).promise(exit),
         Row::new(
             "overflow",
             "by 1, in a program without free",
@@ -329,60 +349,65 @@ fn jumps() -> Vec<Row> {
             .chance()
     };
     vec![
-        row("one byte, 8 behind the end", 8),
+        // The tail of this size has 16 bytes or more.
+        row("one byte, 8 behind the end", 8)
+            .page(Expect::Nothing, Expect::Caught(Stage::Free, OVERFLOW)),
         row("one byte, 12 behind", 12).only_large(),
         row("one byte, 64 behind", 64).only_large(),
     ]
 }
 
 fn underflow() -> Vec<Row> {
+    let free = Expect::Caught(Stage::Free, OVERFLOW);
     let row = |what, program, variant| {
         Row::new("underflow", what, program, Expect::Nothing)
             .variant(variant)
             .chance()
+            // All but the first slot of a group have a guard before them.
+            .hardened(Expect::Mostly(Stage::Later, DAMAGE, 9))
+            .large(Expect::Protected, Expect::Protected)
     };
     vec![
-        row("by 1", "underflow", 1),
-        row("by 8", "underflow", 8),
-        row("by 32", "underflow", 32),
-        row("one byte, 8 before the block", "underflow_at", 8),
-        row("one byte, 32 before", "underflow_at", 32),
+        row("by 1", "underflow", 1).page(free, free),
+        row("by 8", "underflow", 8).page(free, free),
+        row("by 32", "underflow", 32).page(free, free),
+        row("one byte, 8 before the block", "underflow_at", 8).page(Expect::Nothing, free),
+        // A small block's neighbour lies there.
+        row("one byte, 32 before", "underflow_at", 32)
+            .hardened(Expect::Nothing)
+            .large(Expect::Protected, Expect::Protected)
+            .page(Expect::Nothing, free),
         row("one byte, 1 MiB before", "underflow_at", 1 << 20).only_large(),
     ]
 }
 
 fn after_free() -> Vec<Row> {
-    let row = |what, program| Row::new("after free", what, program, Expect::Nothing);
+    let row = |what, program| {
+        Row::new("after free", what, program, Expect::Nothing)
+            .chance()
+            .large(Expect::Protected, Expect::Protected)
+    };
+    let shrunk = |what, variant, expect| {
+        Row::new("after free", what, "shrunk", expect)
+            .variant(variant)
+            .chance()
+            .not_small()
+    };
     vec![
         row("write, then the memory is used again", "write_freed")
-            .chance()
-            .hardened(Expect::Caught(Stage::Exit, WRITTEN))
-            .large(Expect::Nothing, Expect::Protected),
-        row("write, then it is not used again", "write_idle")
-            .chance()
-            .large(Expect::Nothing, Expect::Protected),
-        row("write when it is used again", "write_reused").chance(),
-        row("read", "read_freed")
-            .hardened(Expect::Zeros)
-            .large(Expect::Nothing, Expect::Protected),
-        row("read when it is used again", "write_reused")
-            .variant(1)
-            .chance(),
-        row("write behind a block that shrank", "shrunk")
-            .chance()
-            .not_small(),
-        row("write at the end that it had", "shrunk")
-            .variant(1)
-            .chance()
-            .not_small(),
-        row("read behind a block that shrank", "shrunk")
-            .variant(2)
-            .chance()
-            .not_small(),
-        row("read at the end that it had", "shrunk")
-            .variant(3)
-            .chance()
-            .not_small(),
+            .hardened(Expect::Caught(Stage::Exit, WRITTEN)),
+        row("write, then it is not used again", "write_idle"),
+        row("write when it is used again", "write_reused"),
+        row("read", "read_freed").hardened(Expect::Zeros),
+        row("read when it is used again", "write_reused").variant(1),
+        shrunk(
+            "write behind a block that shrank",
+            0,
+            Expect::Caught(Stage::Free, OVERFLOW),
+        ),
+        shrunk("write at the end that it had", 1, Expect::Protected),
+        shrunk("read behind a block that shrank", 2, Expect::Nothing),
+        shrunk("read at the end that it had", 3, Expect::Protected),
     ]
 }
 
@@ -393,24 +418,21 @@ fn contents() -> Vec<Row> {
             .hardened(Expect::Zeros)
     };
     let string = |what, variant| {
-        Row::new("string without end", what, "unterminated", Expect::Nothing).variant(variant)
+        Row::new("string without end", what, "unterminated", Expect::Stops)
+            .variant(variant)
+            .large(Expect::Nothing, Expect::Nothing)
     };
     vec![
         row("in malloc's block", 0),
-        // A canary of the smaller block may be left.
-        row("in what realloc adds", 1)
-            .hardened(Expect::Nothing)
-            .large(Expect::Nothing, Expect::Zeros),
-        Row {
-            default: Expect::Zeros,
-            ..row("in calloc's block", 2)
-        },
+        row("in what realloc adds", 1),
+        row("in calloc's block", 2).promise(Expect::Zeros),
         row("in aligned_alloc's block", 3),
         row("in a block of another size of the class", 4),
         row("another thread's, in malloc's block", 5),
         row("in calloc's block, after a stale write", 6)
             .chance()
-            .hardened(Expect::Nothing),
+            .promise(Expect::Zeros)
+            .hardened(Expect::ZerosOr(WRITTEN)),
         string("as long as malloc_usable_size", 0),
         string("as long as was asked for", 1),
     ]
@@ -418,22 +440,18 @@ fn contents() -> Vec<Row> {
 
 fn zero_size() -> Vec<Row> {
     let row = |what, program, variant| {
-        Row::new("block of 0 bytes", what, program, Expect::Nothing)
+        Row::new("block of 0 bytes", what, program, Expect::Protected)
             .variant(variant)
             .any_size()
-            .hardened(Expect::Protected)
     };
     let malloc = |what, variant| row(what, "zero_size", variant);
     vec![
-        Row {
-            default: Expect::Caught(Stage::Later, OVERFLOW),
-            ..malloc("write", 0)
-        },
+        malloc("write", 0),
         malloc("read", 1),
         malloc("write 8 behind", 2),
         malloc("read 8 behind", 3),
-        malloc("write 1 before", 4).hardened(Expect::Nothing),
-        malloc("read 1 before", 5).hardened(Expect::Nothing),
+        malloc("write 1 before", 4).promise(Expect::Nothing),
+        malloc("read 1 before", 5).promise(Expect::Nothing),
         malloc("calloc's, write", 10),
         malloc("calloc's, read", 11),
         malloc("realloc's, write", 20),
@@ -441,10 +459,15 @@ fn zero_size() -> Vec<Row> {
         malloc("aligned_alloc's, write", 30),
         malloc("aligned_alloc's, read", 31),
         // The library of C++ asks malloc for a byte.
-        row("new[]'s, write", "cxx_zero", 0).hardened(Expect::Nothing),
-        row("new[]'s, read", "cxx_zero", 1).hardened(Expect::Nothing),
-        row("write, in a program without free", "no_free", 0),
-        row("read, in a program without free", "no_free", 1),
+        row("new[]'s, write", "cxx_zero", 0).promise(Expect::Nothing),
+        row("new[]'s, read", "cxx_zero", 1).promise(Expect::Nothing),
+        // Static ones get musl's bump allocator, unless hardened.
+        row("write, in a program without free", "no_free", 0)
+            .promise(Expect::Nothing)
+            .hardened(Expect::Protected),
+        row("read, in a program without free", "no_free", 1)
+            .promise(Expect::Nothing)
+            .hardened(Expect::Protected),
     ]
 }
 
@@ -506,7 +529,7 @@ fn placement() -> Vec<Row> {
     vec![
         row("most common address of a block", 0, Show::Mode),
         row("most common distance to the next block", 1, Show::Mode),
-        row("a freed block comes back at once", 2, Show::Mean),
-        row("a freed block is among the next 8", 3, Show::Mean),
+        row("a freed block comes back at once", 2, Show::Mean).promise(Expect::Elsewhere),
+        row("a freed block is among the next 8", 3, Show::Mean).promise(Expect::Elsewhere),
     ]
 }

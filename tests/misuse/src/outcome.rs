@@ -50,13 +50,14 @@ pub enum Saw {
     Reused,
     NeverReused,
     Changed,
+    Harmless,
 }
 
 impl Saw {
     fn new(number: u64) -> Option<Self> {
         use Saw::{
-            Changed, Filled, NeverReused, Nothing, OldData, OtherData, Reused, Shown, ShownAlike,
-            Stops, Zeros,
+            Changed, Filled, Harmless, NeverReused, Nothing, OldData, OtherData, Reused, Shown,
+            ShownAlike, Stops, Zeros,
         };
         [
             Nothing,
@@ -70,6 +71,7 @@ impl Saw {
             Reused,
             NeverReused,
             Changed,
+            Harmless,
         ]
         .get(usize::try_from(number).ok()?)
         .copied()
@@ -170,6 +172,11 @@ impl Ending {
         )
     }
 
+    /// Whether the trial says something about this allocator: it ran, and changed something.
+    pub fn counts(self) -> bool {
+        !matches!(self, Ending::Skipped | Ending::Unseen(Saw::Harmless))
+    }
+
     /// Whether it was stopped, but by something that happened afterwards: other calls, a reuse of
     /// the memory, the end of the process.
     fn is_late(self) -> bool {
@@ -189,6 +196,7 @@ impl Ending {
             Ending::Message => "message only".to_owned(),
             Ending::Unseen(Saw::Nothing | Saw::Reused | Saw::Changed) => "**no**".to_owned(),
             Ending::Unseen(Saw::NeverReused) => "not reused".to_owned(),
+            Ending::Unseen(Saw::Harmless) => "harmless".to_owned(),
             Ending::Unseen(Saw::Zeros) => "zeros".to_owned(),
             Ending::Unseen(Saw::Filled) => "filled".to_owned(),
             Ending::Unseen(Saw::Stops) => "zero".to_owned(),
@@ -268,7 +276,7 @@ impl Cell {
     /// Trials that say something about this allocator.
     fn counted(&self) -> impl Iterator<Item = Ending> + '_ {
         let endings = self.trials.iter().map(|trial| trial.ending);
-        endings.filter(|ending| *ending != Ending::Skipped)
+        endings.filter(|ending| ending.counts())
     }
 
     /// How sure it is that the misuse is stopped; None if no trial says anything.
@@ -371,5 +379,8 @@ mod tests {
         assert_eq!(verdict(&[call, missed, exit]), Some(Verdict::Sometimes));
         assert_eq!(verdict(&[missed, skipped]), Some(Verdict::Never));
         assert_eq!(verdict(&[skipped]), None);
+        let harmless = "trial 6 0 11 0 0 0 0 0 0 0 0";
+        assert_eq!(verdict(&[harmless]), None, "nothing was changed");
+        assert_eq!(verdict(&[harmless, call]), Some(Verdict::Always));
     }
 }

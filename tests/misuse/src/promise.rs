@@ -17,6 +17,14 @@ pub enum Expect {
     Mostly(Stage, &'static [u32], usize),
     /// It is not stopped, and a read sees zeros if anything.
     Zeros,
+    /// A read sees zeros if anything, or byssal stops the process by one of these faults.
+    ZerosOr(&'static [u32]),
+    /// A string without an end stops at a zero.
+    Stops,
+    /// The freed block's address is no new block's.
+    Elsewhere,
+    /// It is not stopped, and changes nothing.
+    Harmless,
     /// Nothing is promised; it may be stopped.
     Nothing,
 }
@@ -48,6 +56,12 @@ impl Expect {
                 trial.ending,
                 Ending::Protection | Ending::Unseen(Saw::Zeros)
             ),
+            Expect::ZerosOr(faults) => {
+                trial.ending == Ending::Unseen(Saw::Zeros) || caught(trial, Stage::Exit, faults)
+            }
+            Expect::Stops => trial.ending == Ending::Unseen(Saw::Stops),
+            Expect::Elsewhere => trial.value == 0,
+            Expect::Harmless => trial.ending == Ending::Unseen(Saw::Harmless),
             Expect::Nothing => !matches!(
                 trial.ending,
                 Ending::Crash(_) | Ending::Hang(_) | Ending::Failed(_) | Ending::Message

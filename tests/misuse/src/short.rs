@@ -125,7 +125,13 @@ impl Line {
 /// What stopped the trials, most frequent first, and how many if not all of them.
 fn words(cell: &Cell) -> String {
     let mut counts: BTreeMap<(bool, String), usize> = BTreeMap::new();
-    for trial in &cell.trials {
+    // What changes nothing tells something only where that is all.
+    let all_harmless = !cell.trials.iter().any(|trial| trial.ending.counts());
+    let trials = || {
+        let trials = cell.trials.iter();
+        trials.filter(|trial| all_harmless || trial.ending.counts())
+    };
+    for trial in trials() {
         let word = match trial.ending {
             Ending::Check {
                 stage: Stage::Later,
@@ -136,7 +142,7 @@ fn words(cell: &Cell) -> String {
         };
         *counts.entry((trial.ending.is_stopped(), word)).or_default() += 1;
     }
-    let all = cell.trials.len();
+    let all = trials().count();
     let list = |stopped: bool| {
         let counts = counts.iter();
         let mut found: Vec<_> = counts.filter(|((good, _), _)| *good == stopped).collect();

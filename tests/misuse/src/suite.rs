@@ -152,7 +152,7 @@ fn run_trials(job: &Job, row: &Row, allocator: &Allocator, folder: &Path, trials
     }
     let mut command = allocator.start(&program);
     command
-        .arg(row.bytes(job.size).to_string())
+        .arg(row.bytes[job.size].to_string())
         .arg(job.heap)
         .arg(row.variant.to_string())
         .env("MISUSE_TRIALS", trials.to_string());

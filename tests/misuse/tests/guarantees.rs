@@ -42,7 +42,7 @@ fn failures(column: &str, rows: &[Row]) -> Vec<String> {
             row.what,
             TRIALS.few,
             row.program,
-            row.bytes(job.size),
+            row.bytes[job.size],
             job.heap,
             row.variant
         ))
@@ -71,10 +71,7 @@ fn a_broken_promise_is_noticed() {
         Expect::Caught(byssal_misuse::outcome::Stage::Exit, &[1]),
         Expect::Protected,
     ] {
-        for row in &mut wrong {
-            row.default = expect;
-            row.large = [None; 2];
-        }
+        let wrong: Vec<Row> = wrong.iter().map(|row| row.promise(expect)).collect();
         assert_eq!(failures(DEFAULT, &wrong).len(), 3 * 3 * 2);
     }
 }
