@@ -121,9 +121,10 @@ impl Model<'_> {
             2 => usize::MAX - n,
             // No address that a program can have, where words are long enough.
             3 => (1u64 << 47) as usize | n,
+            // Its heap, or null, which free takes for no block, of a thread that has none.
             _ => (self.process.word()).wrapping_add(n),
         };
-        if self.is_live(address) {
+        if self.is_live(address) || address == 0 {
             return;
         }
         let process = self.process;
