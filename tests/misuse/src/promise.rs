@@ -19,7 +19,7 @@ pub enum Expect {
     Zeros,
     /// A read sees zeros if anything, or byssal stops the process by one of these faults.
     ZerosOr(&'static [u32]),
-    /// A string without an end stops at a zero.
+    /// A string without an end stops at a zero, or by the page protection.
     Stops,
     /// The freed block's address is no new block's.
     Elsewhere,
@@ -59,7 +59,10 @@ impl Expect {
             Expect::ZerosOr(faults) => {
                 trial.ending == Ending::Unseen(Saw::Zeros) || caught(trial, Stage::Exit, faults)
             }
-            Expect::Stops => trial.ending == Ending::Unseen(Saw::Stops),
+            Expect::Stops => matches!(
+                trial.ending,
+                Ending::Protection | Ending::Unseen(Saw::Stops)
+            ),
             Expect::Elsewhere => trial.value == 0,
             Expect::Harmless => trial.ending == Ending::Unseen(Saw::Harmless),
             Expect::Nothing => !matches!(
