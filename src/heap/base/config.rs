@@ -99,7 +99,7 @@ pub const LARGE_KEPT: usize = PRESET.large_delay as usize;
 /// How often a large block must be freed and wanted again before its memory may stay accessible
 /// when it is freed, see `extent.rs`. For one of `LARGE_LONG` bytes or more, whose pages cost more
 /// than the calls, once is enough.
-pub const LARGE_TURNS: usize = 4;
+pub const LARGE_TURNS: usize = 8;
 
 /// See there.
 pub const LARGE_LONG: usize = 1 << 20;
