@@ -1,6 +1,6 @@
 //! Slots as values: one that holds a live block, and one that is free and the holder's.
 
-use crate::base::config::{CHUNK, PRESET};
+use crate::base::config::{CHUNK, PRESET, UNIT};
 use crate::base::fault::{was_found, Fault, Found};
 use crate::base::random::Secrets;
 use crate::base::size_class::Geometry;
@@ -341,17 +341,19 @@ impl FreeSlot {
         if !PRESET.zero_on_free {
             return Ok(());
         }
-        for word in 0..stride / 8 {
-            let at = self.start.cast::<u64>().wrapping_add(word);
-            // SAFETY: the slot's memory is the holder's, a multiple of 16 bytes. Volatile: the
-            // writer we look for may be racing.
-            if unsafe { at.read_volatile() } != 0 {
+        for unit in 0..stride / UNIT {
+            let at = self.start.cast::<[u64; 2]>().wrapping_add(unit);
+            // SAFETY: the slot's memory is the holder's, whole units. Volatile: the writer we look
+            // for may be racing.
+            let [low, high] = unsafe { at.read_volatile() };
+            if low | high != 0 {
                 if was_found() {
                     // There may be more of it than was reported: a handler's malloc goes on.
                     (0..stride).for_each(|offset| self.write(offset, 0));
                     break;
                 }
-                return Err(Found(Fault::WriteAfterFree, at.addr()));
+                let word = if low == 0 { 8 } else { 0 };
+                return Err(Found(Fault::WriteAfterFree, at.addr() + word));
             }
         }
         Ok(())
