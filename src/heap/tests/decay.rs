@@ -359,12 +359,9 @@ fn guarded_blocks_grow_and_shrink() {
             before = n;
             process.verify();
             let locked = process.heaps.memory.lock();
-            let guards = locked.large.find(block).expect("large").guards.get();
-            assert_eq!(
-                guards.iter().all(|&n| n > 0),
-                PRESET.has_guard_pages(),
-                "{n}"
-            );
+            // Before a block that moved they are a wish: another test's mapping may be there.
+            let [_, behind] = locked.large.find(block).expect("large").guards.get();
+            assert_eq!(behind > 0, PRESET.has_guard_pages(), "{n}");
         }
         process.free(block);
     }
