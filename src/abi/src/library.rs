@@ -333,12 +333,7 @@ extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
         set_errno(ENOMEM);
         return ptr::null_mut();
     };
-    let block = PROCESS.malloc(n);
-    if !block.is_null() && !PROCESS.is_zero(block) {
-        // SAFETY: a new block of n bytes.
-        unsafe { block.write_bytes(0, n) };
-    }
-    block.cast()
+    PROCESS.calloc(n).cast()
 }
 
 /// C's free.

@@ -212,9 +212,15 @@ impl<P: Platform> Allocator<P> {
     /// the same block meanwhile.
     #[inline(never)]
     fn free_slow(&self, block: *mut u8) {
-        if block.is_null() {
-            return;
+        // Before registers are saved.
+        if !block.is_null() {
+            self.free_outside(block);
         }
+    }
+
+    /// Frees a block of no size class, or stops the process.
+    #[inline(never)]
+    fn free_outside(&self, block: *mut u8) {
         let freed = self.heaps.memory.locked(|locked| {
             if let Some(slot) = self.find_zero(block) {
                 locked.zero.free(slot.group, slot.index);
@@ -253,10 +259,23 @@ impl<P: Platform> Allocator<P> {
     /// anything else, large blocks included.
     #[inline(never)]
     pub(crate) fn find(&self, block: *mut u8) -> Option<LiveSlot> {
-        let group = self
-            .group_at(block)
-            .filter(|group| group.class() < CLASSES)?;
-        LiveSlot::find_any(group, block)
+        self.find_here(block)
+    }
+
+    /// `find` in line, for entry points that need little else.
+    #[inline(always)]
+    pub(crate) fn find_here(&self, block: *mut u8) -> Option<LiveSlot> {
+        let chunk = self.heaps.memory.system.pagemap.chunk(block.addr())?;
+        let group = chunk.group_at(block.addr());
+        let class = group.class();
+        let geometry = Geometry::of(class);
+        if class < FIRST_WIDE {
+            LiveSlot::find(true, group, class, block, geometry)
+        } else if class < CLASSES {
+            LiveSlot::find(false, group, class, block, geometry)
+        } else {
+            None
+        }
     }
 
     /// The slot of the live block of no bytes that starts exactly at `block`.

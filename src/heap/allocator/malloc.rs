@@ -190,6 +190,25 @@ impl<P: Platform> Allocator<P> {
         block.unwrap_or_else(|| self.out_of_memory())
     }
 
+    /// A block of `n` bytes as from malloc, all of them zero.
+    pub fn calloc(&self, n: usize) -> *mut u8 {
+        let block = self.malloc(n);
+        if block.is_null() {
+            return block;
+        }
+        let is_zero = if n > MAX_SMALL {
+            self.is_zero(block)
+        } else {
+            // n tells the kind of its class, without a look at the block.
+            PRESET.zero_on_free || n > MAX_NARROW && self.mine().zero.get()
+        };
+        if !is_zero {
+            // SAFETY: a new block of n bytes.
+            unsafe { block.write_bytes(0, n) };
+        }
+        block
+    }
+
     /// Whether the block that this thread just got from malloc is known to be all zero.
     pub fn is_zero(&self, block: *mut u8) -> bool {
         match self.find(block) {

@@ -100,7 +100,7 @@ impl<P: Platform> Allocator<P> {
         if block.is_null() {
             return 0;
         }
-        match self.find(block) {
+        match self.find_here(block) {
             Some(slot) => slot.length(),
             None => self.length_outside(block),
         }
