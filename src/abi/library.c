@@ -73,7 +73,14 @@ HIDDEN unsigned byssal_clock(void)
 HIDDEN int byssal_glibc(void)
 {
 #ifdef __GLIBC__
-	return atoi(gnu_get_libc_version() + sizeof "2." - 1);
+	/* Relaxed: whoever finds 0 finds it out. */
+	static int known;
+	int minor = __atomic_load_n(&known, __ATOMIC_RELAXED);
+	if (!minor) {
+		minor = atoi(gnu_get_libc_version() + sizeof "2." - 1);
+		__atomic_store_n(&known, minor, __ATOMIC_RELAXED);
+	}
+	return minor;
 #else
 	return -1;
 #endif
