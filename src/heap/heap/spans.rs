@@ -8,7 +8,7 @@
 //! see `orphans.rs`: a cell enters the map before it leaves the reserve, and comes back to the
 //! reserve before it leaves the map.
 
-use crate::base::config::{GRANULE, KEEP, RUN_PAGE, SPAN};
+use crate::base::config::{GRANULE, KEEP, PRESET, RUN_PAGE, SPAN};
 use crate::base::platform::Platform;
 use crate::exchange::mailbox::Life;
 use crate::heap::heap::MyHeap;
@@ -45,9 +45,9 @@ fn granule_mask(first: usize, count: usize) -> u64 {
     ((1u64 << count) - 1) << first
 }
 
-/// First place of `count` clear bits in a row that is a multiple of `align`, a power of two up to
-/// a run page.
-fn find_place(used: u64, count: usize, align: usize) -> Option<usize> {
+/// Places of `count` clear bits in a row that start at multiples of `align`, a power of two up to a
+/// run page: a bit for each.
+fn find_places(used: u64, count: usize, align: usize) -> u64 {
     // Bit i: `run` bits from i on are clear. Bits shifted in at the top are not.
     let (mut starts, mut run) = (!used, 1);
     while run < count {
@@ -55,8 +55,7 @@ fn find_place(used: u64, count: usize, align: usize) -> Option<usize> {
         starts &= starts >> more;
         run += more;
     }
-    let first = (starts & MULTIPLES[align.trailing_zeros() as usize]).trailing_zeros();
-    (first < u64::BITS).then_some(first as usize)
+    starts & MULTIPLES[align.trailing_zeros() as usize]
 }
 
 /// Bits at the multiples of 1, 2, 4, ... granules, up to a run page.
@@ -102,9 +101,11 @@ impl<'a, P: Platform> MyHeap<'a, P> {
     pub fn take_part(self, kind: Kind, count: usize, align: usize) -> Option<Part> {
         let suitable = self.each_span().filter(|span| kind.suits(span.kind.get()));
         for span in suitable.take(TRIES) {
-            let Some(first) = find_place(span.used.get(), count, align) else {
+            let places = find_places(span.used.get(), count, align);
+            if places == 0 {
                 continue;
-            };
+            }
+            let first = self.pick_place(places, count);
             if span.cells.get().is_none() {
                 fill(&mut self.all.memory.lock(), span);
             }
@@ -128,6 +129,17 @@ impl<'a, P: Platform> MyHeap<'a, P> {
             });
         }
         None
+    }
+
+    /// One of the places for so many granules: the first, or, of groups of a page or more, where the
+    /// preset has choices, any. (Shorter ones would lie on more pages.)
+    fn pick_place(self, mut places: u64, count: usize) -> usize {
+        if PRESET.random_slots && count >= RUN_PAGE / GRANULE {
+            for _ in 0..self.choose(ones(places) as usize) {
+                places &= places - 1;
+            }
+        }
+        places.trailing_zeros() as usize
     }
 
     /// Gives `count` granules of a group, which nothing uses any more and whose cell is in the
@@ -315,12 +327,13 @@ mod tests {
 
     #[test]
     fn places_are_aligned_and_clear() {
-        assert_eq!(find_place(0, 16, 1), Some(0));
-        assert_eq!(find_place(1, 16, 1), Some(1));
-        assert_eq!(find_place(1, 16, 8), Some(8));
-        assert_eq!(find_place(u64::MAX, 1, 1), None);
-        assert_eq!(find_place(u64::MAX >> 16, 16, 1), Some(48));
-        assert_eq!(find_place(u64::MAX >> 15, 16, 1), None);
+        let first = |used, count, align| find_places(used, count, align).trailing_zeros();
+        assert_eq!(first(0, 16, 1), 0);
+        assert_eq!(first(1, 16, 1), 1);
+        assert_eq!(first(1, 16, 8), 8);
+        assert_eq!(find_places(u64::MAX, 1, 1), 0);
+        assert_eq!(first(u64::MAX >> 16, 16, 1), 48);
+        assert_eq!(find_places(u64::MAX >> 15, 16, 1), 0);
         for used in [
             0,
             1,
@@ -333,9 +346,10 @@ mod tests {
                 for align in [1, 2, 4, 8] {
                     let plain = (0..=64 - count)
                         .step_by(align)
-                        .find(|&first| used & granule_mask(first, count) == 0);
+                        .filter(|&first| used & granule_mask(first, count) == 0)
+                        .fold(0, |places, first| places | 1 << first);
                     assert_eq!(
-                        find_place(used, count, align),
+                        find_places(used, count, align),
                         plain,
                         "{used:x} {count} {align}"
                     );
