@@ -1,10 +1,11 @@
 //! Pages of free slots: given back when they are many.
 
-use crate::base::config::{CLASSES, KEEP, PURGE_STRIDE};
+use crate::base::config::{CLASSES, KEEP, PRESET, PURGE_STRIDE};
 use crate::base::platform::Platform;
 use crate::base::size_class::stride;
 use crate::heap::heap::MyHeap;
-use crate::layout::group::{low_mask, MyGroup};
+use crate::heap::sweep::check_slot;
+use crate::layout::group::{low_mask, set_bits, MyGroup};
 use core::ptr::NonNull;
 
 /// A purge of free slots that came too early is tried again with this part of a heap's share more.
@@ -39,21 +40,33 @@ impl<P: Platform> MyHeap<'_, P> {
         }
     }
 
-    /// Gives back the whole pages inside the free slots of long strides.
+    /// Gives back the whole pages inside the free slots of long strides. Where the preset clears
+    /// freed memory these are looked at before: a purge would hide what was written there. And
+    /// before anything changes, as a fault leaves.
     pub fn purge_idle(self) {
+        if PRESET.zero_on_free {
+            self.each_long(|group, avail| {
+                let dirty = group.dirty(group.free_slots() | avail);
+                set_bits(dirty).for_each(|index| check_slot(group, index));
+            });
+        }
         self.idle.sub(self.idle.amount());
-        let mut long = (0..CLASSES)
+        self.each_long(|group, avail| self.purge_slots(group, avail));
+    }
+
+    /// Shows `see` all groups of long strides that have free slots, and which of these are free
+    /// without being in the mask.
+    fn each_long(self, see: impl Fn(MyGroup, u32)) {
+        let long = (0..CLASSES)
             .rev()
             .take_while(|&class| stride(class) >= PURGE_STRIDE);
-        long.by_ref().for_each(|class| {
+        for class in long {
             let state = self.class(class);
             if let Some(current) = state.current.get() {
-                self.purge_slots(current, state.avail.get());
+                see(current, state.avail.get());
             }
-            for group in state.groups() {
-                self.purge_slots(group, 0);
-            }
-        });
+            state.groups().for_each(|group| see(group, 0));
+        }
     }
 
     /// Gives back the whole pages inside the free slots of one group of the heap, of whose slots

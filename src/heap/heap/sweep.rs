@@ -1,5 +1,5 @@
 //! A heap's own free slots looked at before anybody wants them: at exit, and where the preset clears
-//! freed memory, a few now and then. What a program writes after free to memory that nobody uses
+//! freed memory, a few now and then, and all before their pages go. What a program writes after free to memory that nobody uses
 //! again is found so.
 
 use crate::base::config::{CLASSES, PRESET};
@@ -15,7 +15,7 @@ use core::cell::Cell;
 /// Bytes of free slots in masks that are looked at when the process ends. They take about 1 ms.
 const AT_EXIT: usize = 4 << 20;
 /// Of so many of the groups that wait longest in a class one is chosen for a look.
-const OLDEST: usize = 16;
+const OLDEST: u32 = 16;
 
 impl<P: Platform> MyHeap<'_, P> {
     /// Verifies all slots in all reuse queues: their tails, or, where the preset does that at the
@@ -85,8 +85,8 @@ impl<P: Platform> MyHeap<'_, P> {
         }
     }
 
-    /// Verifies that a few free slots chosen at random are clear: one in quarantine, and of a group
-    /// that has free slots one of these, and its guard slots.
+    /// Verifies that a few free slots chosen at random are clear: one in quarantine; and of a class
+    /// one in its reuse queue, and of one of its groups a free one and the guard slots.
     pub fn sample(self) {
         if !PRESET.zero_on_free {
             return;
@@ -95,19 +95,29 @@ impl<P: Platform> MyHeap<'_, P> {
             self.look_at(place);
         }
         let state = self.class(self.choose(CLASSES));
-        let queued = (state.queued.get() as usize).min(OLDEST);
-        if let Some(group) = state.groups().nth(self.choose(queued.max(1))) {
-            let mut free = set_bits(group.free_slots());
-            let chosen = free.nth(self.choose(group.free_slots().count_ones() as usize));
+        if let Some(entry) = state.entries().nth(self.choose_of(state.ready())) {
+            raise(entry.slot().check_clear(state.stride()));
+        }
+        let groups = state.groups().chain(state.current.get());
+        let count = state.queued.get().min(OLDEST) + state.current.get().is_some() as u32;
+        // Of a long queue the current group is never the one.
+        if let Some(group) = { groups }.nth(self.choose_of(count)) {
+            let free = group.free_slots() | self.own_avail(group);
+            let chosen = set_bits(free).nth(self.choose_of(free.count_ones()));
             for index in chosen.into_iter().chain(set_bits(group.guard_slots())) {
                 check_slot(group, index);
             }
         }
     }
+
+    /// The number of one of so many, at random; 0 of none.
+    fn choose_of(self, count: u32) -> usize {
+        self.choose(count.max(1) as usize)
+    }
 }
 
 /// Verifies that a free slot of a group, in its mask, is clear.
-fn check_slot(group: MyGroup, index: usize) {
+pub fn check_slot(group: MyGroup, index: usize) {
     let (class, stride) = (group.class(), stride(group.class()));
     let start = group.start().wrapping_add(index * stride);
     // SAFETY: the group is the caller's and has the slot, which holds no block and is in its mask.
