@@ -117,8 +117,14 @@ fn an_overflow_in_an_orphaned_heap_leaves_the_heap_fit_for_use() {
         unsafe {
             overflow(blocks[3], n);
             assert!(faults("overflow", || process.free(blocks[3])));
-            let slot = process.find(blocks[4]).expect("live");
-            process.free(blocks[4]);
+            // Not the one behind it, whose free sees the damage once more.
+            let damaged = process.find(blocks[3]).expect("live");
+            let behind = damaged.start.wrapping_add(damaged.stride);
+            let slots = blocks[4..]
+                .iter()
+                .map(|&at| process.find(at).expect("live"));
+            let slot = { slots }.find(|slot| slot.start != behind).expect("some");
+            process.free(slot.block());
             assert!(faults("double", || orphans::free(&process.heaps, &slot)));
             process.free(first);
         }
