@@ -12,8 +12,9 @@
 //!   MyHeap::defer      the slot's bit waits with those of its group           heap/remote.rs
 //!     Heaps::send        many go to the owner at once                         exchange/
 //! free_rare          wide classes of other heaps; heaps that a fork left      heap/orphans.rs
-//! free_slow          no size class has it: a large block by its address       pages/large.rs
-//!   refuse             none is there: the name of the misuse
+//! free_slow          no size class has it, or the byte before it was written
+//!   free_outside       a large block by its address, or one of no bytes       pages/large.rs
+//!     refuse             none is there: the name of the misuse
 //! ```
 
 use crate::allocator::Allocator;
