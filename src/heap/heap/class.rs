@@ -347,6 +347,14 @@ impl Class {
         core::iter::successors(oldest, |group| self.behind(*group)).take(self.queued.get() as usize)
     }
 
+    /// The groups that have free slots, and which slots of each are free and in no queue of slots:
+    /// those in the queue, oldest first, then the current one.
+    pub fn free_groups(&self) -> impl Iterator<Item = (MyGroup, u32)> + '_ {
+        let of_current = |group: MyGroup| (group, group.free_slots() | self.avail.get());
+        let queued = self.groups().map(|group| (group, group.free_slots()));
+        queued.chain(self.current.get().map(of_current))
+    }
+
     /// Whether `group` is the youngest of them, or there is none.
     #[cfg(any(test, feature = "model"))]
     pub fn ends_with(&self, group: Option<MyGroup>) -> bool {

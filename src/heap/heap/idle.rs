@@ -45,36 +45,29 @@ impl<P: Platform> MyHeap<'_, P> {
     /// before anything changes, as a fault leaves.
     pub fn purge_idle(self) {
         if PRESET.zero_on_free {
-            self.each_long(|group, avail| {
-                let dirty = group.dirty(group.free_slots() | avail);
-                set_bits(dirty).for_each(|index| check_slot(group, index));
+            self.each_long(|group, free| {
+                set_bits(group.dirty(free)).for_each(|index| check_slot(group, index));
             });
         }
         self.idle.sub(self.idle.amount());
-        self.each_long(|group, avail| self.purge_slots(group, avail));
+        self.each_long(|group, free| self.purge_slots(group, free));
     }
 
-    /// Shows `see` all groups of long strides that have free slots, and which of these are free
-    /// without being in the mask.
+    /// Shows `see` all groups of long strides that have free slots, and which these are.
     fn each_long(self, see: impl Fn(MyGroup, u32)) {
         let long = (0..CLASSES)
             .rev()
             .take_while(|&class| stride(class) >= PURGE_STRIDE);
         for class in long {
-            let state = self.class(class);
-            if let Some(current) = state.current.get() {
-                see(current, state.avail.get());
-            }
-            state.groups().for_each(|group| see(group, 0));
+            let groups = self.class(class).free_groups();
+            groups.for_each(|(group, free)| see(group, free));
         }
     }
 
-    /// Gives back the whole pages inside the free slots of one group of the heap, of whose slots
-    /// `avail` are free without being in its mask.
-    fn purge_slots(self, group: MyGroup, avail: u32) {
+    /// Gives back the whole pages inside the free slots `free` of one group of the heap.
+    fn purge_slots(self, group: MyGroup, mut free: u32) {
         let page = self.platform().page_size();
         let stride = stride(group.class());
-        let mut free = group.free_slots() | avail;
         let dirty = group.dirty(free);
         group.mark_purged(dirty);
         while free & dirty != 0 {

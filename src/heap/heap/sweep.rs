@@ -1,6 +1,6 @@
-//! A heap's own free slots looked at before anybody wants them: at exit, and where the preset clears
-//! freed memory, a few now and then, and all before their pages go. What a program writes after free to memory that nobody uses
-//! again is found so.
+//! A heap's own free slots looked at before anybody wants them: at exit; and where the preset
+//! clears freed memory, a few now and then, and all before their pages go. So what a program writes
+//! after free to memory that nobody uses again is found, too.
 
 use crate::base::config::{CLASSES, PRESET};
 use crate::base::fault::raise;
@@ -41,8 +41,8 @@ impl<P: Platform> MyHeap<'_, P> {
         }
     }
 
-    /// Verifies that a slot in quarantine is clear. One that is not leaves it: a handler's malloc is
-    /// not to come upon it.
+    /// Verifies that a slot in quarantine is clear. One that is not leaves it: a handler's malloc
+    /// is not to come upon it.
     fn look_at(self, place: &Cell<Entry>) {
         let waits = place.replace(Entry::NONE);
         if waits != Entry::NONE {
@@ -59,29 +59,13 @@ impl<P: Platform> MyHeap<'_, P> {
         }
         let mut left = AT_EXIT;
         for class in 0..CLASSES {
-            let state = self.class(class);
-            let current = state.current.get().into_iter();
-            for group in current.chain(state.groups()) {
-                let free = group.free_slots() | group.guard_slots() | self.own_avail(group);
-                for index in set_bits(free).take(left / stride(class)) {
+            for (group, free) in self.class(class).free_groups() {
+                let clear = set_bits(free | group.guard_slots());
+                for index in clear.take(left / stride(class)) {
                     left -= stride(class);
                     check_slot(group, index);
                 }
             }
-        }
-    }
-
-    /// The slots that malloc may take of the current group of its class, or none of another.
-    fn own_avail(self, group: MyGroup) -> u32 {
-        let state = self.class(group.class());
-        let is_current = state
-            .current
-            .get()
-            .is_some_and(|current| current.is_same(&group));
-        if is_current {
-            state.avail.get()
-        } else {
-            0
         }
     }
 
@@ -98,11 +82,10 @@ impl<P: Platform> MyHeap<'_, P> {
         if let Some(entry) = state.entries().nth(self.choose_of(state.ready())) {
             raise(entry.slot().check_clear(state.stride()));
         }
-        let groups = state.groups().chain(state.current.get());
+        // Of a long queue the current group, which comes last, is never the one.
         let count = state.queued.get().min(OLDEST) + state.current.get().is_some() as u32;
-        // Of a long queue the current group is never the one.
-        if let Some(group) = { groups }.nth(self.choose_of(count)) {
-            let free = group.free_slots() | self.own_avail(group);
+        let group = state.free_groups().nth(self.choose_of(count));
+        if let Some((group, free)) = group {
             let chosen = set_bits(free).nth(self.choose_of(free.count_ones()));
             for index in chosen.into_iter().chain(set_bits(group.guard_slots())) {
                 check_slot(group, index);
