@@ -331,9 +331,9 @@ impl<P: Platform> Allocator<P> {
         }
     }
 
-    /// Whether slot `index`, which holds no block, was never handed out since its group was made: in
-    /// a mask the record is a mark, in a reuse queue it may look like one. Another thread's mask may
-    /// change meanwhile: then the name of the fault may be the other.
+    /// Whether slot `index`, which holds no block, was never handed out since its group was made:
+    /// in a mask the record is a mark, in a reuse queue it may look like one. Another thread's mask
+    /// may change meanwhile: then the name of the fault may be the other.
     pub(crate) fn is_unused(&self, group: &Group, index: usize) -> bool {
         let record = group.record(index);
         (record == NEW.into() || record == ZERO.into())

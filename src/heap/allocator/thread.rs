@@ -80,11 +80,11 @@ impl<P: Platform> Allocator<P> {
         }
     }
 
-    /// At the end of the program: verifies this thread's freed slots in reuse queues, quarantine and
-    /// masks, and collects what other threads freed, which finds double frees that raced. Then the
-    /// tails in other heaps' queues, where other threads may still be at work. What may take the
-    /// lock is left out if that stays taken: a handler of a signal may have called exit, and have
-    /// interrupted its holder.
+    /// At the end of the program: verifies this thread's freed slots in reuse queues, quarantine
+    /// and masks, and collects what other threads freed, which finds double frees that raced. Then
+    /// the tails in other heaps' queues, where other threads may still be at work. What may take
+    /// the lock is left out if that stays taken: a handler of a signal may have called exit, and
+    /// have interrupted its holder.
     pub fn process_exit(&self) {
         let heap = self.mine();
         if !heap.is_empty() {

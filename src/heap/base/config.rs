@@ -136,8 +136,8 @@ pub struct Preset {
     /// Frees of large blocks after which the mapping of one goes back at the latest. Where freed
     /// ones are inaccessible, as many addresses wait, each for half as many frees or more.
     pub large_delay: u32,
-    /// Inaccessible pages before and behind each large block: a random number from 1 to this one; and
-    /// heaps and tables far from all else between such. 0: neither.
+    /// Inaccessible pages before and behind each large block: a random number from 1 to this one;
+    /// and heaps and tables far from all else between such. 0: neither.
     pub guard_pages: usize,
     /// Freed large blocks that are kept are inaccessible.
     pub seal_freed_large: bool,

@@ -57,8 +57,8 @@ pub unsafe trait Platform: Sync {
     /// gives none.
     fn random(&self) -> [u64; 2];
 
-    /// 32 bytes that the kernel draws for this call alone. None where it refuses, or has not gathered
-    /// enough yet.
+    /// 32 bytes that the kernel draws for this call alone. None where it refuses, or has not
+    /// gathered enough yet.
     fn entropy(&self) -> Option<[u64; 4]>;
 
     /// A number that the child of a fork does not have in common with the thread that it was forked

@@ -61,13 +61,13 @@ impl Secrets {
         next_random(&self.seed) | 1
     }
 
-    /// The canary of `class`, for presets whose canaries do not depend on their addresses.
+    /// The canary of `class`, for presets without guards.
     pub fn class_canary(&self, class: usize) -> u8 {
         self.canaries[class % (CLASSES + 1)].get()
     }
 
-    /// In presets whose canaries depend on their address: eight guard bytes, which stand for
-    /// `address` and no other. They are its SipHash-1-3 (Aumasson, Bernstein 2012) under a key of
+    /// In presets that have guards: eight bytes, which stand for `address` and no other. They are
+    /// its SipHash-1-3 (Aumasson, Bernstein 2012) under a key of
     /// 128 bits, so guards that a program shows tell nothing of those of other addresses.
     ///
     /// The upper bit of each byte is set: no NUL of a string and no ASCII text passes for a guard,

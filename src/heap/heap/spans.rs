@@ -131,8 +131,8 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         None
     }
 
-    /// One of the places for so many granules: the first, or, of groups of a page or more, where the
-    /// preset has choices, any. (Shorter ones would lie on more pages.)
+    /// One of the places for so many granules: the first, or, of groups of a page or more, where
+    /// the preset has choices, any. (Shorter ones would lie on more pages.)
     fn pick_place(self, mut places: u64, count: usize) -> usize {
         if PRESET.random_slots && count >= RUN_PAGE / GRANULE {
             for _ in 0..self.choose(ones(places) as usize) {
@@ -299,16 +299,16 @@ pub fn return_span<P: Platform>(locked: &mut Locked<'_, P>, span: &'static Span)
     locked.pages.return_cell(chunk.cell(Chunk::number_of(span)));
 }
 
-/// Takes a group of so many bytes out of the map: a stale pointer must not lead to it again. Its cell
-/// is in its span's reserve by then: a fork's child must find it in one of the two.
+/// Takes a group of so many bytes out of the map: a stale pointer must not lead to it again. Its
+/// cell is in its span's reserve by then: a fork's child must find it in one of the two.
 pub fn leave_map(group: MyGroup, bytes: usize) {
     group.set(State::Free);
     Chunk::of(group.group()).enter(group.first_granule(), bytes / GRANULE, 0);
     compiler_fence(Ordering::SeqCst);
 }
 
-/// Gives run and cell of a group of so many bytes, of which no slot is live and which is in no list,
-/// back.
+/// Gives run and cell of a group of so many bytes, of which no slot is live and which is in no
+/// list, back.
 pub fn return_group_run<P: Platform>(locked: &mut Locked<'_, P>, group: MyGroup, bytes: usize) {
     // Before the bytes go: a stale pointer must not lead to a reused cell.
     leave_map(group, bytes);

@@ -186,14 +186,13 @@ fn write_place(class: usize, slot: FreeSlot, place: Place) {
 }
 
 impl<P: Platform> crate::heap::heap::Heaps<P> {
-    /// Writes what stands in a slot, which is the caller's, around a block at `place`: a guard; or a
-    /// NUL behind it, so that a string without an end shows nothing, and the class's canary in the
-    /// slot's last byte, and before the block in wide classes.
+    /// Writes what stands in a slot, which is the caller's, around a block at `place`: a guard; or
+    /// a NUL behind it, so that a string without an end shows nothing, and the class's canary in
+    /// the slot's last byte, and before the block in wide classes.
     #[inline(always)]
     fn surround(&self, narrow: bool, slot: FreeSlot, stride: usize, place: Place, canary: u8) {
         if PRESET.has_guards() {
-            let word = self.memory.system.secrets.guard(slot.start.addr());
-            return slot.write_guard(Guard::new(slot.start, stride, word), place);
+            return slot.write_guard(&self.memory.system.secrets, stride, place);
         }
         slot.write(stride - place.tail, 0);
         // A tail of one byte is this one.

@@ -65,7 +65,8 @@ pub struct Group {
     owner: AtomicU16,
     /// Size class.
     class: AtomicU8,
-    /// A `State` in the lower 3 bits, written through `MyGroup`. Above them the number of slots less one, fixed.
+    /// A `State` in the lower 3 bits, written through `MyGroup`. Above them the number of slots
+    /// less one, fixed.
     shape: AtomicU8,
     /// One record a slot, see `record.rs`. Written by the thread that allocates or frees the slot.
     records: Records,
@@ -327,8 +328,8 @@ impl Group {
     }
 }
 
-/// A group whose masks and state are the holder's to write: one of its own heap, or, under the lock,
-/// one of nobody. It proves that no other thread writes them meanwhile.
+/// A group whose masks and state are the holder's to write: one of its own heap, or, under the
+/// lock, one of nobody. It proves that no other thread writes them meanwhile.
 #[derive(Clone, Copy)]
 pub struct MyGroup(&'static Group);
 

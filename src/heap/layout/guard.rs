@@ -2,7 +2,7 @@
 //! a large block's memory in each.
 //!
 //! ```text
-//! slot: | ... | 64 bytes of guard | block: n bytes | 0 | guard to the slot's end, 7 bytes or more |
+//! slot: | ... | 64 bytes of guard | block: n bytes | 0 | guard to the end, 7 bytes or more |
 //! ```
 //!
 //! A slot's guard is a word of eight bytes, a keyed hash of the slot's address, again and again:
@@ -38,11 +38,6 @@ impl Guard {
             stride,
             word,
         }
-    }
-
-    /// Whether it is the guard of the slot at `start`.
-    pub fn is_of(&self, start: *mut u8) -> bool {
-        self.start == start
     }
 
     /// Shows `see` the words of the guard around a block at `place`, front to end, until it errs:
@@ -114,9 +109,9 @@ impl Guard {
 
     /// The word at a place of the slot, a multiple of 8: its first byte in memory is the lowest.
     fn read(&self, at: usize) -> u64 {
-        // SAFETY: the word lies in the slot, whose start is aligned to 16 and whose group stays while
-        // a block in it is known. Volatile: the program may be writing to the block or beside it;
-        // of what is read the guard is compared.
+        // SAFETY: the word lies in the slot, whose start is aligned to 16 and whose group stays
+        // while a block in it is known. Volatile: the program may be writing to the block or beside
+        // it; of what is read the guard is compared.
         u64::from_le(unsafe { self.start.add(at).cast::<u64>().read_volatile() })
     }
 }

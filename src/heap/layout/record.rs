@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! slot:   | offset (multiple of 16) | block: n bytes | tail: at least 1 byte |
-//!         ^ slot start              ^ p              ^ canary    and canary ^
+//!         ^ slot start              ^ p              ^ NUL           canary ^
 //! ```
 //!
-//! The last byte of the tail holds a canary, and so does the first byte of all tails (`guard.rs` tells
-//! of presets that guard all of it).
-//! Everything else about a block is out of band, in its group's state:
+//! The last byte of the tail is a canary. The first is a NUL, where the tail has two bytes or more:
+//! no string without an end shows the canary. In wide classes another canary stands right before
+//! the block, where there is room. (`guard.rs` tells of presets that guard all of it.) Everything
+//! else about a block is out of band, in its group's state:
 //!
 //! - *narrow* classes (strides to 672 bytes, up to 32 slots): one byte a slot, `offset/16 + 1` in
 //!   the upper 3 bits and `tail - 1` in the lower 5;
@@ -77,9 +78,9 @@ const fn wide_shift(stride: usize) -> u32 {
     }
 }
 
-/// Offset of a block with `slack` = stride - n bytes (1 to 112, or 8 to 119 with guards) in a narrow slot. The block stands
-/// as far back as it can, or `back` bytes (0 or 16) before that if there is room: two uses in a
-/// row differ.
+/// Offset of a block with `slack` = stride - n bytes (1 to 112, or 8 to 119 with guards) in a
+/// narrow slot. The block stands as far back as it can, or `back` bytes (0 or 16) before that if
+/// there is room: two uses in a row differ.
 pub fn narrow_offset(slack: usize, back: u32) -> usize {
     let last = (slack - PRESET.guard) as u32 & !(UNIT as u32 - 1);
     // With a unit more than a guard of 8 bytes takes, the tail would be too long for the record.

@@ -207,16 +207,16 @@ impl LiveSlot {
     }
 }
 
-/// Whether these are the first and the last byte of a tail of `len` bytes, as a block's placing left
-/// them: a NUL, and the canary of its class; of a tail of one byte the canary alone.
+/// Whether these are the first and the last byte of a tail of `len` bytes, as a block's placing
+/// left them: a NUL, and the canary of its class; of a tail of one byte the canary alone.
 #[inline(always)]
 pub fn is_tail(first: u8, last: u8, len: usize, canary: u8) -> bool {
     last == canary && (first == 0 || len == 1)
 }
 
 /// A slot that is its holder's: just taken from a mask or a queue, or on its way into one, or that
-/// of the holder's own block. It proves that the slot's memory and its group stay, and that nobody else writes
-/// either.
+/// of the holder's own block. It proves that the slot's memory and its group stay, and that nobody
+/// else writes either.
 #[derive(Clone, Copy)]
 pub struct FreeSlot {
     /// The slot's first byte.
@@ -328,9 +328,9 @@ impl FreeSlot {
         unsafe { self.start.add(offset).write(byte) }
     }
 
-    /// Writes the slot's guard around a block at `place`.
-    pub fn write_guard(self, guard: Guard, place: Place) {
-        debug_assert!(guard.is_of(self.start));
+    /// Writes the slot's guard around a block at `place`, given the slot's bytes.
+    pub fn write_guard(self, secrets: &Secrets, stride: usize, place: Place) {
+        let guard = Guard::new(self.start, stride, secrets.guard(self.start.addr()));
         // SAFETY: the slot's memory is the holder's.
         unsafe { guard.write(place) }
     }

@@ -1,9 +1,9 @@
 //! Extents tell of the memory of large blocks: by address those of live blocks, in lists those of
 //! freed mappings. `large.rs` works with them.
 //!
-//! A freed mapping is unmapped at once, so that a stale pointer faults, unless the program frees and
-//! wants large blocks again and again. What is unmapped and soon wanted again earns it a grace: so
-//! many bytes of freed blocks, or a `LARGE_TURNS`th for short ones, stay accessible for the next
+//! A freed mapping is unmapped at once, so that a stale pointer faults, unless the program frees
+//! and wants large blocks again and again. What is unmapped and soon wanted again earns it a grace:
+//! so many bytes of freed blocks, or a `LARGE_TURNS`th for short ones, stay accessible for the next
 //! blocks. Such a mapping goes when it serves none for `large_delay` further frees, or from one
 //! look at the clock to the next. After `LARGE_ROW` frees in a row all is to be earned anew.
 
@@ -28,8 +28,8 @@ const GUARDED: usize = if PRESET.has_guards() { 128 } else { 16 };
 /// Class that picks the canary of large blocks.
 const CANARY: usize = CLASSES;
 
-/// Bytes of freed mappings that may be kept, or a 12th of the live ones more, while blocks are freed
-/// in a row. Inaccessible ones are addresses only.
+/// Bytes of freed mappings that may be kept, or a 12th of the live ones more, while blocks are
+/// freed in a row. Inaccessible ones are addresses only.
 const KEPT_BYTES: usize = if !PRESET.seal_freed_large {
     KEEP / 2 * 5
 } else if usize::BITS == 64 {
@@ -141,8 +141,7 @@ impl Extent {
     /// The guard behind the block, and what it watches: so much as there is room for.
     fn guard(&self, secrets: &Secrets) -> (Guard, Place) {
         let (base, n) = (self.base.get(), self.n.get());
-        // Memory is whole pages, see `Guard`.
-        let end = self.len.get().min((n + GUARDED).next_multiple_of(8));
+        let end = self.guarded_end();
         let word = if PRESET.has_guards() {
             secrets.guard(base.addr())
         } else {
@@ -153,6 +152,12 @@ impl Extent {
             tail: end - n,
         };
         (Guard::new(base, end, word), place)
+    }
+
+    /// Bytes from the memory's start to the guard's end: whole words, as memory is whole pages.
+    fn guarded_end(&self) -> usize {
+        let end = (self.n.get() + GUARDED).next_multiple_of(8);
+        self.len.get().min(end)
     }
 
     /// The memory as the system knows it.
@@ -173,7 +178,7 @@ impl Extent {
     /// should see neither when the block is as long again.
     pub fn clear_end(&self, n: usize) {
         let before = self.n.get();
-        let (from, to) = (n.min(before), self.len.get().min(before + GUARDED + 8));
+        let (from, to) = (n.min(before), self.guarded_end());
         if from < to {
             // SAFETY: the bytes lie in the block's memory, and behind the shorter of both lengths.
             unsafe { self.base.get().add(from).write_bytes(0, to - from) };

@@ -32,8 +32,8 @@ const STEP_SHARE: usize = 8;
 const CELLS_SHARE: usize = 16;
 
 impl<P: Platform> Pages<'_, P> {
-    /// A new chunk of a kind with room for a run of `pages` at a multiple of `align`. If the system just
-    /// refused memory for the others it has none for a mapping, but the break may still move.
+    /// A new chunk of a kind with room for a run of `pages` at a multiple of `align`. If the system
+    /// just refused memory for the others it has none for a mapping, but the break may still move.
     pub fn make_chunk(&mut self, kind: Kind, pages: usize, align: usize) -> Option<&'static Chunk> {
         let page = self.platform().page_size();
         let data = (CELLS_END.next_multiple_of(page) + page).next_multiple_of(SPAN);

@@ -166,8 +166,8 @@ impl<'a, P: Platform> Pages<'a, P> {
         self.system.secrets.draw(&self.held, random);
     }
 
-    /// A random number below `bound`, which is at most 65536. Nobody can foretell it in presets with
-    /// generators.
+    /// A random number below `bound`, which is at most 65536. Nobody can foretell it in presets
+    /// with generators.
     pub fn choose(&self, bound: usize) -> usize {
         match self.generator.first() {
             Some(generator) => generator.below(bound, self.platform()),

@@ -3,7 +3,6 @@
 
 use crate::base::config::{CHUNK, PRESET};
 use crate::base::platform::Platform;
-use crate::base::random::Generator;
 use crate::layout::chunk::CELL;
 use crate::pages::page_heap::Pages;
 use core::ptr::{self, NonNull};
@@ -50,10 +49,11 @@ impl<P: Platform> Pages<'_, P> {
     /// How far the next window is from one that was just taken: a random distance, where the preset
     /// keeps classes apart and there are addresses to spare.
     fn distance(&self) -> usize {
-        let choices = if usize::BITS == 64 { DISTANCES } else { 1 };
-        let chosen = |generator: &Generator| generator.below(choices, self.platform());
-        let more = self.generator.first().map_or(0, chosen);
-        CHUNK * if PRESET.classes_apart { 1 + more } else { 1 }
+        if PRESET.classes_apart && usize::BITS == 64 {
+            CHUNK * (1 + self.choose(DISTANCES))
+        } else {
+            CHUNK
+        }
     }
 
     /// Where the next window is. The first one leaves the break room: somebody else may move it, or
@@ -83,9 +83,9 @@ impl<P: Platform> Pages<'_, P> {
 
     /// Where a mapping of `len` bytes for a large block should lie: far from what the system places
     /// by itself, so that nobody else comes to lie beside it, and below all such before it, so that
-    /// addresses are used again late. That is a wish in the call that maps it, and costs none: where
-    /// the system does not hear it, the mapping lies beside others. 0, no wish, on 32 bits, which
-    /// have no addresses to spare.
+    /// addresses are used again late. That is a wish in the call that maps it, and costs none:
+    /// where the system does not hear it, the mapping lies beside others. 0, no wish, on 32 bits,
+    /// which have no addresses to spare.
     pub fn wish_apart(&mut self, len: usize) -> usize {
         if usize::BITS < 64 {
             return 0;
@@ -175,8 +175,8 @@ impl<P: Platform> Pages<'_, P> {
     }
 
     /// `bytes` of zero memory for ever, at a cache line's start: for heaps and their tables, which
-    /// no overflow of a block should reach. They lie in windows of their own; in the hardened preset
-    /// in mappings of their own between inaccessible pages, each at a random place.
+    /// no overflow of a block should reach. They lie in windows of their own; in the hardened
+    /// preset in mappings of their own between inaccessible pages, each at a random place.
     pub fn metadata(&mut self, bytes: usize) -> Option<*mut u8> {
         let bytes = bytes.next_multiple_of(CELL);
         let page = self.platform().page_size();

@@ -16,8 +16,8 @@ const DIRTY_PAGES: usize = KEEP / RUN_PAGE;
 const DIRTY_MOST: usize = 1024;
 
 impl<P: Platform> Pages<'_, P> {
-    /// A run of `pages` run pages that starts at a multiple of `align` of them, in a chunk of a kind
-    /// that there is or a new one.
+    /// A run of `pages` run pages that starts at a multiple of `align` of them, in a chunk of a
+    /// kind that there is or a new one.
     pub fn take_run(&mut self, kind: Kind, pages: usize, align: usize) -> Option<Run> {
         let run = self.take_free_run(kind, pages, align);
         run.or_else(|| self.take_new_run(kind, pages, align))

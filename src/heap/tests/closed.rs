@@ -63,8 +63,8 @@ fn closed_chunks_are_used_before_new_ones() {
     }
 }
 
-/// Blocks live in mappings of their own where chunks were, and where they would grow: they are found
-/// and freed as any other, and chunks go elsewhere.
+/// Blocks live in mappings of their own where chunks were, and where they would grow: they are
+/// found and freed as any other, and chunks go elsewhere.
 #[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
 fn large_blocks_may_lie_where_chunks_grow() {
@@ -90,7 +90,8 @@ fn large_blocks_may_lie_where_chunks_grow() {
     peak(&process);
 }
 
-/// Chunks come and go twice; the system refuses to unmap once, after so many times. How often it did.
+/// Chunks come and go twice; the system refuses to unmap once, after so many times. How often it
+/// did.
 fn refuse_to_unmap(skip: usize) -> usize {
     let process = Boxed::new(true);
     for round in 0..2 {

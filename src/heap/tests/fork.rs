@@ -262,7 +262,8 @@ fn children_of_children_use_the_numbers_of_orphaned_heaps_anew() {
     assert_eq!(process.verify().live, generations * THREADS);
 }
 
-/// A thread that frees into an abandoned heap has claimed it and stays behind: the heap is not lost.
+/// A thread that frees into an abandoned heap has claimed it and stays behind: the heap is not
+/// lost.
 #[cfg(small_constants)]
 #[test]
 fn a_heap_that_was_claimed_at_the_fork_is_used_anew() {

@@ -228,8 +228,8 @@ fn an_underflow_into_a_free_slot_is_found_at_its_reuse() {
     for n in [15, 127, 1023, 4671].into_iter().take(most) {
         let process = Boxed::new(true);
         let blocks: Vec<_> = (0..64).map(|_| process.malloc(n)).collect();
-        // Full slots: each block's first byte follows the canary of the slot before. Enough are freed
-        // that most leave the queue for the masks; the others keep their groups.
+        // Full slots: each block's first byte follows the canary of the slot before. Enough are
+        // freed that most leave the queue for the masks; the others keep their groups.
         let freed: Vec<_> = blocks.iter().copied().step_by(2).collect();
         // SAFETY: live, then the misuse under test.
         unsafe {
@@ -516,7 +516,8 @@ fn an_overflow_is_found_by_mallocs_also_while_masks_have_slots() {
     }
 }
 
-/// An overflow is found by frees alone, as docs/guarantees.md says, whatever the reuse queue held before.
+/// An overflow is found by frees alone, as docs/guarantees.md says, whatever the reuse queue held
+/// before.
 #[test]
 fn an_overflow_is_found_by_frees() {
     for n in [1, 10, 40, 100, 1000, 5000, 60_000] {
