@@ -4,9 +4,5 @@
 int main(int argc, char **argv)
 {
 	char *p = victim(argc, argv);
-	arm(ACCESS);
-	*((volatile char *)hide(p) + size + variant) = 'A';
-	at(FREE);
-	free(hide(p));
-	finish();
+	write_one(p, (ptrdiff_t)size + variant);
 }

@@ -4,9 +4,5 @@
 int main(int argc, char **argv)
 {
 	char *p = victim(argc, argv);
-	arm(ACCESS);
-	*((volatile char *)hide(p) - variant) = 'A';
-	at(FREE);
-	free(hide(p));
-	finish();
+	write_one(p, -variant);
 }

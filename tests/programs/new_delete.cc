@@ -1,5 +1,6 @@
 // C++ on the preloaded heap: new and delete in all forms, exceptions through allocation, containers,
 // threads, strings.
+#include "check.hh"
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -12,14 +13,6 @@
 #include <thread>
 #include <unordered_map>
 #include <vector>
-
-#define CHECK(x) \
-    do { \
-        if (!(x)) { \
-            std::fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #x); \
-            std::_Exit(1); \
-        } \
-    } while (0)
 
 struct alignas(256) Wide {
     char bytes[300];

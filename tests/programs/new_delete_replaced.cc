@@ -1,5 +1,6 @@
 // A program that puts an operator new and delete of its own in the place of the simplest forms alone:
 // all other forms end in those, as the C++ library's do, with sizes that are not those of blocks.
+#include "check.hh"
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -45,14 +46,6 @@ void operator delete(void *p) noexcept {
     deletes++;
     std::free(header);
 }
-
-#define CHECK(x) \
-    do { \
-        if (!(x)) { \
-            std::fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #x); \
-            std::_Exit(1); \
-        } \
-    } while (0)
 
 struct Counted {
     char bytes[40];

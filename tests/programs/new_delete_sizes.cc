@@ -1,4 +1,5 @@
 // Sizes that the compiler gives to delete, all of them right: none may be taken for a wrong one.
+#include "check.hh"
 #include <algorithm>
 #include <any>
 #include <array>
@@ -29,14 +30,6 @@
 #include <valarray>
 #include <variant>
 #include <vector>
-
-#define CHECK(x) \
-    do { \
-        if (!(x)) { \
-            std::fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #x); \
-            std::_Exit(1); \
-        } \
-    } while (0)
 
 template <size_t N> struct Plain {
     char bytes[N];
