@@ -1,6 +1,7 @@
 /* One thread, 300,000 reproducible operations on a live set, every block verified whenever it is
  * touched, and the footprint in proportion to what is live. Argument: seed. */
 #include "check.h"
+#include <stdio.h>
 
 enum { LIVE = 3000, OPERATIONS = 300000 };
 static struct { unsigned char *p; size_t n; uint64_t seed; } live[LIVE];
