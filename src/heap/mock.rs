@@ -233,6 +233,14 @@ impl Mock {
         self.maps.lock().unwrap().values().sum()
     }
 
+    /// Whether the process has a mapping around `at`, accessible or not. The system would tell of
+    /// those of other tests, too, which come and go meanwhile.
+    pub fn is_mapped(&self, at: *mut u8) -> bool {
+        let maps = self.maps.lock().unwrap();
+        let below = maps.range(..=at.addr()).next_back();
+        below.is_some_and(|(&start, &len)| at.addr() < start + len)
+    }
+
     /// Counts a call; whether it may succeed.
     fn may(&self, call: Call) -> bool {
         self.calls.fetch_add(1, Ordering::Relaxed);
