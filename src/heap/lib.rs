@@ -88,15 +88,15 @@
 //! above 1024 bytes, 128 KiB at most), and never more than about the sum of its classes' peaks. On
 //! top come 64 bytes a group, for the smallest group an eighth, and in each span up to 16 spare
 //! cells of 64 bytes; in each heap a partly used span of 32 KiB for each 16 that had no fitting
-//! hole; the rounding of sizes, at most a quarter; and pages not yet given back: 256 KiB and a
+//! hole; the rounding of sizes, at most a quarter; and pages not yet given back: 64 KiB and a
 //! sixteenth of those in use for the process; in each heap a quarter of what is in use, but at
-//! least 512 KiB in free slots of 336 bytes and more, and 128 KiB in its spans (these two and the
+//! least 128 KiB in free slots of 336 bytes and more, and 32 KiB in its spans (these two and the
 //! 256 KiB of empty groups divided by the number of heaps, at most by 16); for heaps whose threads
-//! ended 512 KiB together, as they were left (256 KiB each at most, until the next threads reclaim
+//! ended 256 KiB together, as they were left (128 KiB each at most, until the next threads reclaim
 //! them or memory is out); for large blocks a cache of 640 KiB and a twelfth of the live bytes, or
 //! what was unmapped and soon wanted again: never more than was live then, and half as much with
 //! each large block freed after the second in a row. These go back at the next free above the limit
-//! (a few frees later at most, of pages in free slots a sixteenth beyond the share of 512 KiB). A
+//! (a few frees later at most, of pages in free slots a sixteenth beyond that). A
 //! program may purge each kind once in 50 ms only, or when half of what was in use at the last
 //! purge is gone: what it frees in between waits for its next frees, and pages in free slots wait
 //! as long as refills in between find less than that free; of the process's pages no more than 4
@@ -110,7 +110,7 @@
 //! What other threads freed counts as free once the owner has collected it: when its other sources
 //! are dry, and at every 32nd refill. An owner that sleeps, or lives from its reuse queues alone,
 //! leaves it where it is: never more than the peak before. Nor can it be collected before it is
-//! sent: of the slots to 672 bytes that a thread freed of other heaps it defers at most 256 KiB,
+//! sent: of the slots to 672 bytes that a thread freed of other heaps it defers at most 64 KiB,
 //! divided by the number of heaps (at most by 16), and a slot, in at most 64 groups of at most 21
 //! KiB. It flushes at the next free beyond that, at every 32nd refill of its own, when it is out of
 //! memory, and when it exits. A thread that sleeps defers no more than that.

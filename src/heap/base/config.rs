@@ -50,14 +50,15 @@ pub const GROUP_MAX: usize = 128 * 1024;
 /// Bytes that the first group of a class takes, if a slot fits.
 pub const FIRST_GROUP: usize = 512;
 
-/// Bytes that may be kept for the next burst, for each kind of memory that is: empty groups, dirty
-/// free pages, deferred frees of this; free slots and heaps without a thread twice as much, free
-/// granules of spans half as much, large mappings two and a half times as much. Kinds that a heap
-/// keeps share it, see `KEEP_SHARES`; where much is in use a part of that may be kept instead.
+/// Bytes that may be kept for the next burst, for each kind of memory that is: dirty free pages
+/// and deferred frees of this; free slots twice as much, free granules of spans half as much; empty
+/// groups and heaps without a thread four times as much, large mappings ten times. What each heap
+/// keeps of a kind is its share, see `KEEP_SHARES`; where much is in use a part of that may be kept
+/// instead.
 pub const KEEP: usize = if cfg!(small_constants) {
-    8 << 10
+    2 << 10
 } else {
-    256 << 10
+    64 << 10
 };
 
 /// Heaps that share what each may keep; more keep as much each.

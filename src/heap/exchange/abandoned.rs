@@ -22,7 +22,7 @@ use crate::exchange::mailbox::{Life, Mailbox, Node, Sent};
 
 /// Bytes that heaps without a thread may keep together, so that the next threads find them as they
 /// were left: for programs that start a thread for each request. One heap keeps half at most.
-pub const WARM_BYTES: usize = 2 * KEEP;
+pub const WARM_BYTES: usize = 4 * KEEP;
 
 /// The right to work on a heap: of its thread, or of whoever claimed it while it has none. There is
 /// one at a time for a heap.

@@ -8,7 +8,8 @@ use crate::heap::sweep::check_slot;
 use crate::layout::group::{low_mask, set_bits, MyGroup};
 use core::ptr::NonNull;
 
-/// A purge of free slots that came too early is tried again with this part of a heap's share more.
+/// A purge of free slots that came too early is tried again with this part more of what may be
+/// kept.
 const STEPS: usize = 16;
 
 impl<P: Platform> MyHeap<'_, P> {
@@ -24,7 +25,7 @@ impl<P: Platform> MyHeap<'_, P> {
         let used = self.bytes.get().saturating_sub(kept.amount());
         let halved = kept.is_halved(used);
         // The next free would ask again: not before there is some more.
-        kept.set_limit(kept.amount() + least / STEPS);
+        kept.set_limit(kept.amount() + least.max(used / 4) / STEPS);
         if !kept.ask().is_due(self.platform(), used) {
             return;
         }

@@ -192,7 +192,7 @@ impl<P: Platform> MyHeap<'_, P> {
     #[inline(always)]
     fn release_beyond(self) {
         let part = self.bytes.get() / RETAINED_SHARE;
-        let most = (self.all.share(KEEP) + part / 2).max(part);
+        let most = (self.all.share(4 * KEEP) + part / 2).max(part);
         if self.retained.get() > most {
             self.release_empty(u64::MAX);
         }
