@@ -108,8 +108,10 @@
 //! every 256th refill of a heap or 16th free of a large block, at least 250 ms apart.
 //!
 //! What other threads freed counts as free once the owner has collected it: when its other sources
-//! are dry, and at every 32nd refill. An owner that sleeps, or lives from its reuse queues alone,
-//! leaves it where it is: never more than the peak before. Nor can it be collected before it is
+//! are dry, at every 32nd refill, and, once groups of an eighth of what its heap holds have come
+//! back, at its next free of a block of its own (`Heap::ask`). Then it lets go of all that holds no
+//! block any more, however little that is. An owner that sleeps leaves it where it is: never more
+//! than the peak before. Nor can it be collected before it is
 //! sent: of the slots to 672 bytes that a thread freed of other heaps it defers at most 64 KiB,
 //! divided by the number of heaps (at most by 16), and a slot, in at most 64 groups of at most 21
 //! KiB. It flushes at the next free beyond that, at every 32nd refill of its own, when it is out of

@@ -64,6 +64,10 @@ impl Node for Group {
         self.touch();
         &self.link
     }
+    fn weight(&self) -> usize {
+        self.touch();
+        1
+    }
 }
 
 /// A heap: its mailbox and its place among the abandoned ones.
@@ -104,6 +108,8 @@ impl Keeper for World {
     fn with_abandoned<R>(&self, work: impl FnOnce(&mut Abandoned<Heap>) -> R) -> R {
         work(&mut self.abandoned.lock().unwrap())
     }
+
+    fn ask(&self, _: &'static Heap) {}
 
     fn collect_claimed(&self, _: &Claim<Heap>) {
         self.collect();
@@ -183,7 +189,7 @@ impl World {
         // SAFETY: the caller may work on the heap, and slots that came back are nobody else's.
         unsafe {
             self.heap.state.set(self.heap.state.get() + 1);
-            self.heap.mail.collect(|group, bits| {
+            self.heap.mail.collect(0, |group, bits| {
                 for slot in 0..2 {
                     if bits & 1 << slot != 0 {
                         group.contents[slot].set(8);

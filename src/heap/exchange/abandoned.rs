@@ -247,6 +247,8 @@ pub trait Keeper {
     type Heap: Tenant;
     /// Runs `work` on the abandoned heaps, under the lock.
     fn with_abandoned<R>(&self, work: impl FnOnce(&mut Abandoned<Self::Heap>) -> R) -> R;
+    /// Asks the thread of a heap to collect what came back to it.
+    fn ask(&self, heap: &'static Self::Heap);
     /// Collects what came back to a heap without a thread.
     fn collect_claimed(&self, claim: &Claim<Self::Heap>);
 }
@@ -262,6 +264,10 @@ pub fn give_back<K: Keeper>(
 ) -> bool {
     match heap.mail().send(group, bits) {
         Sent::Delivered => true,
+        Sent::Much => {
+            keeper.ask(heap);
+            true
+        }
         Sent::OwnerAbandoned => {
             collect_abandoned(keeper, heap);
             true

@@ -4,6 +4,7 @@
 //! ```text
 //! freer:  mask.fetch_or(bits)  old == 0 → push the group on the owner's list
 //!                              the owner abandoned → the freer collects, under the lock
+//!                              much is listed → the owner is asked to collect
 //! owner:  head.swap(null); for each group: read its link, then mask.swap(0)
 //! ```
 //!
@@ -12,7 +13,9 @@
 //! only, so a group is never released while a freer still holds it to push it. Heaps are never
 //! freed, so a freer may look at the owner's mailbox at any time.
 
-use crate::base::sync::{fence, fence_behind_exchange, AtomicPtr, AtomicU32, Ordering};
+use crate::base::sync::{
+    fence, fence_behind_exchange, AtomicPtr, AtomicU32, AtomicUsize, Ordering,
+};
 use crate::note;
 use core::ptr;
 
@@ -61,6 +64,8 @@ pub trait Node: Sized + 'static {
     fn mask(&self) -> &RemoteMask;
     /// Its successor in the list; owned by whoever changed the mask from 0, until collected.
     fn link(&self) -> &AtomicPtr<Self>;
+    /// Bytes of it.
+    fn weight(&self) -> usize;
 }
 
 /// Who may work on a heap.
@@ -83,6 +88,8 @@ pub enum Life {
 pub enum Sent {
     /// The owner will find it.
     Delivered,
+    /// The owner should look now: much waits for it.
+    Much,
     /// The owner is abandoned: take the lock and collect.
     OwnerAbandoned,
     /// One of the bits was set already.
@@ -93,6 +100,11 @@ pub enum Sent {
 pub struct Mailbox<N> {
     head: AtomicPtr<N>,
     life: AtomicU32,
+    /// Bytes of the groups that were listed since the last collection, or since the owner was asked
+    /// to collect. A guess: of two pushes at a time one may be missed.
+    listed: AtomicUsize,
+    /// It is asked when there are more than this many.
+    most: AtomicUsize,
 }
 
 impl<N: Node> Mailbox<N> {
@@ -103,6 +115,8 @@ impl<N: Node> Mailbox<N> {
         Mailbox {
             head: AtomicPtr::new(ptr::null_mut()),
             life: AtomicU32::new(0),
+            listed: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
         }
     }
 
@@ -117,6 +131,7 @@ impl<N: Node> Mailbox<N> {
         if old != 0 {
             return Sent::Delivered;
         }
+        let much = self.count(node.weight());
         self.push(node);
         // The owner abandons its heap by: store Abandoned, fence, take the list. We: push, fence,
         // load. In the single order of the two fences one comes first: either the ending thread
@@ -124,9 +139,21 @@ impl<N: Node> Mailbox<N> {
         fence_behind_exchange();
         if self.life.load(Ordering::Relaxed) == Life::Abandoned as u32 {
             Sent::OwnerAbandoned
+        } else if much {
+            Sent::Much
         } else {
             Sent::Delivered
         }
+    }
+
+    /// Counts a node of so many bytes that is about to be listed. Whether much is listed: then it
+    /// counts from 0 on. Relaxed, all of it: a guess that orders nothing.
+    fn count(&self, bytes: usize) -> bool {
+        let listed = self.listed.load(Ordering::Relaxed) + bytes;
+        let much = listed > self.most.load(Ordering::Relaxed);
+        self.listed
+            .store(if much { 0 } else { listed }, Ordering::Relaxed);
+        much
     }
 
     /// Puts `node`, whose mask the caller changed from 0, at the head of the list.
@@ -156,11 +183,15 @@ impl<N: Node> Mailbox<N> {
     }
 
     /// Takes every listed group with its bits, for a caller that may work on the heap (see `Life`).
-    /// Returns whether there was one.
-    pub fn collect(&self, mut each: impl FnMut(&'static N, u32)) -> bool {
+    /// Returns whether there was one. From now on, groups of `most` bytes may be listed before the
+    /// owner is asked to collect.
+    pub fn collect(&self, most: usize, mut each: impl FnMut(&'static N, u32)) -> bool {
         note!(MailTaken);
         // Acquire: the links written before each push.
         let mut head = self.head.swap(ptr::null_mut(), Ordering::Acquire);
+        // Relaxed, both: see `count`.
+        self.listed.store(0, Ordering::Relaxed);
+        self.most.store(most, Ordering::Relaxed);
         let found = !head.is_null();
         // SAFETY: the list holds nodes that `push` got by reference, and a listed node stays until
         // its bits are taken, here.

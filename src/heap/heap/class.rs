@@ -13,7 +13,7 @@
 use crate::base::config::{CLASSES, KEEP_CLASS, REUSE_QUEUE};
 use crate::base::size_class::{stride, Geometry, TABLE};
 use crate::base::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::base::sync::{compiler_fence, fence, AtomicPtr, AtomicU32};
+use crate::base::sync::{compiler_fence, fence, AtomicPtr, AtomicU32, AtomicU8};
 use crate::base::zeroed::Zeroed;
 use crate::layout::group::{MyGroup, State};
 use crate::layout::record::FIRST_WIDE;
@@ -58,8 +58,9 @@ pub struct Class {
     tail: AtomicU32,
     /// malloc leaves this many in the queue while the masks have others.
     pub low: Cell<u8>,
-    /// A free that finds this many in the queue takes a longer path, see `limit`.
-    high: Cell<u8>,
+    /// A free that finds this many in the queue takes a longer path, see `limit`. Another thread
+    /// may set it to 0, see `ask`.
+    high: AtomicU8,
     /// The class's canary. Fixed from `set_up` on, as `stride` and `reciprocal`.
     pub canary: Cell<u8>,
     /// Whether the class has so many bytes that its groups should go with the last live block.
@@ -148,7 +149,7 @@ impl Class {
 
     /// Whether a free finds the queue below its limit.
     pub fn has_room(&self) -> bool {
-        self.ready() < self.high.get() as u32
+        self.ready() < self.high.load(Relaxed) as u32
     }
 
     /// Adds a slot; the queue is not full.
@@ -282,7 +283,16 @@ impl Class {
         } else {
             most
         };
-        self.high.set(high as u8);
+        // Relaxed, here and in `ask`: it orders nothing. What was asked meanwhile may get lost.
+        self.high.store(high as u8, Relaxed);
+    }
+
+    /// In another thread than the owner's: has the owner's next free in this class take the longer
+    /// path. Unused classes stay untouched memory.
+    pub fn ask(&self) {
+        if self.high.load(Relaxed) != 0 {
+            self.high.store(0, Relaxed);
+        }
     }
 
     /// Whether no block of a class that holds much is left: all that is out is in the queue.

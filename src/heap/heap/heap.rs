@@ -113,6 +113,12 @@ impl Heap {
         unsafe { avail.read_volatile() }
     }
 
+    /// Asks its thread, perhaps from another one, to collect what came back to the heap: its next
+    /// free of a block of its own takes a longer path.
+    pub fn ask(&self) {
+        self.mine.classes.iter().for_each(Class::ask);
+    }
+
     /// Shows `look` the slots in a class's reuse queue, of any heap, see `Class::watch`.
     pub fn watch<E>(&self, class: usize, look: impl Fn(*mut u8) -> Result<(), E>) -> Result<(), E> {
         self.mine.classes[class].watch(look)

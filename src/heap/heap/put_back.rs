@@ -49,10 +49,13 @@ impl<P: Platform> MyHeap<'_, P> {
             return;
         }
         if state.is_left() {
-            return self.put_away(class);
+            self.put_away(class);
+        } else {
+            // More are out by now, perhaps.
+            state.limit(class);
         }
-        // More are out by now, perhaps.
-        state.limit(class);
+        // Or another thread asks this one to look into its mailbox.
+        self.exchange();
     }
 
     /// In the hardened preset: a freed slot waits in quarantine, at a random place: how long cannot
@@ -166,7 +169,7 @@ impl<P: Platform> MyHeap<'_, P> {
     /// Empties the reuse queue of a class without a live block: its groups become empty.
     #[cold]
     #[inline(never)]
-    fn put_away(self, class: usize) {
+    pub fn put_away(self, class: usize) {
         self.spill(class);
         self.retire(class);
         self.release_beyond();

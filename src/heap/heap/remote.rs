@@ -1,12 +1,15 @@
 //! Frees of other heaps' blocks: deferred, sent to their owners, and collected by them.
 
-use crate::base::config::{KEEP, PRESET};
+use crate::base::config::{CLASSES, KEEP, PRESET};
 use crate::base::fault::{stop, Fault};
 use crate::base::platform::Platform;
 use crate::exchange::abandoned::{give_back, Abandoned, Claim, Keeper};
 use crate::heap::heap::{Heap, Heaps, MyHeap};
 use crate::layout::group::{ones, set_bits, Group, MyGroup};
 use crate::layout::slot::{Entry, LiveSlot};
+
+/// A heap's owner is asked to collect when this part of what the heap holds is listed.
+const LISTED_SHARE: usize = 8;
 
 impl<P: Platform> MyHeap<'_, P> {
     /// Defers the free of a slot of another heap's group, which holds no block any more, until its
@@ -45,10 +48,29 @@ impl<P: Platform> MyHeap<'_, P> {
             .take_all(most, |group, bits| self.all.send(group, bits));
     }
 
+    /// If other threads freed something of this heap: collects it, and sends what is deferred. Where
+    /// nothing is left of a class all of it goes, however little it is: a thread that works on
+    /// something else comes by here only when it was asked to, see `Heap::ask`.
+    #[inline(never)]
+    pub fn exchange(self) {
+        if !self.collect() {
+            return;
+        }
+        self.flush();
+        for class in 0..CLASSES {
+            let state = self.class(class);
+            if state.current.get().is_some() && state.ready() == state.out.get() {
+                self.put_away(class);
+            }
+        }
+        self.release_empty(u64::MAX);
+    }
+
     /// Collects what other threads freed of this heap. Returns whether there was something.
     pub fn collect(self) -> bool {
         let mail = &self.heap().mail.0;
-        !mail.is_empty() && mail.collect(|group, bits| self.got_back(owned(group), bits))
+        let most = self.bytes.get() / LISTED_SHARE;
+        !mail.is_empty() && mail.collect(most, |group, bits| self.got_back(owned(group), bits))
     }
 
     /// Enters slots of a group of the heap that other threads freed (their tails verified by the
@@ -108,10 +130,15 @@ impl<P: Platform> Keeper for Heaps<P> {
         work(&mut self.roster(&mut self.memory.lock()).abandoned)
     }
 
+    #[cold]
+    fn ask(&self, heap: &'static Heap) {
+        heap.ask();
+    }
+
     fn collect_claimed(&self, claim: &Claim<Heap>) {
         let heap = MyHeap::claimed(claim, self);
         let mut touched = 0u64;
-        heap.heap().mail.0.collect(|group, bits| {
+        heap.heap().mail.0.collect(0, |group, bits| {
             touched |= 1 << group.class();
             heap.got_back(owned(group), bits);
         });

@@ -84,6 +84,9 @@ impl Node for Group {
     fn link(&self) -> &AtomicPtr<Group> {
         &self.link
     }
+    fn weight(&self) -> usize {
+        self.bytes()
+    }
 }
 
 /// Mask of the lowest `slots` bits, 0 to 32.

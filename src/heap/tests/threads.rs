@@ -51,6 +51,41 @@ fn other_threads_free_and_heaps_are_reclaimed() {
     assert_eq!(process.verify().heaps, 2, "abandoned heaps are reclaimed");
 }
 
+/// What others freed comes back to an owner that lives from its reuse queues, without a refill.
+#[test]
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
+fn an_owner_without_refills_collects() {
+    let process = Boxed::new(true);
+    let blocks: Vec<Live> = (0..3000)
+        .map(|i| Live::new(process.malloc(i % 500), i % 500, i as u8))
+        .collect();
+    let pair = || {
+        // SAFETY: just made.
+        unsafe { process.free(process.malloc(100)) };
+    };
+    pair();
+    let full = process.verify().used_bytes;
+    let refills = process.mine().refills.get();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            Mock::new_thread();
+            for block in &blocks {
+                // SAFETY: live, handed over.
+                unsafe { process.free(block.at) };
+            }
+            process.thread_exit();
+        });
+    });
+    assert!(process.verify().used_bytes > full / 2, "the owner sleeps");
+    (0..100).for_each(|_| pair());
+    let after = process.verify();
+    // (Those that wait in a quarantine are missing.)
+    let refilled = process.mine().refills.get() - refills;
+    assert!(PRESET.quarantine != 0 || refilled < 3, "{refilled}");
+    let few = if PRESET.classes_apart { 25 } else { 4 } * SPAN;
+    assert!(after.used_bytes < few, "{after:?} of {full}");
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
 fn blocks_of_an_abandoned_heap_come_back_without_a_thread() {
