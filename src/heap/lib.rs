@@ -36,7 +36,8 @@
 //!
 //! - **Heaps own groups.** A thread works on its own heap with plain loads and stores; frees by
 //!   another thread are one atomic operation on the group for several slots. Heaps outlive
-//!   threads: abandoned when the thread exits, reclaimed by the next one.
+//!   threads: abandoned when the thread exits, reclaimed by the next one. Of many that hold
+//!   nothing only 128 bytes each stay.
 //! - **Nothing about a block lies beside it.** Its offset and tail stand in a record of one or two
 //!   bytes in the group's cache line (`record.rs`). What an overflow reaches is a canary. Free
 //!   judges every pointer by out-of-band state alone: the record, which it clears.
@@ -92,8 +93,8 @@
 //! sixteenth of those in use for the process; in each heap a quarter of what is in use, but at
 //! least 128 KiB in free slots of 336 bytes and more, and 32 KiB in its spans (these two and the
 //! 256 KiB of empty groups divided by the number of heaps, at most by 16); for heaps whose threads
-//! ended 256 KiB together, as they were left (128 KiB each at most, until the next threads reclaim
-//! them or memory is out); for large blocks a cache of 640 KiB and a twelfth of the live bytes, or
+//! ended 256 KiB together, with 16 KiB for each body, as they were left (128 KiB each at most, until
+//! the next threads reclaim them or memory is out); for large blocks a cache of 640 KiB and a twelfth of the live bytes, or
 //! what was unmapped and soon wanted again: never more than was live then, and half as much with
 //! each large block freed after the second in a row. These go back at the next free above the limit
 //! (a few frees later at most, of pages in free slots a sixteenth beyond that). A
@@ -119,10 +120,10 @@
 //!
 //! ## Constant cost of a small process
 //!
-//! The state of the process is a static of 74 KiB of zeros. The first allocation touches: what is
+//! The state of the process is a static of 77 KiB of zeros. The first allocation touches: what is
 //! counted under the lock, and right behind it the leaf of the pagemap for the first chunk, on the
 //! page where libc's variables end if the program is not moved (static, not PIE); the first heap's
-//! own page, with the classes of blocks to 400 bytes and more; and a page of the empty heap (read
+//! own page, with the classes of blocks to 160 bytes and more; and a page of the empty heap (read
 //! only, not dirtied).
 //! The first chunk lies behind the program break and grows in place: a call that asks for the
 //! break, and two mappings, of 20 KiB and of 64 KiB. It dirties one page for header, map and first

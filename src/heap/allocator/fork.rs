@@ -57,7 +57,7 @@ impl<P: Platform> Allocator<P> {
             return;
         }
         // Orphaned heaps choose no more before they are set up again.
-        let in_use = |heap: &&Heap| !heap.mail.0.is_orphaned();
+        let in_use = |heap: &&Heap| !heap.mail.0.is_orphaned() && !heap.is_unset();
         (self.heaps.each().filter(in_use)).for_each(Heap::forget_choices);
         locked.pages.generator.iter().for_each(Generator::forget);
         let own = Some(self.mine()).filter(|own| !own.is_empty());

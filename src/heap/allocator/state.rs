@@ -2,7 +2,7 @@
 
 use crate::base::config::RUN_PAGE;
 use crate::base::platform::Platform;
-use crate::heap::heap::{Heap, Heaps, MyHeap};
+use crate::heap::heap::{Heaps, Mine, MyHeap};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -12,16 +12,15 @@ use core::ptr;
 pub struct Allocator<P: Platform> {
     /// All heaps, and the memory under them.
     pub(crate) heaps: Heaps<P>,
-    /// Room for the first thread's heap from a page's start on, so that its counters and the
-    /// classes of small blocks lie in one page.
+    /// Room for the body of the first thread's heap, from a page's start on.
     main: MainRoom,
 }
 
-/// A heap and the way to a page's start. Zero, as a heap without groups is.
+/// A heap's body and the way to a page's start. Zero, as a heap without groups is.
 #[repr(C, align(64))]
-struct MainRoom(UnsafeCell<MaybeUninit<[u8; size_of::<Heap>() + RUN_PAGE]>>);
+struct MainRoom(UnsafeCell<MaybeUninit<[u8; size_of::<Mine>() + RUN_PAGE]>>);
 
-// SAFETY: the room is only ever used as the heap that `main` gives.
+// SAFETY: the room is only ever used as the body that `main_body` gives.
 unsafe impl<P: Platform> Sync for Allocator<P> {}
 
 impl<P: Platform> Allocator<P> {
@@ -61,13 +60,10 @@ impl<P: Platform> Allocator<P> {
         self.heaps.mine()
     }
 
-    /// The heap of the first thread.
-    pub(crate) fn main_heap(&self) -> &'static Heap {
-        let room = ptr::from_ref(&self.main).cast::<u8>();
-        let heap = room.map_addr(|at| at.next_multiple_of(RUN_PAGE));
-        // SAFETY: the room has a heap's bytes from the page's start on, zero, which is a valid
-        // heap, and the process lives for ever.
-        unsafe { &*heap.cast() }
+    /// Zero memory for the body of the first thread's heap.
+    pub(crate) fn main_body(&self) -> *mut Mine {
+        let room = self.main.0.get().cast::<u8>();
+        room.map_addr(|at| at.next_multiple_of(RUN_PAGE)).cast()
     }
 
     /// Sets errno; null.

@@ -7,13 +7,13 @@
 //! numbers of heaps in use but one. Nobody keeps the last heap.
 
 use crate::allocator::Allocator;
-use crate::base::config::{GRANULE, PRESET};
+use crate::base::config::{GRANULE, PRESET, RUN_PAGE};
 use crate::base::fault::raise;
 use crate::base::platform::Platform;
 use crate::exchange::abandoned::WARM_BYTES;
 use crate::exchange::abandoned::{abandon, Claim};
 use crate::exchange::mailbox::Life;
-use crate::heap::heap::{Heap, MyHeap};
+use crate::heap::heap::{Heap, MyHeap, BODY_BYTES};
 use crate::pages::memory::Locked;
 
 impl<P: Platform> Allocator<P> {
@@ -65,18 +65,22 @@ impl<P: Platform> Allocator<P> {
         heap.flush();
         heap.empty_quarantine();
         heap.collect();
-        let bytes = heap.bytes.get() + heap.idle_granules.amount() * GRANULE;
         // SAFETY: the heap was this thread's, which has the empty one now, and nobody else knows of
         // it until it is abandoned.
         let mut claim = Some(unsafe { Claim::new(heap.heap()) });
-        if bytes <= WARM_BYTES / 2 {
+        // As it is, if it is small; else at rest; and without its body, if there are many of these.
+        let held = || heap.bytes.get() + heap.idle_granules.amount() * GRANULE + BODY_BYTES;
+        if held() <= WARM_BYTES / 2 + BODY_BYTES {
             // Tails are verified now, although the slots stay in their queues: nobody may reclaim
             // the heap for long.
             heap.verify_queues();
-            claim = claim.and_then(|claim| abandon(&self.heaps, claim, bytes.max(1)));
+            claim = claim.and_then(|claim| abandon(&self.heaps, claim, held()));
         }
         if let Some(claim) = claim {
-            self.heaps.abandon_at_rest(claim);
+            heap.come_to_rest();
+            if let Some(claim) = abandon(&self.heaps, claim, held()) {
+                self.heaps.abandon_cold(claim);
+            }
         }
     }
 
@@ -106,66 +110,45 @@ impl<P: Platform> Allocator<P> {
 
     /// A heap for the calling thread, active.
     fn heap_for_thread(&self, locked: &mut Locked<'_, P>) -> Option<Claim<Heap>> {
-        let main = self.main_heap();
-        if self.heaps.count() == 0 {
-            let claim = self.set_up(locked, main, 1);
-            return self.heaps.enter(locked, main).then_some(claim);
-        }
         // The dynamic linker may move the first thread's state after its first allocations; its
         // word is zero again, and there is no other thread that could have the heap.
-        if main.mail.0.is(Life::Active) && !self.platform().threaded() {
-            // SAFETY: this is the only thread, and its word leads to no heap.
-            return Some(unsafe { Claim::new(main) });
+        let first = self.heaps.by_id(1);
+        if let Some(first) = first.filter(|first| first.mail.0.is(Life::Active)) {
+            if !self.platform().threaded() {
+                // SAFETY: this is the only thread, and its word leads to no heap.
+                return Some(unsafe { Claim::new(first) });
+            }
         }
-        let Some(claim) = self.heaps.roster(locked).abandoned.reclaim(true) else {
-            return self.make_heap(locked);
-        };
-        let heap = claim.heap();
-        if heap.is_unset() {
-            // What it was in the parent of a fork has gone, see `orphans::bury`.
-            let id = heap.id();
-            // SAFETY: nobody else knows of the heap, and zero is a valid one.
-            unsafe { core::ptr::from_ref(heap).cast_mut().write_bytes(0, 1) };
-            return Some(self.set_up(locked, heap, id));
+        if let Some(claim) = self.heaps.roster(locked).abandoned.reclaim(true) {
+            if claim.heap().is_unset() {
+                // SAFETY: the claim is the right to the heap.
+                unsafe { claim.heap().clear() };
+                self.set_up(locked, &claim);
+            }
+            return Some(claim);
         }
+        let heap = self.heaps.enter(locked, |locked| match first {
+            None => Some(self.main_body()),
+            // Pages of its own, to go alone.
+            Some(_) => {
+                let body = locked.pages.metadata(BODY_BYTES, RUN_PAGE);
+                body.map(|at| at.cast())
+            }
+        })?;
+        // SAFETY: nobody else knows of the heap.
+        let claim = unsafe { Claim::new(heap) };
+        self.set_up(locked, &claim);
         Some(claim)
     }
 
-    /// A new heap, its memory in the pool.
-    fn make_heap(&self, locked: &mut Locked<'_, P>) -> Option<Claim<Heap>> {
-        if self.heaps.are_numbers_out() {
-            return None;
-        }
-        let memory = locked.pages.metadata(size_of::<Heap>())?;
-        // SAFETY: the memory is ours for ever, zero and aligned, and zero is a valid heap.
-        let heap = unsafe { &*memory.cast::<Heap>() };
-        let claim = self.set_up(locked, heap, self.heaps.count() as u16 + 1);
-        if self.heaps.enter(locked, heap) {
-            return Some(claim);
-        }
-        // SAFETY: nobody knows of the heap, and its memory goes back as it came.
-        unsafe { memory.write_bytes(0, size_of::<Heap>()) };
-        locked.pages.return_metadata(memory, size_of::<Heap>());
-        None
-    }
-
-    /// Readies a zero heap that nobody knows of, with a new number or the one that it had.
-    fn set_up(&self, locked: &Locked<'_, P>, heap: &'static Heap, id: u16) -> Claim<Heap> {
-        // SAFETY: nobody else knows of the heap.
-        let claim = unsafe { Claim::new(heap) };
-        let seed = self
-            .heaps
-            .memory
-            .system
-            .secrets
-            .draw_seed(&locked.pages.held);
-        let mine = MyHeap::claimed(&claim, &self.heaps);
-        mine.id.set(id);
-        mine.seed.set(seed);
+    /// Readies a heap whose body is zero.
+    fn set_up(&self, locked: &Locked<'_, P>, claim: &Claim<Heap>) {
+        let secrets = &self.heaps.memory.system.secrets;
+        let mine = MyHeap::claimed(claim, &self.heaps);
+        mine.start(claim, secrets.draw_seed(&locked.pages.held));
         for (own, process) in mine.generator.iter().zip(&locked.pages.generator) {
             own.start(process.draw(self.platform()));
         }
-        heap.mail.0.set_life(Life::Active);
-        claim
+        claim.heap().mail.0.set_life(Life::Active);
     }
 }

@@ -56,7 +56,7 @@ pub const FIRST_GROUP: usize = 512;
 /// keeps of a kind is its share, see `KEEP_SHARES`; where much is in use a part of that may be kept
 /// instead.
 pub const KEEP: usize = if cfg!(small_constants) {
-    2 << 10
+    8 << 10
 } else {
     64 << 10
 };

@@ -26,7 +26,11 @@ pub const WARM_BYTES: usize = 4 * KEEP;
 
 /// The right to work on a heap: of its thread, or of whoever claimed it while it has none. There is
 /// one at a time for a heap.
-pub struct Claim<H: 'static>(&'static H);
+pub struct Claim<H: 'static> {
+    heap: &'static H,
+    /// Whether the heap came to rest before it was abandoned, and nobody counts what it holds.
+    is_cold: bool,
+}
 
 impl<H> Claim<H> {
     /// The right to a heap that nobody else knows of, or that is this thread's.
@@ -34,12 +38,20 @@ impl<H> Claim<H> {
     /// # Safety
     /// Nobody else has the right to this heap, or will get it before this value is gone.
     pub unsafe fn new(heap: &'static H) -> Self {
-        Claim(heap)
+        Claim {
+            heap,
+            is_cold: false,
+        }
     }
 
     /// The heap.
     pub fn heap(&self) -> &'static H {
-        self.0
+        self.heap
+    }
+
+    /// Whether it is claimed among the heaps at rest.
+    pub fn is_cold(&self) -> bool {
+        self.is_cold
     }
 }
 
@@ -191,7 +203,10 @@ impl<H: Tenant> Abandoned<H> {
                 self.warm_bytes -= place.warm;
                 self.change(heap, |place| place.warm = 0);
                 heap.mail().set_life(Life::Active);
-                return Some(Claim(heap));
+                return Some(Claim {
+                    heap,
+                    is_cold: false,
+                });
             }
             before = next;
             next = place.next;
@@ -202,21 +217,25 @@ impl<H: Tenant> Abandoned<H> {
     /// The right to a heap, if it is abandoned and free to claim. Otherwise its new owner, or the
     /// thread that claimed it, will look into its mailbox after this.
     fn claim(&mut self, heap: &'static H) -> Option<Claim<H>> {
-        if !heap.mail().is(Life::Abandoned) || self.place(heap).claimed {
+        let place = self.place(heap);
+        if !heap.mail().is(Life::Abandoned) || place.claimed {
             return None;
         }
         self.change(heap, |place| place.claimed = true);
-        Some(Claim(heap))
+        Some(Claim {
+            heap,
+            is_cold: place.warm == 0,
+        })
     }
 
     /// Ends a claim, unless more came in the meantime.
     fn unclaim(&mut self, claim: Claim<H>) -> Option<Claim<H>> {
         // Whoever pushes and finds the claim has pushed before it took the lock: either we see that
         // here, or it takes the lock after us and claims.
-        if !claim.0.mail().is_empty() {
+        if !claim.heap.mail().is_empty() {
             return Some(claim);
         }
-        self.change(claim.0, |place| place.claimed = false);
+        self.change(claim.heap, |place| place.claimed = false);
         None
     }
 
@@ -283,7 +302,7 @@ pub fn abandon<K: Keeper>(
     claim: Claim<K::Heap>,
     warm: usize,
 ) -> Option<Claim<K::Heap>> {
-    let heap = claim.0;
+    let heap = claim.heap;
     if !keeper.with_abandoned(|abandoned| abandoned.enter(heap, warm)) {
         return Some(claim);
     }

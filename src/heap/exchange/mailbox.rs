@@ -206,6 +206,12 @@ impl<N: Node> Mailbox<N> {
         found
     }
 
+    /// Drops what is listed: a fork left it in an orphaned heap, whose groups are another's now.
+    pub fn forget(&self) {
+        // Relaxed: no other thread lists anything in it before it is active.
+        self.head.store(ptr::null_mut(), Ordering::Relaxed);
+    }
+
     /// Whether the heap's thread stayed behind in the parent of a fork. Relaxed: a heap is orphaned
     /// in the child before that child has a second thread.
     pub fn is_orphaned(&self) -> bool {

@@ -1,6 +1,6 @@
 //! A thread's heap, the right to work on one, and all heaps of a process.
 
-use crate::base::config::{CLASSES, KEEP_SHARES, MOST_HEAPS, PRESET};
+use crate::base::config::{CLASSES, KEEP_SHARES, MOST_HEAPS, PRESET, RUN_PAGE};
 use crate::base::decay::Kept;
 use crate::base::platform::Platform;
 use crate::base::random::{Generator, GENERATORS};
@@ -10,6 +10,7 @@ use crate::exchange::abandoned::{Abandoned, Berth, Claim, Tenant};
 use crate::exchange::deferred::Deferred;
 use crate::exchange::mailbox::Mailbox;
 use crate::heap::class::Class;
+use crate::layout::chunk::CELL;
 use crate::layout::group::{Group, MyGroup};
 use crate::layout::slot::Entry;
 use crate::layout::span::Span;
@@ -17,7 +18,7 @@ use crate::pages::memory::{Locked, Memory};
 use core::cell::{Cell, UnsafeCell};
 use core::marker::PhantomData;
 use core::ops::Deref;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 /// Room for the quarantine in each heap (at least one, for a valid array).
 pub const QUARANTINE: usize = if PRESET.quarantine == 0 {
@@ -26,24 +27,30 @@ pub const QUARANTINE: usize = if PRESET.quarantine == 0 {
     PRESET.quarantine
 };
 
-/// A heap. Anybody may look at these fields; what lies behind is for whoever has a `MyHeap`.
+/// A heap as everybody knows it, for ever. What it holds is its body.
 #[repr(C, align(64))]
 pub struct Heap {
     /// Frees from other threads, on a line of its own.
     pub mail: Line<Mailbox<Group>>,
     /// Its place among the abandoned heaps.
     berth: Berth<Heap>,
-    mine: Mine,
+    /// Its number. Fixed once the heap is entered; used under the lock, and at rest in checks.
+    id: Cell<u16>,
+    /// The body; null before the heap is entered, and fixed from then on. The body of a heap that
+    /// was left without a group is zero memory again, see `MyHeap::leave`.
+    body: AtomicPtr<Mine>,
 }
 
-// SAFETY: `mine` is reached by `MyHeap` only, of which one thread has a value at a time (or reads a
-// heap at rest, in checks); the berth is used under the lock; all else is atomic.
+// SAFETY: berth and number are used under the lock, the rest is atomic. The body is for whoever has
+// a `MyHeap`, of which one thread has a value at a time; others use atomics in it.
 unsafe impl Sync for Heap {}
 
-/// What belongs to whoever may work on the heap.
-#[repr(C)]
+/// The body of a heap: what belongs to whoever may work on it, at a page's start.
+#[repr(C, align(64))]
 pub struct Mine {
-    /// Number of this heap; 0 for the empty one. Fixed once the heap is entered.
+    /// The heap; None for the empty one. Fixed from `set_up` on, as the next.
+    heap: Cell<Option<&'static Heap>>,
+    /// Number of this heap; 0 for the empty one.
     pub id: Cell<u16>,
     /// Counts refills, see there.
     pub refills: Cell<u32>,
@@ -65,14 +72,14 @@ pub struct Mine {
     pub spans: Cell<Option<&'static Span>>,
     /// Slots of all groups of each class.
     pub slots: [Cell<u32>; CLASSES],
+    /// Freed slots of other heaps. Here, as most threads touch no class behind the first two pages.
+    pub deferred: Deferred<Group>,
     /// One a class; what a process does not use stays untouched.
     classes: [Class; CLASSES],
     /// Freed slots in quarantine, hardened preset only.
     pub quarantine: [Cell<Entry>; QUARANTINE],
     /// Of choices, hardened preset only.
     pub generator: [Generator; GENERATORS],
-    /// Freed slots of other heaps.
-    pub deferred: Deferred<Group>,
 }
 
 /// Something on a cache line of its own.
@@ -89,49 +96,85 @@ impl Tenant for Heap {
     }
 }
 
+// SAFETY: atomics of numbers and pointers, and references behind an Option: no free waits.
+unsafe impl Zeroed for Heap {}
 // SAFETY: cells and atomics of numbers and pointers, and references behind an Option. It is a heap
 // without groups: malloc finds every reuse queue empty, and every group is somebody else's.
-unsafe impl Zeroed for Heap {}
+unsafe impl Zeroed for Mine {}
+// SAFETY: reached by `MyHeap` only, of which one thread has a value at a time (or reads a heap at
+// rest, in checks), and by `Heap::body`, whose users read atomics.
+unsafe impl Sync for Mine {}
 
 impl Heap {
-    /// The heap's number, fixed since it was set up.
-    pub fn id(&self) -> u16 {
-        self.mine.id.get()
+    /// The body; None before the heap is entered.
+    fn body(&self) -> Option<&'static Mine> {
+        // Acquire: what `enter` found in the body is there.
+        let body = self.body.load(Ordering::Acquire);
+        // SAFETY: `enter` was given it for ever, and zero is a body.
+        unsafe { body.as_ref() }
     }
 
-    /// Whether nobody can use the heap before it is set up again: it is orphaned, and what it had
-    /// goes to another, see `orphans.rs`.
+    /// The heap's number.
+    pub fn id(&self) -> u16 {
+        self.id.get()
+    }
+
+    /// Gives the heap another number, which is wrong.
+    #[cfg(test)]
+    pub fn renumber(&self, id: u16) {
+        self.id.set(id);
+    }
+
+    /// Whether nobody can use the heap before it is set up again: it was left without a group, or
+    /// it is orphaned, and what it had goes to another, see `orphans.rs`.
     pub fn is_unset(&self) -> bool {
-        self.mine.seed.get() == 0
+        self.body().is_none_or(|body| body.seed.get() == 0)
+    }
+
+    /// Readies an unset heap for `set_up`: what a fork left there goes.
+    ///
+    /// # Safety
+    /// The heap is the caller's.
+    pub unsafe fn clear(&self) {
+        if self.body().is_some_and(|body| body.id.get() != 0) {
+            self.mail.0.forget();
+            // SAFETY: the caller has the heap, and zero is a body.
+            unsafe { self.body.load(Ordering::Relaxed).write_bytes(0, 1) };
+        }
     }
 
     /// Slots of the current group of a class that malloc may take, of any heap: what another thread
     /// reads may be old, and is good for the name of a fault only.
     pub fn peek_avail(&self, class: usize) -> u32 {
-        let avail = self.mine.classes[class].avail.as_ptr();
-        // SAFETY: the field exists; volatile, as the owner may be at work.
-        unsafe { avail.read_volatile() }
+        self.body().map_or(0, |body| {
+            let avail = body.classes[class].avail.as_ptr();
+            // SAFETY: the field exists; volatile, as the owner may be at work.
+            unsafe { avail.read_volatile() }
+        })
     }
 
     /// Asks its thread, perhaps from another one, to collect what came back to the heap: its next
     /// free of a block of its own takes a longer path.
     pub fn ask(&self) {
-        self.mine.classes.iter().for_each(Class::ask);
+        let classes = self.body().into_iter().flat_map(|body| &body.classes);
+        classes.for_each(Class::ask);
     }
 
     /// Shows `look` the slots in a class's reuse queue, of any heap, see `Class::watch`.
     pub fn watch<E>(&self, class: usize, look: impl Fn(*mut u8) -> Result<(), E>) -> Result<(), E> {
-        self.mine.classes[class].watch(look)
+        self.body()
+            .map_or(Ok(()), |body| body.classes[class].watch(look))
     }
 
     /// In the only thread of a fork's child: the heap's choices are to be others than the parent's.
     pub fn forget_choices(&self) {
-        self.mine.generator.iter().for_each(Generator::forget);
+        let generator = self.body().into_iter().flat_map(|body| &body.generator);
+        generator.for_each(Generator::forget);
     }
 
     /// Marks an orphaned heap so.
     pub fn unset(&self) {
-        self.mine.seed.set(0);
+        self.body().inspect(|body| body.seed.set(0));
     }
 }
 
@@ -141,7 +184,7 @@ impl Heap {
 /// that the heap is the empty one, which is read only: it has no slots, no groups, and room for
 /// none. A copy must not outlive the right that it was made of.
 pub struct MyHeap<'a, P: Platform> {
-    heap: &'static Heap,
+    mine: &'static Mine,
     /// What heaps share.
     pub all: &'a Heaps<P>,
     /// It stays in its thread.
@@ -159,7 +202,7 @@ impl<P: Platform> Copy for MyHeap<'_, P> {}
 impl<P: Platform> Deref for MyHeap<'_, P> {
     type Target = Mine;
     fn deref(&self) -> &Mine {
-        &self.heap.mine
+        self.mine
     }
 }
 
@@ -167,7 +210,7 @@ impl<'a, P: Platform> MyHeap<'a, P> {
     /// The right of whoever claimed the heap.
     pub fn claimed(claim: &Claim<Heap>, all: &'a Heaps<P>) -> Self {
         MyHeap {
-            heap: claim.heap(),
+            mine: claim.heap().body().unwrap_or(all.empty()),
             all,
             here: PhantomData,
         }
@@ -175,12 +218,19 @@ impl<'a, P: Platform> MyHeap<'a, P> {
 
     /// The heap as others know it.
     pub fn heap(self) -> &'static Heap {
-        self.heap
+        self.heap.get().unwrap_or(self.all.nobody())
     }
 
     /// The heap's number.
     pub fn id(self) -> u16 {
         self.id.get()
+    }
+
+    /// Begins the use of a heap whose body is zero, with a random number.
+    pub fn start(self, claim: &Claim<Heap>, seed: u64) {
+        self.heap.set(Some(claim.heap()));
+        self.id.set(claim.heap().id());
+        self.seed.set(seed);
     }
 
     /// The system underneath.
@@ -193,7 +243,7 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         debug_assert!(class < CLASSES);
         // SAFETY: classes are made by `class_of`, which gives no other, or are those of groups that
         // heaps own.
-        unsafe { self.heap.mine.classes.get_unchecked(class) }
+        unsafe { self.mine.classes.get_unchecked(class) }
     }
 
     /// A group as one of this heap, if it is.
@@ -212,17 +262,15 @@ impl<'a, P: Platform> MyHeap<'a, P> {
 
     /// Whether it is the empty heap.
     pub fn is_empty(self) -> bool {
-        ptr::eq(self.heap, &self.all.empty)
+        ptr::eq(self.mine, &self.all.empty)
     }
 }
 
-/// Heaps that the first table holds, and each further one.
-const FIRST_HEAPS: usize = 8;
-const MORE_HEAPS: usize = 512;
+/// Heaps that the first table holds, number 0 for nobody's; and each further one.
+const FIRST_HEAPS: usize = 4;
+const MORE_HEAPS: usize = 128;
 /// Further tables, enough for every number of 16 bits.
 const TABLES: usize = (1 << 16) / MORE_HEAPS;
-/// Bytes of a further table of heaps.
-const TABLE_BYTES: usize = MORE_HEAPS * size_of::<AtomicPtr<Heap>>();
 
 /// Who there is among the heaps. The lock protects it.
 pub struct Roster {
@@ -243,32 +291,34 @@ unsafe impl Zeroed for Roster {}
 /// the pagemap of low addresses, where the chunks of a program that is not moved (PIE) lie.
 #[repr(C)]
 pub struct Heaps<P: Platform> {
-    /// Heaps by number, the first ones, on a line of its own: each free of another thread's block
-    /// reads it, and must not find it with the lock's last holder. Entries only ever appear.
-    first: Line<[AtomicPtr<Heap>; FIRST_HEAPS]>,
+    /// The first heaps by number.
+    first: [Heap; FIRST_HEAPS],
     roster: UnsafeCell<Roster>,
     /// Heaps there are; also the highest number of a heap.
     count: AtomicUsize,
     /// Pages, large blocks, and the lock.
     pub memory: Memory<P>,
     /// The heap of a thread that has none: no slots, no groups. Never written.
-    empty: Heap,
-    /// Tables of further heaps. Entries only ever appear.
-    more: [AtomicPtr<AtomicPtr<Heap>>; TABLES],
+    empty: Mine,
+    /// Tables of further heaps. They only ever appear.
+    more: [AtomicPtr<Heap>; TABLES],
 }
 
 // SAFETY: the roster is reached with the lock in hand only; all else is `Sync` itself.
 unsafe impl<P: Platform> Sync for Heaps<P> {}
 
+/// Bytes of the whole pages of a body.
+pub const BODY_BYTES: usize = size_of::<Mine>().next_multiple_of(RUN_PAGE);
+
 impl<P: Platform> Heaps<P> {
     /// No heap. All bytes are zero, if the platform's are.
     pub const fn new(platform: P) -> Self {
         Heaps {
-            first: Line([const { AtomicPtr::new(ptr::null_mut()) }; FIRST_HEAPS]),
+            first: [Heap::ZERO; FIRST_HEAPS],
             roster: UnsafeCell::new(Roster::ZERO),
             count: AtomicUsize::new(0),
             memory: Memory::new(platform),
-            empty: Heap::ZERO,
+            empty: Mine::ZERO,
             more: [const { AtomicPtr::new(ptr::null_mut()) }; TABLES],
         }
     }
@@ -284,11 +334,11 @@ impl<P: Platform> Heaps<P> {
     #[inline(always)]
     pub fn mine(&self) -> MyHeap<'_, P> {
         let empty = (&raw const self.empty).expose_provenance();
-        let heap = empty.wrapping_add(self.memory.system.platform.heap_field());
+        let mine = empty.wrapping_add(self.memory.system.platform.heap_field());
         MyHeap {
-            // SAFETY: `set_mine` wrote a heap's distance, or none was written: heaps live for ever,
-            // and this thread has the right to the one in its word.
-            heap: unsafe { &*ptr::with_exposed_provenance::<Heap>(heap) },
+            // SAFETY: `set_mine` wrote a body's distance, or none was written: bodies stay for
+            // ever, and this thread has the right to the one in its word.
+            mine: unsafe { &*ptr::with_exposed_provenance::<Mine>(mine) },
             all: self,
             here: PhantomData,
         }
@@ -297,40 +347,46 @@ impl<P: Platform> Heaps<P> {
     /// Makes `heap`, which the caller has the right to, the calling thread's heap; None: the empty
     /// one.
     pub fn set_mine(&self, heap: Option<&'static Heap>) {
-        let heap = heap.unwrap_or(self.empty());
-        let distance = (ptr::from_ref(heap).expose_provenance())
+        let mine = heap.and_then(Heap::body).unwrap_or(self.empty());
+        let distance = (ptr::from_ref(mine).expose_provenance())
             .wrapping_sub((&raw const self.empty).expose_provenance());
         self.memory.system.platform.set_heap_field(distance);
     }
 
     /// The empty heap.
-    fn empty(&self) -> &'static Heap {
+    fn empty(&self) -> &'static Mine {
         // SAFETY: it is a part of the process, which lives for ever.
         unsafe { &*ptr::from_ref(&self.empty) }
+    }
+
+    /// The empty heap as others know it: it has no number and owns nothing.
+    fn nobody(&self) -> &'static Heap {
+        // SAFETY: it is a part of the process, which lives for ever.
+        unsafe { &*ptr::from_ref(&self.first[0]) }
     }
 
     /// Heap number `id`. None before it is entered, and for numbers of no heap.
     #[inline(never)]
     pub fn by_id(&self, id: u16) -> Option<&'static Heap> {
-        let id = id as usize;
-        // Acquire: the heap was set up before it was entered.
-        let heap = if id < FIRST_HEAPS {
-            self.first.0[id].load(Ordering::Acquire)
-        } else {
-            let more = self.more[(id - FIRST_HEAPS) / MORE_HEAPS].load(Ordering::Acquire);
-            if more.is_null() {
-                return None;
-            }
-            // SAFETY: a table, which stays once it is entered.
-            unsafe { (*more.add((id - FIRST_HEAPS) % MORE_HEAPS)).load(Ordering::Acquire) }
+        let heap = self.place(id as usize)?;
+        (!heap.body.load(Ordering::Relaxed).is_null()).then_some(heap)
+    }
+
+    /// Where heap number `id` is, or will be if there is a table for it.
+    fn place(&self, id: usize) -> Option<&'static Heap> {
+        let Some(further) = id.checked_sub(FIRST_HEAPS) else {
+            // SAFETY: it is a part of the process, which lives for ever.
+            return Some(unsafe { &*ptr::from_ref(&self.first[id]) });
         };
-        // SAFETY: null, or a heap, which lives for ever.
-        unsafe { heap.as_ref() }
+        // Acquire: the table's memory is there.
+        let more = self.more[further / MORE_HEAPS].load(Ordering::Acquire);
+        // SAFETY: null, or a table, which stays once it is entered.
+        unsafe { more.add(further % MORE_HEAPS).as_ref() }.filter(|_| !more.is_null())
     }
 
     /// The owner of a group that a heap owns: the empty heap for any other.
     pub fn owner_of(&self, group: &Group) -> &'static Heap {
-        self.by_id(group.owner()).unwrap_or(self.empty())
+        self.by_id(group.owner()).unwrap_or(self.nobody())
     }
 
     /// Heaps that there are, in the order of their numbers.
@@ -338,32 +394,49 @@ impl<P: Platform> Heaps<P> {
         (1..=self.count()).filter_map(|id| self.by_id(id as u16))
     }
 
-    /// Enters `heap` as the next number, which it has, if there is room for more heaps.
-    pub fn enter(&self, locked: &mut Locked<'_, P>, heap: &'static Heap) -> bool {
+    /// A heap with the next number, which nobody knows of before `count` has it. `body` gives
+    /// memory for its body. None when memory or numbers are out.
+    pub fn enter(
+        &self,
+        locked: &mut Locked<'_, P>,
+        body: impl FnOnce(&mut Locked<'_, P>) -> Option<*mut Mine>,
+    ) -> Option<&'static Heap> {
         let id = self.count() + 1;
         if id > MOST_HEAPS {
-            return false;
+            return None;
         }
-        let entry = ptr::from_ref(heap).cast_mut();
-        if id < FIRST_HEAPS {
-            self.first.0[id].store(entry, Ordering::Release);
-        } else {
-            let slot = &self.more[(id - FIRST_HEAPS) / MORE_HEAPS];
-            let mut more = slot.load(Ordering::Relaxed);
-            if more.is_null() {
-                let Some(new) = locked.pages.metadata(TABLE_BYTES) else {
-                    return false;
-                };
-                more = new.cast();
-                slot.store(more, Ordering::Release);
-            }
-            let place = (id - FIRST_HEAPS) % MORE_HEAPS;
-            // SAFETY: the table has MORE_HEAPS entries.
-            unsafe { (*more.add(place)).store(entry, Ordering::Release) };
+        if self.place(id).is_none() {
+            let table = locked
+                .pages
+                .metadata(MORE_HEAPS * size_of::<Heap>(), CELL)?;
+            let more = &self.more[(id - FIRST_HEAPS) / MORE_HEAPS];
+            // Release: see `place`.
+            more.store(table.cast(), Ordering::Release);
         }
+        let heap = self.place(id)?;
+        heap.id.set(id as u16);
+        // Release: see `Heap::body`.
+        heap.body.store(body(locked)?, Ordering::Release);
         // Relaxed: a number that orders nothing.
         self.count.store(id, Ordering::Relaxed);
-        true
+        Some(heap)
+    }
+
+    /// Lets the body of a heap that no thread has any more be zero memory again, if the heap has no
+    /// group: the next thread sets it up anew.
+    pub fn leave(&self, claim: &Claim<Heap>) {
+        let heap = MyHeap::claimed(claim, self);
+        let is_bare = heap.bytes.get() == 0 && heap.spans.get().is_none();
+        // The first one's body is a part of the process. Further ones have pages of their own,
+        // where these are no longer than that.
+        let has_pages = claim.heap().id() != 1 && heap.platform().page_size() == RUN_PAGE;
+        let body = NonNull::new(claim.heap().body.load(Ordering::Relaxed).cast());
+        if let Some(body) = body.filter(|_| is_bare && has_pages) {
+            // Refused, all stays as it is.
+            // SAFETY: nobody else works on the heap, zero is a body, and `attach` gave it whole
+            // pages.
+            unsafe { heap.platform().purge(body, BODY_BYTES) };
+        }
     }
 
     /// Heaps there are. Relaxed: a number that orders nothing.

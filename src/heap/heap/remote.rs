@@ -48,9 +48,9 @@ impl<P: Platform> MyHeap<'_, P> {
             .take_all(most, |group, bits| self.all.send(group, bits));
     }
 
-    /// If other threads freed something of this heap: collects it, and sends what is deferred. Where
-    /// nothing is left of a class all of it goes, however little it is: a thread that works on
-    /// something else comes by here only when it was asked to, see `Heap::ask`.
+    /// If other threads freed something of this heap: collects it, and sends what is deferred.
+    /// Where nothing is left of a class all of it goes, however little it is: a thread that works
+    /// on something else comes by here only when it was asked to, see `Heap::ask`.
     #[inline(never)]
     pub fn exchange(self) {
         if !self.collect() {
@@ -143,5 +143,8 @@ impl<P: Platform> Keeper for Heaps<P> {
             heap.got_back(owned(group), bits);
         });
         heap.release_empty(touched);
+        if claim.is_cold() {
+            self.leave(claim);
+        }
     }
 }

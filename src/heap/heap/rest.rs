@@ -33,16 +33,17 @@ impl<P: Platform> MyHeap<'_, P> {
             .all
             .with_abandoned(|abandoned| abandoned.reclaim(false))
         {
-            self.all.abandon_at_rest(claim);
+            MyHeap::claimed(&claim, self.all).come_to_rest();
+            self.all.abandon_cold(claim);
         }
         self.all.memory.lock().release_kept();
     }
 }
 
 impl<P: Platform> Heaps<P> {
-    /// Brings a heap to rest and abandons it.
-    pub fn abandon_at_rest(&self, claim: Claim<Heap>) {
-        MyHeap::claimed(&claim, self).come_to_rest();
+    /// Abandons a heap at rest.
+    pub fn abandon_cold(&self, claim: Claim<Heap>) {
+        self.leave(&claim);
         // One at rest is never too much.
         abandon(self, claim, 0);
     }

@@ -16,7 +16,7 @@
 use crate::base::config::{CHUNK, RUN_PAGE, SPAN};
 use crate::base::platform::Platform;
 use crate::layout::bitmap::PAGES;
-use crate::layout::chunk::{Chunk, CELLS_END, MAP_END};
+use crate::layout::chunk::{Chunk, CELL, CELLS_END, MAP_END};
 use crate::layout::group::Group;
 use crate::layout::kind::Kind;
 use crate::layout::pagemap::Leaf;
@@ -119,7 +119,7 @@ impl<P: Platform> Pages<'_, P> {
     /// the pagemap, the first chunk of a far region becomes such memory.
     fn enter(&mut self, chunk: &'static Chunk) -> Option<&'static Chunk> {
         let system = self.system;
-        let leaf = || self.metadata(size_of::<Leaf>());
+        let leaf = || self.metadata(size_of::<Leaf>(), CELL);
         if system.pagemap.enter(chunk.address(), leaf) {
             return Some(chunk);
         }

@@ -15,6 +15,7 @@ use crate::base::config::{
 use crate::base::fault::Found;
 use crate::base::platform::Platform;
 use crate::layout::chunk::Chunk;
+use crate::layout::chunk::CELL;
 use crate::layout::kind::Kind;
 use crate::pages::extent::Extent;
 use crate::pages::memory::Locked;
@@ -429,7 +430,10 @@ impl<P: Platform> Locked<'_, P> {
             return;
         }
         let count = (8 * old).max(512);
-        let Some(new) = self.pages.metadata(count * size_of::<Option<&Extent>>()) else {
+        let Some(new) = self
+            .pages
+            .metadata(count * size_of::<Option<&Extent>>(), CELL)
+        else {
             return;
         };
         // SAFETY: the memory has room for so many, for ever, and zero bytes are empty buckets.

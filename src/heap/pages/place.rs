@@ -174,18 +174,22 @@ impl<P: Platform> Pages<'_, P> {
         }
     }
 
-    /// `bytes` of zero memory for ever, at a cache line's start: for heaps and their tables, which
-    /// no overflow of a block should reach. They lie in windows of their own; in the hardened
-    /// preset in mappings of their own between inaccessible pages, each at a random place.
-    pub fn metadata(&mut self, bytes: usize) -> Option<*mut u8> {
+    /// `bytes` of zero memory for ever, at a multiple of `align`, a cache line or a run page: for
+    /// heaps and their tables, which no overflow of a block should reach. They lie in windows of
+    /// their own; in the hardened preset in mappings of their own between inaccessible pages, each
+    /// at a random place.
+    pub fn metadata(&mut self, bytes: usize, align: usize) -> Option<*mut u8> {
         let bytes = bytes.next_multiple_of(CELL);
         let page = self.platform().page_size();
-        if self.pool_left < bytes {
+        let skipped = self.pool.addr().next_multiple_of(align) - self.pool.addr();
+        let mut needed = skipped + bytes;
+        if self.pool_left < needed {
             let end = self.pool.addr() + self.pool_left;
-            let mut more = (bytes - self.pool_left).next_multiple_of(page);
+            let mut more = (needed - self.pool_left).next_multiple_of(page);
             let apart = PRESET.has_guard_pages();
             if apart || end % CHUNK == 0 || !self.map_at(end, more) {
-                more = bytes.next_multiple_of(page);
+                needed = bytes;
+                more = needed.next_multiple_of(page);
                 self.refused = false;
                 let pool = if apart { None } else { self.place(more) };
                 self.pool = pool.or_else(|| self.map_elsewhere(more, page))?;
@@ -193,18 +197,10 @@ impl<P: Platform> Pages<'_, P> {
             }
             self.pool_left += more;
         }
-        let at = self.pool;
-        self.pool = at.wrapping_add(bytes);
-        self.pool_left -= bytes;
-        Some(at)
-    }
-
-    /// Takes back what `metadata` gave last, and nothing has used.
-    pub fn return_metadata(&mut self, at: *mut u8, bytes: usize) {
-        let bytes = bytes.next_multiple_of(CELL);
-        debug_assert!(at.wrapping_add(bytes) == self.pool);
-        self.pool = at;
-        self.pool_left += bytes;
+        let end = self.pool.wrapping_add(needed);
+        self.pool = end;
+        self.pool_left -= needed;
+        Some(end.wrapping_sub(bytes))
     }
 }
 

@@ -313,7 +313,7 @@ fn hardened_tables_lie_far_apart() {
     let (_alone, process) = hearing();
     let small = process.malloc(100);
     let mut locked = process.heaps.memory.lock();
-    let tables = [(); 8].map(|_| locked.pages.metadata(100_000).expect("memory"));
+    let tables = [(); 8].map(|_| locked.pages.metadata(100_000, 64).expect("memory"));
     drop(locked);
     for table in tables {
         assert!(is_accessible(table) && is_accessible(table.wrapping_add(99_999)));

@@ -135,26 +135,25 @@ fn no_heap_is_entered_beyond_the_last_number() {
     assert!(!process.malloc(1).is_null());
     assert!(process.heaps.are_numbers_out());
     assert!(process.mine().is_empty(), "nobody keeps the last one");
-    let heap = process.heaps.by_id(1).expect("the first heap");
     let mut locked = process.heaps.memory.lock();
-    assert!(!process.heaps.enter(&mut locked, heap));
+    assert!(process.heaps.enter(&mut locked, |_| None).is_none());
     drop(locked);
     assert!(!process.malloc(10).is_null());
     assert_eq!(process.verify().heaps, MOST_HEAPS);
 }
 
-/// The ninth heap needs a table besides its own memory.
+/// The fourth heap needs a table besides its own memory.
 #[test]
 fn a_table_of_heaps_may_be_refused() {
     for after in 0..8 {
         let process = Boxed::new(true);
-        for _ in 0..7 {
+        for _ in 0..3 {
             Mock::new_thread();
             assert!(!process.malloc(10).is_null());
         }
         // The pool that heaps come from is all but used up: the next ones ask the system.
         let mut locked = process.heaps.memory.lock();
-        locked.pages.metadata(1 << 20);
+        locked.pages.metadata(1 << 20, 64);
         drop(locked);
         Mock::new_thread();
         process.platform().calls_left.store(after, Relaxed);

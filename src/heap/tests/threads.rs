@@ -3,6 +3,8 @@
 use super::*;
 use crate::base::config::{PRESET, SPAN};
 use crate::base::random::next_random;
+use crate::exchange::abandoned::WARM_BYTES;
+use crate::heap::heap::BODY_BYTES;
 use std::sync::atomic::Ordering;
 
 #[test]
@@ -272,10 +274,50 @@ fn few_heaps_stay_warm() {
         0
     };
     assert!(
-        end.used_bytes <= 2 * crate::exchange::abandoned::WARM_BYTES + spans,
+        end.used_bytes <= 2 * WARM_BYTES + spans,
         "{} bytes in use by nobody",
         end.used_bytes
     );
+}
+
+/// Of many heaps that no thread has any more, and no block, the bodies go, and come again.
+#[test]
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
+fn bodies_of_many_heaps_go() {
+    let process = Boxed::new(true);
+    const THREADS: usize = 48;
+    for _ in 0..3 {
+        let barrier = std::sync::Barrier::new(THREADS);
+        let shelf = std::sync::Mutex::new(vec![]);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    Mock::new_thread();
+                    let own: Vec<_> = (1..60)
+                        .map(|i| Live::new(process.malloc(20 * i), 20 * i, i as u8))
+                        .collect();
+                    shelf.lock().expect("sound").push(own);
+                    barrier.wait();
+                    // Another's, or its own; some when their owner is gone.
+                    let blocks = shelf.lock().expect("sound").pop();
+                    for block in blocks.expect("one for each") {
+                        block.verify();
+                        // SAFETY: live, handed over.
+                        unsafe { process.free(block.at) };
+                    }
+                    process.thread_exit();
+                });
+            }
+        });
+        let end = process.verify();
+        assert_eq!((end.live, end.heaps), (0, THREADS));
+        let with_body = process.heaps.each().filter(|heap| !heap.is_unset()).count();
+        let most = WARM_BYTES / BODY_BYTES + 1;
+        assert!(
+            with_body <= most,
+            "{with_body} of {THREADS} keep their bodies"
+        );
+    }
 }
 
 #[test]
