@@ -13,6 +13,7 @@ static const char *order;
 struct worker {
 	long operations, done;
 	uint64_t seed, sum;
+	APART;
 };
 
 static void take(struct worker *w, struct block **b)

@@ -11,6 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The last member of what a thread writes, in an array with that of others: no cache line, and no
+ * pair of lines that processors fetch together, has parts of two threads'. Otherwise the time would
+ * tell where the array happened to lie. */
+#define APART char apart[128]
+
 static inline void fail(const char *what)
 {
 	fprintf(stderr, "wrong: %s\n", what);

@@ -20,7 +20,7 @@ struct worker {
 	int index, count;
 	long operations;
 	uint64_t seed, sum;
-	char apart[128];
+	APART;
 };
 
 static void send(struct worker *to, struct letter *l)

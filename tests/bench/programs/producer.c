@@ -15,6 +15,7 @@ struct worker {
 	int consumes;
 	long batches;
 	uint64_t seed, sum;
+	APART;
 };
 
 static void push(struct block **batch)

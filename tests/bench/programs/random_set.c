@@ -25,6 +25,7 @@ static size_t some_size(uint64_t *seed)
 struct worker {
 	long live, operations;
 	uint64_t seed, sum;
+	APART;
 };
 
 static void *work(void *arg)

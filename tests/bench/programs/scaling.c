@@ -15,6 +15,7 @@ struct worker {
 	struct worker *next;
 	long parts, operations;
 	uint64_t seed, sum;
+	APART;
 };
 
 static const char *pattern;

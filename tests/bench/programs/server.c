@@ -10,6 +10,7 @@ struct connections {
 	uint64_t seed, sum;
 	pthread_t *thread; /* one for each generation */
 	long born;
+	APART;
 };
 
 static void serve(struct connections *c)

@@ -13,6 +13,7 @@ static _Atomic(struct block *) shelf[SHELF];
 struct worker {
 	long operations;
 	uint64_t seed, sum;
+	APART;
 };
 
 static struct block *some_block(uint64_t *seed)
