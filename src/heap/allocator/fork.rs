@@ -5,6 +5,7 @@ use crate::allocator::Allocator;
 use crate::base::config::{MOST_HEAPS, PRESET};
 use crate::base::platform::Platform;
 use crate::base::random::Generator;
+use crate::exchange::abandoned::leave_behind;
 use crate::heap::heap::Heap;
 use crate::heap::orphans;
 use crate::pages::memory::Locked;
@@ -35,7 +36,7 @@ impl<P: Platform> Allocator<P> {
         let mut locked = self.heaps.memory.lock();
         let mut orphans = 0;
         for heap in self.heaps.each().filter(|heap| !ptr::eq(*heap, own.heap())) {
-            self.heaps.roster(&mut locked).abandoned.leave_behind(heap);
+            leave_behind(heap);
             orphans += heap.mail.0.is_orphaned() as usize;
         }
         self.heaps.roster(&mut locked).orphans |= orphans > 0;

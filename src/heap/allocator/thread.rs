@@ -41,6 +41,7 @@ impl<P: Platform> Allocator<P> {
             self.platform().first_heap();
         }
         let heap = MyHeap::claimed(&heap, &self.heaps);
+        heap.cold.set(false);
         heap.lent.set(last || !keeps);
         heap.collect();
         Some(heap)

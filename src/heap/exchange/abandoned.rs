@@ -3,15 +3,21 @@
 //!
 //! ```text
 //! exit:    locked: on the list, Abandoned; then, if somebody pushed before: collect as a freer
-//! free:    the mailbox says abandoned → locked: claim → collect → locked: more? again; no: unclaim
 //!          a small heap stays as it is (warm) while all warm ones are small together
-//! reclaim: locked: the first heap that nobody claimed, off the list, Active; then collect
+//! free:    the mailbox says Abandoned → Claimed → collect → Abandoned; more? again
+//! reclaim: locked: the first heap that becomes Active, as nobody claims it, off the list; collect
 //! fork:    in the child: each other heap that a thread worked on is Orphaned for good
 //! ```
 //!
+//! A freer claims by one exchange, without the lock: a claimed heap stays on the list.
+//!
 //! No free waits in an abandoned heap: its freer finds the heap active (then the ending thread or
 //! the one that reclaims looks afterwards), claimed (then the claimant looks again), or collects
-//! it.
+//! it. Each of them changes the life first and looks then, with a fence between; the freer lists
+//! its group first and looks at the life then, with a fence between.
+//!
+//! A fork's child sees of each thread what it did up to some instruction (`heap/orphans.rs`), and
+//! of what one learned of another no less: a heap that it finds abandoned nobody was working on.
 //!
 //! Generic over the heap and the lock: the allocator runs this, and so do the models of
 //! `loom_models.rs`.
@@ -26,11 +32,7 @@ pub const WARM_BYTES: usize = 4 * KEEP;
 
 /// The right to work on a heap: of its thread, or of whoever claimed it while it has none. There is
 /// one at a time for a heap.
-pub struct Claim<H: 'static> {
-    heap: &'static H,
-    /// Whether the heap came to rest before it was abandoned, and nobody counts what it holds.
-    is_cold: bool,
-}
+pub struct Claim<H: 'static>(&'static H);
 
 impl<H> Claim<H> {
     /// The right to a heap that nobody else knows of, or that is this thread's.
@@ -38,27 +40,17 @@ impl<H> Claim<H> {
     /// # Safety
     /// Nobody else has the right to this heap, or will get it before this value is gone.
     pub unsafe fn new(heap: &'static H) -> Self {
-        Claim {
-            heap,
-            is_cold: false,
-        }
+        Claim(heap)
     }
 
     /// The heap.
     pub fn heap(&self) -> &'static H {
-        self.heap
-    }
-
-    /// Whether it is claimed among the heaps at rest.
-    pub fn is_cold(&self) -> bool {
-        self.is_cold
+        self.0
     }
 }
 
 /// What the list keeps beside a heap.
 struct Place<H: 'static> {
-    /// Whether a thread collects for the abandoned heap just now.
-    claimed: bool,
     /// Bytes for which it counts among the warm ones; 0 for a heap that came to rest.
     warm: usize,
     /// The next abandoned heap.
@@ -74,7 +66,6 @@ impl<H> Berth<H> {
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         Berth(Plain::new(Place {
-            claimed: false,
             warm: 0,
             next: None,
         }))
@@ -166,7 +157,6 @@ impl<H: Tenant> Abandoned<H> {
             if heap.mail().is_orphaned() {
                 self.link(before, next);
                 self.warm_bytes -= self.place(heap).warm;
-                self.change(heap, |place| place.claimed = false);
             } else {
                 before = Some(heap);
             }
@@ -198,66 +188,34 @@ impl<H: Tenant> Abandoned<H> {
             if !any && place.warm == 0 {
                 break;
             }
-            if !place.claimed {
+            let mail = heap.mail();
+            if mail.take_over(Life::Abandoned, Life::Active)
+                || mail.take_over(Life::Unused, Life::Active)
+            {
                 self.link(before, place.next);
                 self.warm_bytes -= place.warm;
                 self.change(heap, |place| place.warm = 0);
-                heap.mail().set_life(Life::Active);
-                return Some(Claim {
-                    heap,
-                    is_cold: false,
-                });
+                return Some(Claim(heap));
             }
             before = next;
             next = place.next;
         }
         None
     }
+}
 
-    /// The right to a heap, if it is abandoned and free to claim. Otherwise its new owner, or the
-    /// thread that claimed it, will look into its mailbox after this.
-    fn claim(&mut self, heap: &'static H) -> Option<Claim<H>> {
-        let place = self.place(heap);
-        if !heap.mail().is(Life::Abandoned) || place.claimed {
-            return None;
-        }
-        self.change(heap, |place| place.claimed = true);
-        Some(Claim {
-            heap,
-            is_cold: place.warm == 0,
-        })
+/// In the child of a fork, for each heap but the caller's: if a thread worked on it, nobody does
+/// ever again.
+pub fn leave_behind<H: Tenant>(heap: &H) {
+    if is_worked_on(heap) {
+        heap.mail().set_life(Life::Orphaned);
     }
+}
 
-    /// Ends a claim, unless more came in the meantime.
-    fn unclaim(&mut self, claim: Claim<H>) -> Option<Claim<H>> {
-        // Whoever pushes and finds the claim has pushed before it took the lock: either we see that
-        // here, or it takes the lock after us and claims.
-        if !claim.heap.mail().is_empty() {
-            return Some(claim);
-        }
-        self.change(claim.heap, |place| place.claimed = false);
-        None
-    }
-
-    /// Whether a thread works on the heap, as its owner or because it claimed it: its state may be
-    /// in mid-update.
-    pub fn worked_on(&self, heap: &H) -> bool {
-        heap.mail().is(Life::Active) || self.place(heap).claimed
-    }
-
-    /// In the child of a fork, for each heap but the caller's: if a thread worked on it, nobody
-    /// does ever again.
-    pub fn leave_behind(&mut self, heap: &H) {
-        if self.worked_on(heap) {
-            heap.mail().set_life(Life::Orphaned);
-        }
-    }
-
-    /// As if a thread collected for the heap just now.
-    #[cfg(all(test, small_constants, not(loom)))]
-    pub fn claim_for_test(&mut self, heap: &H) {
-        self.change(heap, |place| place.claimed = true);
-    }
+/// Whether a thread works on the heap, as its owner or because it claimed it: its state may be in
+/// mid-update.
+pub fn is_worked_on<H: Tenant>(heap: &H) -> bool {
+    heap.mail().is(Life::Active) || heap.mail().is(Life::Claimed)
 }
 
 /// What this protocol needs of the allocator.
@@ -302,7 +260,7 @@ pub fn abandon<K: Keeper>(
     claim: Claim<K::Heap>,
     warm: usize,
 ) -> Option<Claim<K::Heap>> {
-    let heap = claim.heap;
+    let heap = claim.0;
     if !keeper.with_abandoned(|abandoned| abandoned.enter(heap, warm)) {
         return Some(claim);
     }
@@ -316,9 +274,13 @@ pub fn abandon<K: Keeper>(
 /// Collects what came back to an abandoned heap, by whoever freed it.
 #[cold]
 pub fn collect_abandoned<K: Keeper>(keeper: &K, heap: &'static K::Heap) {
-    let mut claim = keeper.with_abandoned(|abandoned| abandoned.claim(heap));
-    while let Some(claimed) = claim {
-        keeper.collect_claimed(&claimed);
-        claim = keeper.with_abandoned(|abandoned| abandoned.unclaim(claimed));
+    let mail = heap.mail();
+    // If not, its new owner or the thread that claimed it looks into the mailbox after this.
+    while mail.take_over(Life::Abandoned, Life::Claimed) {
+        keeper.collect_claimed(&Claim(heap));
+        mail.set_life(Life::Abandoned);
+        if mail.is_empty() {
+            return;
+        }
     }
 }

@@ -56,6 +56,8 @@ pub struct Mine {
     pub refills: Cell<u32>,
     /// Whether its thread has it for the time of a call only, see `allocator/thread.rs`.
     pub lent: Cell<bool>,
+    /// Whether its body goes with its last group: no thread has it, and what it holds is not counted.
+    pub cold: Cell<bool>,
     /// Whether the slot of a wide class that malloc took last was never used, and zero.
     pub zero: Cell<bool>,
     /// Bytes of its groups.

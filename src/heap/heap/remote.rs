@@ -143,7 +143,7 @@ impl<P: Platform> Keeper for Heaps<P> {
             heap.got_back(owned(group), bits);
         });
         heap.release_empty(touched);
-        if claim.is_cold() {
+        if heap.cold.get() {
             self.leave(claim);
         }
     }

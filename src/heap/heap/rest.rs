@@ -41,8 +41,9 @@ impl<P: Platform> MyHeap<'_, P> {
 }
 
 impl<P: Platform> Heaps<P> {
-    /// Abandons a heap at rest.
+    /// Abandons a heap at rest, beyond those that count.
     pub fn abandon_cold(&self, claim: Claim<Heap>) {
+        MyHeap::claimed(&claim, self).cold.set(true);
         self.leave(&claim);
         // One at rest is never too much.
         abandon(self, claim, 0);

@@ -265,9 +265,14 @@ fn dump_heap<P: Platform>(
     heap: MyHeap<'_, P>,
     groups: &[u32; CLASSES],
 ) -> fmt::Result {
-    let lives = [Life::Active, Life::Abandoned, Life::Orphaned];
-    let life = lives.iter().position(|&life| heap.heap().mail.0.is(life));
-    let life = life.map_or("unused", |index| ["active", "parked", "dead"][index]);
+    let lives = [
+        (Life::Active, "active"),
+        (Life::Abandoned, "parked"),
+        (Life::Claimed, "parked"),
+        (Life::Orphaned, "dead"),
+    ];
+    let life = lives.iter().find(|(life, _)| heap.heap().mail.0.is(*life));
+    let life = life.map_or("unused", |(_, name)| name);
     let (id, idle) = (heap.id(), heap.idle.amount());
     writeln!(out, "heap id={id} life={life} idle={idle}")?;
     for (class, &groups) in groups

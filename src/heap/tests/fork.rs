@@ -11,6 +11,8 @@ use crate::base::config::PRESET;
 use crate::base::platform::Platform;
 use crate::base::size_class::class_of;
 use crate::base::sync::Ordering;
+#[cfg(small_constants)]
+use crate::exchange::mailbox::Life;
 use crate::layout::chunk::{Chunk, GRANULES};
 use crate::layout::group::{MyGroup, State};
 use crate::layout::span::Span;
@@ -277,10 +279,7 @@ fn a_heap_that_was_claimed_at_the_fork_is_used_anew() {
     process.malloc(1);
     let claimed = process.mine().heap();
     process.thread_exit();
-    let mut locked = process.heaps.memory.lock();
-    let roster = process.heaps.roster(&mut locked);
-    roster.abandoned.claim_for_test(claimed);
-    drop(locked);
+    assert!(claimed.mail.0.take_over(Life::Abandoned, Life::Claimed));
     process.platform().set_heap_field(own);
     process.before_fork();
     // SAFETY: the only thread.
