@@ -8,10 +8,11 @@
 //!   put_back           the slot, verified now, goes to its group's mask       heap/put_back.rs
 //!   MyHeap::give       or the queue's oldest does                             heap/put_back.rs
 //!     release_group      empty groups beyond what may be kept                 heap/groups.rs
-//! free_remote        another heap's group: verify the tail, clear the record
-//!   MyHeap::defer      the slot's bit waits with those of its group           heap/remote.rs
-//!     Heaps::send        many go to the owner at once                         exchange/
-//! free_rare          wide classes of other heaps; heaps that a fork left      heap/orphans.rs
+//! free_remote        another heap's group of which slots are deferred: verify, clear the record
+//!   defer_another      the slot's bit waits with theirs                       heap/remote.rs
+//! free_rare          any other of another heap's groups, the same; a narrow class's slot waits,
+//!                    others go to the owner; heaps that a fork left         heap/orphans.rs
+//!   Heaps::send        many go to the owner at once                         exchange/
 //! free_slow          no size class has it, or the byte before it was written
 //!   free_outside       a large block by its address, or one of no bytes       pages/large.rs
 //!     refuse             none is there: the name of the misuse
@@ -153,22 +154,19 @@ impl<P: Platform> Allocator<P> {
     }
 
     /// free of a block in a group of another heap: verified and marked as dead here and now, as its
-    /// lines are likely in this thread's cache; sent to the owner later.
+    /// lines are likely in this thread's cache; sent to the owner later. If slots of its group are
+    /// deferred already, as only those of narrow classes are, without a call.
     #[inline(never)]
     fn free_remote(&self, group: &'static Group, block: *mut u8) {
         let heap = self.mine();
-        if group.is_narrow() && (heap.deferred.holds(group) || !self.heaps.is_orphan(group)) {
+        if heap.deferred.holds(group) {
             let class = group.class();
             if let Some(slot) = LiveSlot::find(true, group, class, block, Geometry::of(class)) {
-                raise(self.heaps.check_around(&slot));
-                // Before the bit goes out: afterwards the owner may write a new record.
-                note!(RemoteFree);
-                slot.clear_record();
+                raise(self.heaps.check_around_narrow(&slot));
+                slot.held(true).set_used(true);
                 slot.clear_memory();
-                if heap.is_empty() {
-                    return self.defer_without_heap(&slot);
-                }
-                return heap.defer(&slot);
+                note!(RemoteFree);
+                return heap.defer_another(&slot);
             }
         }
         self.free_rare(group, block)
@@ -191,7 +189,7 @@ impl<P: Platform> Allocator<P> {
         heap.defer(slot)
     }
 
-    /// free of a block of a wide class of another heap, or of an orphaned heap, or of none.
+    /// free of a block in any group of another heap, or of an orphaned heap, or of none.
     #[inline(never)]
     fn free_rare(&self, group: &'static Group, block: *mut u8) {
         let Some(slot) = LiveSlot::find_any(group, block) else {
@@ -202,10 +200,18 @@ impl<P: Platform> Allocator<P> {
             return orphans::free(&self.heaps, &slot);
         }
         raise(self.heaps.check_around(&slot));
+        // Before the bit goes out: afterwards the owner may write a new record.
         note!(RemoteFree);
         slot.clear_record();
         slot.clear_memory();
-        self.heaps.send(group, slot.bit());
+        if slot.class >= FIRST_WIDE {
+            return self.heaps.send(group, slot.bit());
+        }
+        let heap = self.mine();
+        if heap.is_empty() {
+            return self.defer_without_heap(&slot);
+        }
+        heap.defer(&slot)
     }
 
     /// free of whatever is no live block of a size class: null, large blocks, blocks of no bytes,

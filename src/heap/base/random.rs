@@ -1,8 +1,9 @@
 //! Random numbers for choices, and the secrets of a process.
 
-use crate::base::config::{CLASSES, PRESET};
+use crate::base::config::PRESET;
 use crate::base::lock::Held;
 use crate::base::platform::Platform;
+use crate::base::size_class::TABLE;
 use crate::base::zeroed::Zeroed;
 use core::array;
 use core::cell::Cell;
@@ -23,7 +24,7 @@ pub fn next_random(state: &Cell<u64>) -> u64 {
 #[repr(align(64))]
 pub struct Secrets {
     /// Canaries, one for each size class, then one for large blocks.
-    canaries: [Cell<u8>; CLASSES + 1],
+    canaries: [Cell<u8>; TABLE],
     /// Key of the hash of addresses, see `guard`.
     keys: [Cell<u64>; 2],
     /// State of the generator of unimportant choices.
@@ -63,7 +64,7 @@ impl Secrets {
 
     /// The canary of `class`, for presets without guards.
     pub fn class_canary(&self, class: usize) -> u8 {
-        self.canaries[class % (CLASSES + 1)].get()
+        self.canaries[class % TABLE].get()
     }
 
     /// In presets that have guards: eight bytes, which stand for `address` and no other. They are
@@ -229,6 +230,7 @@ fn expand(_: [u64; KEY / 8]) -> [u64; OUTPUT / 8] {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::base::config::CLASSES;
 
     #[test]
     fn canaries_are_odd_above_ascii_and_not_all_ones() {

@@ -40,7 +40,7 @@ pub struct Geometry {
 
 /// Entries of tables by class: more than there are classes, so that a mask keeps an index inside
 /// at less cost than a comparison and a panic. No class leads to those beyond.
-pub(crate) const TABLE: usize = CLASSES.next_power_of_two();
+pub const TABLE: usize = CLASSES.next_power_of_two();
 
 static GEOMETRY: [Geometry; TABLE] = {
     let mut table = [Geometry {

@@ -14,25 +14,22 @@ const LISTED_SHARE: usize = 8;
 impl<P: Platform> MyHeap<'_, P> {
     /// Defers the free of a slot of another heap's group, which holds no block any more, until its
     /// group or everything is sent. Another group may make room. The heap is not the empty one.
-    #[inline(always)]
+    #[inline(never)]
     pub fn defer(self, slot: &LiveSlot) {
-        if !self.deferred.holds(slot.group) {
-            self.make_room(slot.group);
+        if let Some((before, bits)) = self.deferred.start(slot.group) {
+            self.all.send(before, bits);
         }
+        self.defer_another(slot);
+    }
+
+    /// Defers the free of a slot of a group of which another one is deferred.
+    #[inline(always)]
+    pub fn defer_another(self, slot: &LiveSlot) {
         if !self.deferred.join(slot.group, slot.bit()) {
             stop(Fault::DoubleFree, slot.block().addr());
         }
         if self.deferred.count(slot.stride) {
             self.flush();
-        }
-    }
-
-    /// Makes an entry for a group that has none, perhaps in place of another's. The caller adds a
-    /// slot at once.
-    #[inline(never)]
-    fn make_room(self, group: &'static Group) {
-        if let Some((before, bits)) = self.deferred.start(group) {
-            self.all.send(before, bits);
         }
     }
 
