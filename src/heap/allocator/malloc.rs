@@ -59,21 +59,21 @@ impl<P: Platform> Allocator<P> {
         let state = heap.class(class);
         if !state.has_ready() {
             return if narrow {
-                self.malloc_low::<true>(state, n)
+                self.malloc_low::<true>(n, state)
             } else {
-                self.malloc_low::<false>(state, n)
+                self.malloc_low::<false>(n, state)
             };
         }
         let slot = heap.take_ready(narrow, state);
         if !narrow && state.stride() > MAX_FINE {
-            return self.place_long(heap, state, slot, n);
+            return self.place_long(n, heap, state, slot);
         }
         heap.place(narrow, state, slot, n)
     }
 
     /// Places a block in a slot whose offsets have long steps. Apart, as it takes more registers.
     #[inline(never)]
-    fn place_long(&self, heap: MyHeap<'_, P>, state: &Class, slot: FreeSlot, n: usize) -> *mut u8 {
+    fn place_long(&self, n: usize, heap: MyHeap<'_, P>, state: &Class, slot: FreeSlot) -> *mut u8 {
         heap.place(false, state, slot, n)
     }
 
@@ -81,7 +81,7 @@ impl<P: Platform> Allocator<P> {
     /// malloc save registers every time. Those in the queue are verified first: no freed slot waits
     /// for that longer than 16 further mallocs.
     #[inline(never)]
-    fn malloc_low<const NARROW: bool>(&self, state: &Class, n: usize) -> *mut u8 {
+    fn malloc_low<const NARROW: bool>(&self, n: usize, state: &Class) -> *mut u8 {
         let heap = self.mine();
         if state.avail.get() == 0 || !PRESET.check_at_free && !state.is_verified() {
             return self.malloc_slow(n);

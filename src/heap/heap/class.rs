@@ -10,7 +10,7 @@
 //! asked for when the slot entered, and has come in the meantime. **No slot is reused, and no group
 //! released, before its tails are verified.**
 
-use crate::base::config::{CLASSES, KEEP_CLASS, REUSE_QUEUE};
+use crate::base::config::{CLASSES, KEEP_CLASS, PRESET, REUSE_QUEUE, UNIT};
 use crate::base::size_class::{stride, Geometry, TABLE};
 use crate::base::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::base::sync::{compiler_fence, fence, AtomicPtr, AtomicU32, AtomicU8};
@@ -65,7 +65,8 @@ pub struct Class {
     pub canary: Cell<u8>,
     /// Whether the class has so many bytes that its groups should go with the last live block.
     pub much: Cell<bool>,
-    /// What moves blocks within their slots, see `record.rs`.
+    /// What moves blocks within their slots: of a narrow class the longest block that does not stand
+    /// at its slot's start, less one, see `narrow_offset`; of a wide one see `wide_place`.
     pub cycle: Cell<u16>,
     /// What `tail` was, without its upper half, when all in the queue were verified.
     verified: Cell<u16>,
@@ -103,6 +104,10 @@ impl Class {
     pub fn set_up(&self, class: usize, canary: u8) {
         self.canary.set(canary);
         let geometry = Geometry::of(class);
+        if self.stride.get() == 0 {
+            self.cycle
+                .set((geometry.stride as usize - PRESET.guard) as u16);
+        }
         self.stride.set(geometry.stride);
         self.reciprocal.set(geometry.reciprocal);
     }
@@ -115,6 +120,13 @@ impl Class {
         }
     }
 
+    /// Moves the blocks to come by a unit, to and fro, if the class is narrow.
+    pub fn turn(&self) {
+        let far = self.stride() - PRESET.guard;
+        let turned = self.cycle.get() as usize ^ far ^ far.saturating_sub(UNIT);
+        self.cycle.set(turned as u16);
+    }
+
     /// Bytes of a slot; 0 before `set_up`.
     pub fn stride(&self) -> usize {
         self.stride.get() as usize
@@ -122,14 +134,17 @@ impl Class {
 
     // The reuse queue.
 
-    /// Position of the oldest slot. Relaxed, here and below: the owner's own.
+    /// Position of the oldest slot, for the owner: plain, as loads that are atomic would be made
+    /// anew each time.
     fn head(&self) -> u32 {
-        self.head.load(Relaxed)
+        // SAFETY: the owner alone writes it, and whoever watches only reads.
+        unsafe { self.head.as_ptr().read() }
     }
 
-    /// Position behind the youngest.
+    /// Position behind the youngest, for the owner.
     fn tail(&self) -> u32 {
-        self.tail.load(Relaxed)
+        // SAFETY: see `head`.
+        unsafe { self.tail.as_ptr().read() }
     }
 
     /// Slots in the queue.
@@ -139,7 +154,7 @@ impl Class {
 
     /// Whether malloc may take one: there are more than it leaves.
     pub fn has_ready(&self) -> bool {
-        self.ready() > self.low.get() as u32
+        self.ready() as u8 > self.low.get()
     }
 
     /// Whether malloc finds a slot at hand.
@@ -149,7 +164,7 @@ impl Class {
 
     /// Whether a free finds the queue below its limit.
     pub fn has_room(&self) -> bool {
-        self.ready() < self.high.load(Relaxed) as u32
+        (self.ready() as u8) < self.high.load(Relaxed)
     }
 
     /// Adds a slot; the queue is not full.
@@ -158,7 +173,8 @@ impl Class {
         self.starts[place].store(entry.start, Relaxed);
         self.records[place].set(entry.record);
         // Release: whoever watches and counts the slot finds its address and canaries.
-        self.tail.store(self.tail().wrapping_add(1), Release);
+        self.tail
+            .store(self.tail.load(Relaxed).wrapping_add(1), Release);
     }
 
     /// Takes the oldest slot; the queue is not empty.
@@ -173,7 +189,8 @@ impl Class {
     /// must not take that for damage. The compiler keeps that order, see `watch` for the machine.
     #[inline(always)]
     fn leave(&self) {
-        self.head.store(self.head().wrapping_add(1), Relaxed);
+        self.head
+            .store(self.head.load(Relaxed).wrapping_add(1), Relaxed);
         compiler_fence(Release);
     }
 
@@ -186,7 +203,8 @@ impl Class {
     /// first. Where processors may show these two writes the other way round, that lasts no longer
     /// than a store waits in a processor: what errs is looked at once more, much later.
     pub fn watch<E>(&self, look: impl Fn(*mut u8) -> Result<(), E>) -> Result<(), E> {
-        let mut position = self.head();
+        // Relaxed, here and below: what is read behind it is looked at once more if it errs.
+        let mut position = self.head.load(Relaxed);
         // Acquire: see `give`.
         while (1..=REUSE_QUEUE as u32).contains(&self.tail.load(Acquire).wrapping_sub(position)) {
             let start = &self.starts[position as usize % REUSE_QUEUE];
@@ -194,7 +212,7 @@ impl Class {
                 let looked = look(start.load(Relaxed));
                 // Acquire: the head is read behind all that `look` reads.
                 fence(Acquire);
-                let left = self.head().wrapping_sub(position) as i32 > 0;
+                let left = self.head.load(Relaxed).wrapping_sub(position) as i32 > 0;
                 looked.or_else(|wrong| if left { Ok(()) } else { Err(wrong) })
             };
             if look().is_err() {

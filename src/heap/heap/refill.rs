@@ -1,6 +1,6 @@
 //! What happens when a class has no slot at hand: more of them, from the nearest source.
 
-use crate::base::config::{DECAY_REFILLS, UNIT};
+use crate::base::config::DECAY_REFILLS;
 use crate::base::fault::{stop, Fault};
 use crate::base::platform::Platform;
 use crate::heap::heap::MyHeap;
@@ -99,8 +99,7 @@ impl<P: Platform> MyHeap<'_, P> {
         if free != 0 {
             self.keep_low(class);
         }
-        // Moves blocks of narrow classes by a unit.
-        state.cycle.set(state.cycle.get() ^ UNIT as u16);
+        state.turn();
         free != 0
     }
 }

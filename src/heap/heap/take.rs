@@ -127,12 +127,13 @@ impl<P: Platform> MyHeap<'_, P> {
     /// Makes a block of `n` bytes of a slot just taken, whose class n suits.
     #[inline(always)]
     pub fn place(self, narrow: bool, state: &Class, slot: FreeSlot, n: usize) -> *mut u8 {
-        let stride = state.stride();
+        // Read before anything is written: who verified the slot has both at hand.
+        let (stride, canary) = (state.stride(), state.canary.get());
         // Relaxed, both: other threads learn of the block by the program's own synchronisation.
         let offset = if narrow {
-            let slack = stride - n;
-            let offset = narrow_offset(slack, state.cycle.get() as u32);
-            slot.narrow().store(narrow_record(slack, offset), Relaxed);
+            let offset = narrow_offset(stride, n, state.cycle.get());
+            slot.narrow()
+                .store(narrow_record(stride - n, offset), Relaxed);
             offset
         } else {
             let cycle = state.cycle.get().wrapping_add(STEP);
@@ -142,13 +143,8 @@ impl<P: Platform> MyHeap<'_, P> {
             place.offset
         };
         let tail = stride - offset - n;
-        self.all.surround(
-            narrow,
-            slot,
-            stride,
-            Place { offset, tail },
-            state.canary.get(),
-        );
+        self.all
+            .surround(narrow, slot, stride, Place { offset, tail }, canary);
         slot.start.wrapping_add(offset)
     }
 

@@ -78,18 +78,21 @@ const fn wide_shift(stride: usize) -> u32 {
     }
 }
 
-/// Offset of a block with `slack` = stride - n bytes (1 to 112, or 8 to 119 with guards) in a
-/// narrow slot. The block stands as far back as it can, or `back` bytes (0 or 16) before that if
-/// there is room: two uses in a row differ.
-pub fn narrow_offset(slack: usize, back: u32) -> usize {
-    let last = (slack - PRESET.guard) as u32 & !(UNIT as u32 - 1);
+/// Offset of a block of `n` bytes in a narrow slot of `stride`; the slack is 1 to 112 bytes, or 8
+/// to 119 with guards. The block stands as far back as it can if `far` is the stride less a guard;
+/// if it is 16 less, 16 bytes before that if there is room: two uses in a row differ.
+#[inline(always)]
+pub fn narrow_offset(stride: usize, n: usize, far: u16) -> usize {
+    let mut far = far as u32;
     // With a unit more than a guard of 8 bytes takes, the tail would be too long for the record.
-    let full = PRESET.has_guards() && slack as u32 - last > UNIT as u32;
-    last.saturating_sub(if full { 0 } else { back }) as usize
+    if PRESET.has_guards() && (stride - PRESET.guard - n) % UNIT > UNIT - PRESET.guard {
+        far = (stride - PRESET.guard) as u32;
+    }
+    (far.saturating_sub(n as u32) & !(UNIT as u32 - 1)) as usize
 }
 
-/// Record of a narrow slot: (offset/16 + 1) << 5 | (slack - offset - 1). The first term is
-/// 2 * offset + 32.
+/// Record of a narrow slot: (offset/16 + 1) << 5 | (slack - offset - 1), where the slack is all that
+/// is no block's. The first term is 2 * offset + 32.
 pub fn narrow_record(slack: usize, offset: usize) -> u8 {
     (slack as u32 + offset as u32 + 31) as u8
 }
@@ -215,11 +218,20 @@ mod tests {
     /// of a unit and a guard.
     const NARROW_SLACK: usize = 7 * UNIT + PRESET.guard - 1;
 
+    /// Bytes of a slot that is long enough for it.
+    const STRIDE: usize = 672;
+
+    /// `narrow_offset` as far back as can be, or `back` bytes before that.
+    fn offset(slack: usize, back: usize) -> usize {
+        let far = STRIDE - PRESET.guard - back;
+        narrow_offset(STRIDE, STRIDE - slack, far as u16)
+    }
+
     #[test]
     fn narrow_records_tell_offset_and_end() {
         for slack in PRESET.guard..=NARROW_SLACK {
-            for back in [0, UNIT as u32] {
-                let offset = narrow_offset(slack, back);
+            for back in [0, UNIT] {
+                let offset = offset(slack, back);
                 let record = narrow_record(slack, offset);
                 assert_eq!(narrow_units(record) as usize, offset / UNIT + 1, "{slack}");
                 assert_eq!(narrow_behind(record, offset) as usize, slack - offset - 1);
@@ -241,7 +253,7 @@ mod tests {
     fn narrow_offsets_cycle_where_there_is_room() {
         let full = |slack| PRESET.has_guards() && (slack - PRESET.guard) % UNIT > 8;
         for slack in (UNIT + PRESET.guard..=NARROW_SLACK).filter(|&slack| !full(slack)) {
-            assert_ne!(narrow_offset(slack, 0), narrow_offset(slack, UNIT as u32));
+            assert_ne!(offset(slack, 0), offset(slack, UNIT));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Slots as values: one that holds a live block, and one that is free and the holder's.
 
-use crate::base::config::{CHUNK, PRESET, UNIT};
+use crate::base::config::{PRESET, UNIT};
 use crate::base::fault::{was_found, Fault, Found};
 use crate::base::random::Secrets;
 use crate::base::size_class::Geometry;
@@ -363,18 +363,18 @@ impl FreeSlot {
     pub fn entry(self) -> Entry {
         Entry {
             start: self.start,
-            record: (self.record.addr() % CHUNK) as u32,
+            record: (self.record.addr() as u32).wrapping_sub(self.start.addr() as u32),
         }
     }
 }
 
-/// A free slot in a queue: its first byte, and where its record lies in its chunk. The queue is its
-/// holder.
+/// A free slot in a queue: its first byte, and where its record lies, in the same chunk. The queue
+/// is its holder.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// The slot's first byte.
     pub start: *mut u8,
-    /// Bytes from the chunk's start to its record.
+    /// Bytes from there to its record, back or forth.
     pub record: u32,
 }
 
@@ -389,18 +389,19 @@ impl Entry {
     #[inline(always)]
     pub fn slot(self) -> FreeSlot {
         // By the exposed address: the compiler then needs one instruction, not an offset.
-        let chunk = self.start.expose_provenance() & !(CHUNK - 1);
+        let record =
+            (self.start.expose_provenance()).wrapping_add_signed(self.record as i32 as isize);
         FreeSlot {
             start: self.start,
-            record: ptr::with_exposed_provenance_mut(chunk + self.record as usize),
+            record: ptr::with_exposed_provenance_mut(record),
         }
     }
 
     /// Whether it is one of the slots `bits` of the group, which is of `class`.
     pub fn is_of(self, group: &Group, class: usize, bits: u32) -> bool {
         // Most entries of another group differ here already.
-        let cell = (ptr::from_ref(group).addr() % CHUNK) as u32;
-        (self.record ^ cell) < size_of::<Group>() as u32
+        let cell = ptr::from_ref(group).addr() as u32;
+        (self.record.wrapping_add(self.start.addr() as u32) ^ cell) < size_of::<Group>() as u32
             && self != Entry::NONE
             && ptr::eq(self.slot().group(), group)
             && bits & 1 << self.slot().index(class < FIRST_WIDE) != 0
