@@ -252,6 +252,10 @@ unsafe impl Platform for Host {
     fn heap_field(&self) -> usize {
         thread::get()
     }
+    #[inline(always)]
+    fn add_heap_field(&self, base: usize) -> usize {
+        thread::add_to(base)
+    }
     fn set_heap_field(&self, value: usize) {
         thread::set(value);
     }

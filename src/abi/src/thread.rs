@@ -47,6 +47,18 @@ mod access {
         value
     }
 
+    /// `base` and the word, in one instruction.
+    #[inline(always)]
+    pub fn add_to(base: usize) -> usize {
+        let mut sum = base;
+        // SAFETY: see `get`.
+        unsafe {
+            core::arch::asm!("add {}, fs:[{}]", inout(reg) sum, const OFFSET,
+                options(pure, nostack, readonly));
+        }
+        sum
+    }
+
     /// Writes the word.
     #[inline(always)]
     pub fn set(value: usize) {
@@ -146,6 +158,29 @@ mod access {
         value
     }
 
+    /// `base` and the word, without a register for the word.
+    #[cfg(not(feature = "tlsdesc"))]
+    #[inline(always)]
+    pub fn add_to(base: usize) -> usize {
+        let mut sum = base;
+        // SAFETY: see `get`.
+        unsafe {
+            core::arch::asm!(
+                "mov {0}, qword ptr [rip + {1}@GOTTPOFF]",
+                "add {2}, fs:[{0}]",
+                out(reg) _, sym byssal_thread_heap, inout(reg) sum,
+                options(pure, nostack, readonly));
+        }
+        sum
+    }
+
+    /// `base` and the word.
+    #[cfg(feature = "tlsdesc")]
+    #[inline(always)]
+    pub fn add_to(base: usize) -> usize {
+        base.wrapping_add(get())
+    }
+
     /// Writes the word.
     #[cfg(not(feature = "tlsdesc"))]
     #[inline(always)]
@@ -186,4 +221,13 @@ mod access {
     }
 }
 
+/// `base` and the word.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+pub fn add_to(base: usize) -> usize {
+    base.wrapping_add(get())
+}
+
+#[cfg(target_arch = "x86_64")]
+pub use access::add_to;
 pub use access::{get, set};

@@ -24,7 +24,7 @@ use crate::base::fault::{raise, stop, Fault, Found};
 use crate::base::platform::Platform;
 use crate::base::size_class::{Geometry, MAX_SMALL};
 use crate::heap::class::Class;
-use crate::heap::heap::MyHeap;
+use crate::heap::heap::{MyHeap, Whose};
 use crate::heap::orphans;
 use crate::heap::take::prefetch;
 use crate::layout::chunk::Chunk;
@@ -48,17 +48,14 @@ impl<P: Platform> Allocator<P> {
             let heap = self.mine();
             // SAFETY: the pagemap has a chunk there.
             let group = unsafe { Chunk::around(block.addr()) }.group_at(block.addr());
-            let class = group.class();
-            if let Some(mine) = heap.owned(group) {
-                if PRESET.quarantine != 0 {
-                    return self.free_patient(group, block);
+            match heap.whose(group) {
+                Whose::Narrow(..) | Whose::Wide(_) if PRESET.quarantine != 0 => {
+                    return self.free_patient(block, group)
                 }
-                if class >= FIRST_WIDE {
-                    return self.free_wide(heap, mine, block);
-                }
-                return self.free_own(true, heap, mine, class, block);
-            } else if class < CLASSES {
-                return self.free_remote(group, block);
+                Whose::Narrow(mine, class) => return self.free_own(true, block, heap, mine, class),
+                Whose::Wide(mine) => return self.free_wide(block, heap, mine),
+                Whose::Others if group.class() < CLASSES => return self.free_remote(block, group),
+                Whose::Others => {}
             }
         }
         self.free_slow(block)
@@ -66,8 +63,8 @@ impl<P: Platform> Allocator<P> {
 
     /// free of a block in a group of this thread's heap, of a wide class.
     #[inline(never)]
-    fn free_wide(&self, heap: MyHeap<'_, P>, group: MyGroup, block: *mut u8) {
-        self.free_own(false, heap, group, group.class(), block)
+    fn free_wide(&self, block: *mut u8, heap: MyHeap<'_, P>, group: MyGroup) {
+        self.free_own(false, block, heap, group, group.class())
     }
 
     /// free of a block in a group of this thread's heap, the kind of whose class `narrow` tells.
@@ -77,10 +74,10 @@ impl<P: Platform> Allocator<P> {
     fn free_own(
         &self,
         narrow: bool,
+        block: *mut u8,
         heap: MyHeap<'_, P>,
         group: MyGroup,
         class: usize,
-        block: *mut u8,
     ) {
         let state = heap.class(class);
         let Some(slot) = LiveSlot::find(narrow, group.group(), class, block, state.geometry())
@@ -97,9 +94,9 @@ impl<P: Platform> Allocator<P> {
             // Its first canary mostly lies in the same line.
             prefetch(slot.start.wrapping_add(slot.stride - 1));
         } else if narrow {
-            self.free_at_limit(state, group, slot.index, slot.start, slot.tail - 1);
+            self.free_at_limit(slot.start, group, slot.index, state, slot.tail - 1);
         } else {
-            self.free_wide_at_limit(group, slot.index, slot.start, slot.tail - 1);
+            self.free_wide_at_limit(slot.start, group, slot.index, slot.tail - 1);
         }
     }
 
@@ -111,10 +108,10 @@ impl<P: Platform> Allocator<P> {
     #[inline(never)]
     fn free_at_limit(
         &self,
-        state: &Class,
+        start: *mut u8,
         group: MyGroup,
         index: usize,
-        start: *mut u8,
+        state: &Class,
         less: usize,
     ) {
         let heap = self.mine();
@@ -132,7 +129,7 @@ impl<P: Platform> Allocator<P> {
     /// Frees slot `index` of a group of a wide class of this thread's heap, which starts at
     /// `start`, while the class's queue is at its limit. Its tail has `less + 1` bytes.
     #[inline(never)]
-    fn free_wide_at_limit(&self, group: MyGroup, index: usize, start: *mut u8, less: usize) {
+    fn free_wide_at_limit(&self, start: *mut u8, group: MyGroup, index: usize, less: usize) {
         // SAFETY: `free_own` found the caller's live block there, which it frees.
         let slot = unsafe { FreeSlot::of(false, group.group(), index, start) };
         slot.set_freed(false, less + 1);
@@ -142,7 +139,7 @@ impl<P: Platform> Allocator<P> {
     /// free in the hardened preset: the block is verified at once, and its slot waits in
     /// quarantine.
     #[inline(never)]
-    fn free_patient(&self, group: &'static Group, block: *mut u8) {
+    fn free_patient(&self, block: *mut u8, group: &'static Group) {
         let Some(slot) = LiveSlot::find_any(group, block) else {
             return self.free_slow(block);
         };
@@ -157,7 +154,7 @@ impl<P: Platform> Allocator<P> {
     /// lines are likely in this thread's cache; sent to the owner later. If slots of its group are
     /// deferred already, as only those of narrow classes are, without a call.
     #[inline(never)]
-    fn free_remote(&self, group: &'static Group, block: *mut u8) {
+    fn free_remote(&self, block: *mut u8, group: &'static Group) {
         let heap = self.mine();
         if heap.deferred.holds(group) {
             let class = group.class();
@@ -169,7 +166,7 @@ impl<P: Platform> Allocator<P> {
                 return heap.defer_another(&slot);
             }
         }
-        self.free_rare(group, block)
+        self.free_rare(block, group)
     }
 
     /// Defers the free of a slot, or sends it, in a thread that had no heap so far: it gets one, if
@@ -191,7 +188,7 @@ impl<P: Platform> Allocator<P> {
 
     /// free of a block in any group of another heap, or of an orphaned heap, or of none.
     #[inline(never)]
-    fn free_rare(&self, group: &'static Group, block: *mut u8) {
+    fn free_rare(&self, block: *mut u8, group: &'static Group) {
         let Some(slot) = LiveSlot::find_any(group, block) else {
             // A large block's mapping may share the window of a chunk that is just being made.
             return self.free_slow(block);
@@ -244,9 +241,9 @@ impl<P: Platform> Allocator<P> {
     pub(crate) fn free_again(&self, block: *mut u8) {
         match self.find(block) {
             Some(slot) if slot.group.owner() != self.mine().id() => {
-                self.free_remote(slot.group, block)
+                self.free_remote(block, slot.group)
             }
-            Some(slot) if PRESET.quarantine != 0 => self.free_patient(slot.group, block),
+            Some(slot) if PRESET.quarantine != 0 => self.free_patient(block, slot.group),
             Some(slot) => {
                 raise(self.heaps.check_around(&slot));
                 let free = slot.free(slot.class < FIRST_WIDE);

@@ -91,6 +91,12 @@ pub unsafe trait Platform: Sync {
     /// The word that this thread keeps for the allocator; zero in a new thread.
     fn heap_field(&self) -> usize;
 
+    /// `base` and that word.
+    #[inline(always)]
+    fn add_heap_field(&self, base: usize) -> usize {
+        base.wrapping_add(self.heap_field())
+    }
+
     /// Sets that word.
     fn set_heap_field(&self, value: usize);
 

@@ -32,10 +32,29 @@ const UNITS: [u16; CLASSES] = {
 pub struct Geometry {
     /// Bytes of a slot.
     pub stride: u32,
-    /// ceil(2^32 / stride): i = (d * reciprocal) >> 32 divides a distance d within a group, at
-    /// most 2^17 bytes, by the stride. The quotient's error stays below d / 2^32, at most 2^-15:
-    /// exact but for the last bytes of a slot, where no block starts.
+    /// ceil(2^27 / stride) of a narrow class, whose groups are at most 2^15 bytes: a distance within
+    /// one times it has the number of the slot in its upper 5 bits, see `index`. The
+    /// quotient's error stays below 2^-12, where the distance is a multiple of 16: exact. Of a wide
+    /// class ceil(2^28 / stride), 2^17 bytes, 4 bits, and an error below 2^-11: exact for multiples
+    /// of 16 in strides to 8 KiB, and for multiples of 256 above.
     pub reciprocal: u32,
+}
+
+/// Classes below this one are narrow, as is that of blocks of no bytes; all others are wide.
+pub const FIRST_WIDE: usize = 18;
+/// Slots in a group of a narrow class at most.
+pub const NARROW_SLOTS: usize = 32;
+/// Slots in a group of a wide class at most.
+pub const WIDE_SLOTS: usize = 16;
+
+impl Geometry {
+    /// Number of the slot that a distance from the start of a group leads to, modulo the slots that
+    /// a group of its kind may have: any distance gives one.
+    #[inline(always)]
+    pub fn index(self, narrow: bool, distance: usize) -> usize {
+        let slots = if narrow { NARROW_SLOTS } else { WIDE_SLOTS };
+        ((distance as u32).wrapping_mul(self.reciprocal) >> (u32::BITS - slots.ilog2())) as usize
+    }
 }
 
 /// Entries of tables by class: more than there are classes, so that a mask keeps an index inside
@@ -50,14 +69,16 @@ static GEOMETRY: [Geometry; TABLE] = {
     let mut class = 0;
     // And blocks of no bytes, in groups of a class of their own: a unit each.
     while class <= CLASSES {
-        let units = if class < CLASSES {
-            UNITS[class] as u32
+        let (units, slots) = if class < FIRST_WIDE {
+            (UNITS[class] as u32, NARROW_SLOTS as u32)
+        } else if class < CLASSES {
+            (UNITS[class] as u32, WIDE_SLOTS as u32)
         } else {
-            1
+            (1, NARROW_SLOTS as u32)
         };
         table[class] = Geometry {
             stride: units * UNIT as u32,
-            reciprocal: (1u64 << 32).div_ceil(units as u64 * UNIT as u64) as u32,
+            reciprocal: (u32::MAX / slots + 1).div_ceil(units * UNIT as u32),
         };
         class += 1;
     }
@@ -149,13 +170,17 @@ mod tests {
     #[test]
     fn reciprocals_divide_exactly() {
         for class in 0..CLASSES {
-            let Geometry { stride, reciprocal } = Geometry::of(class);
-            let slots = (GROUP_MAX as u64 / stride as u64).clamp(1, 32);
-            for d in 0..slots * stride as u64 {
-                let exact = d / stride as u64;
-                if d % stride as u64 <= stride as u64 - UNIT as u64 {
-                    assert_eq!((d * reciprocal as u64) >> 32, exact, "class {class}");
-                }
+            let (geometry, stride) = (Geometry::of(class), stride(class));
+            let most = if class < FIRST_WIDE {
+                NARROW_SLOTS
+            } else {
+                WIDE_SLOTS
+            };
+            let slots = (GROUP_MAX / stride).clamp(1, most);
+            let step = if stride > 8192 { 256 } else { UNIT };
+            for d in (0..slots * stride).step_by(step) {
+                let index = geometry.index(class < FIRST_WIDE, d);
+                assert_eq!(index, d / stride, "class {class}");
             }
         }
     }

@@ -46,6 +46,81 @@ pub fn fence_behind_exchange() {
     fence(Ordering::SeqCst);
 }
 
+/// `value`. The compiler does not look at it before the program comes here: for conditions that are
+/// to be tested last.
+#[inline(always)]
+pub fn seldom(value: usize) -> usize {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        let mut value = value;
+        // SAFETY: no instruction.
+        unsafe {
+            core::arch::asm!("/* {} */", inout(reg) value, options(nomem, nostack, preserves_flags));
+        }
+        value
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    value
+}
+
+/// The atomic byte `index + AT` bytes behind the address `base`, of memory whose provenance was
+/// exposed; relaxed. On x86_64 in one instruction: the
+/// compiler widens what an atomic load gave with another one.
+///
+/// # Safety
+/// It is there.
+#[cfg(not(loom))]
+#[inline(always)]
+pub unsafe fn read_byte<const AT: usize>(base: usize, index: usize) -> usize {
+    #[cfg(all(target_arch = "x86_64", not(any(miri, tsan))))]
+    {
+        let value;
+        // SAFETY: reads what the caller says is there.
+        unsafe {
+            core::arch::asm!("movzx {:e}, byte ptr [{} + {} + {}]",
+                out(reg) value, in(reg) base, in(reg) index, const AT,
+                options(pure, readonly, nostack, preserves_flags));
+        }
+        value
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(any(miri, tsan)))))]
+    // SAFETY: the caller says that it is there.
+    unsafe {
+        &*core::ptr::with_exposed_provenance::<AtomicU8>(base.wrapping_add(index.wrapping_add(AT)))
+    }
+    .load(Ordering::Relaxed)
+    .into()
+}
+
+/// The atomic pair of bytes `2 * index + AT` bytes behind the address `base`, likewise.
+///
+/// # Safety
+/// It is there, aligned.
+#[cfg(not(loom))]
+#[inline(always)]
+pub unsafe fn read_pair<const AT: usize>(base: usize, index: usize) -> usize {
+    #[cfg(all(target_arch = "x86_64", not(any(miri, tsan))))]
+    {
+        let value;
+        // SAFETY: reads what the caller says is there.
+        unsafe {
+            core::arch::asm!("movzx {:e}, word ptr [{} + 2*{} + {}]",
+                out(reg) value, in(reg) base, in(reg) index, const AT,
+                options(pure, readonly, nostack, preserves_flags));
+        }
+        value
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(any(miri, tsan)))))]
+    // SAFETY: the caller says that it is there.
+    unsafe {
+        &*core::ptr::with_exposed_provenance::<AtomicU16>(
+            base.wrapping_add((2 * index).wrapping_add(AT)),
+        )
+    }
+    .load(Ordering::Relaxed)
+    .into()
+}
+
 /// A field without a synchronisation of its own, as a lock or a protocol says who may use it.
 /// Under loom two uses that nothing orders are found.
 #[repr(transparent)]

@@ -91,7 +91,7 @@ pub struct Class {
     pub empty: Cell<u32>,
     /// The reuse queue: the slots' addresses, and where their records are.
     starts: [AtomicPtr<u8>; REUSE_QUEUE],
-    records: [Cell<u32>; REUSE_QUEUE],
+    places: [Cell<u32>; REUSE_QUEUE],
 }
 
 // SAFETY: cells and atomics of numbers and pointers, and of references behind an Option; no slots,
@@ -171,7 +171,7 @@ impl Class {
     pub fn give(&self, entry: Entry) {
         let place = self.tail() as usize % REUSE_QUEUE;
         self.starts[place].store(entry.start, Relaxed);
-        self.records[place].set(entry.record);
+        self.places[place].set(entry.place);
         // Release: whoever watches and counts the slot finds its address and canaries.
         self.tail
             .store(self.tail.load(Relaxed).wrapping_add(1), Release);
@@ -230,7 +230,7 @@ impl Class {
         let place = position as usize % REUSE_QUEUE;
         Entry {
             start: self.starts[place].load(Relaxed),
-            record: self.records[place].get(),
+            place: self.places[place].get(),
         }
     }
 
@@ -278,7 +278,7 @@ impl Class {
             self.head() as usize % REUSE_QUEUE,
         );
         self.starts[place].store(self.starts[oldest].load(Relaxed), Relaxed);
-        self.records[place].set(self.records[oldest].get());
+        self.places[place].set(self.places[oldest].get());
         self.leave();
     }
 
@@ -428,13 +428,13 @@ mod tests {
     fn entry(number: usize) -> Entry {
         Entry {
             start: ptr::without_provenance_mut(number << 4),
-            record: number as u32,
+            place: number as u32,
         }
     }
 
     /// The numbers of the entries, oldest first.
     fn numbers(state: &Class) -> Vec<u32> {
-        state.entries().map(|entry| entry.record).collect()
+        state.entries().map(|entry| entry.place).collect()
     }
 
     #[test]

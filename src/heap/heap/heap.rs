@@ -11,12 +11,14 @@ use crate::exchange::deferred::Deferred;
 use crate::exchange::mailbox::Mailbox;
 use crate::heap::class::Class;
 use crate::layout::chunk::CELL;
-use crate::layout::group::{Group, MyGroup};
+use crate::layout::group::{Group, MyGroup, Tag};
+use crate::layout::record::FIRST_WIDE;
 use crate::layout::slot::Entry;
 use crate::layout::span::Span;
 use crate::pages::memory::{Locked, Memory};
 use core::cell::{Cell, UnsafeCell};
 use core::marker::PhantomData;
+use core::mem::offset_of;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
@@ -50,8 +52,8 @@ unsafe impl Sync for Heap {}
 pub struct Mine {
     /// The heap; None for the empty one. Fixed from `set_up` on, as the next.
     heap: Cell<Option<&'static Heap>>,
-    /// Number of this heap; 0 for the empty one.
-    pub id: Cell<u16>,
+    /// Number of this heap, as the tag of its groups of class 0; 0 for the empty one.
+    pub own: Cell<Tag>,
     /// Counts refills, see there.
     pub refills: Cell<u32>,
     /// Whether its thread has it for the time of a call only, see `allocator/thread.rs`.
@@ -138,7 +140,7 @@ impl Heap {
     /// # Safety
     /// The heap is the caller's.
     pub unsafe fn clear(&self) {
-        if self.body().is_some_and(|body| body.id.get() != 0) {
+        if self.body().is_some_and(|body| body.own.get().owner() != 0) {
             self.mail.0.forget();
             // SAFETY: the caller has the heap, and zero is a body.
             unsafe { self.body.load(Ordering::Relaxed).write_bytes(0, 1) };
@@ -225,13 +227,13 @@ impl<'a, P: Platform> MyHeap<'a, P> {
 
     /// The heap's number.
     pub fn id(self) -> u16 {
-        self.id.get()
+        self.own.get().owner()
     }
 
     /// Begins the use of a heap whose body is zero, with a random number.
     pub fn start(self, claim: &Claim<Heap>, seed: u64) {
         self.heap.set(Some(claim.heap()));
-        self.id.set(claim.heap().id());
+        self.own.set(Tag::new(claim.heap().id(), 0));
         self.seed.set(seed);
     }
 
@@ -243,16 +245,27 @@ impl<'a, P: Platform> MyHeap<'a, P> {
     /// A class of the heap.
     pub fn class(self, class: usize) -> &'static Class {
         debug_assert!(class < CLASSES);
+        // In 32 bits: in a free, the class comes from a tag by a shift to the right, which falls
+        // together with the one to the left here.
+        let offset = class as u32 * size_of::<Class>() as u32;
         // SAFETY: classes are made by `class_of`, which gives no other, or are those of groups that
         // heaps own.
-        unsafe { self.mine.classes.get_unchecked(class) }
+        unsafe { &*self.mine.classes.as_ptr().byte_add(offset as usize) }
     }
 
-    /// A group as one of this heap, if it is.
+    /// Whose a group is.
     #[inline(always)]
-    pub fn owned(self, group: &'static Group) -> Option<MyGroup> {
-        // SAFETY: the heap owns the group, and nobody else may work on the heap.
-        (group.owner() == self.id()).then(|| unsafe { MyGroup::new(group) })
+    pub fn whose(self, group: &'static Group) -> Whose {
+        let class = group.tag().class_of(self.own.get());
+        // SAFETY: called where the heap owns the group, and nobody else may work on the heap.
+        let mine = || unsafe { MyGroup::new(group) };
+        if class < FIRST_WIDE {
+            Whose::Narrow(mine(), class)
+        } else if class < CLASSES {
+            Whose::Wide(mine())
+        } else {
+            Whose::Others
+        }
     }
 
     /// A random number below `bound`, see `Generator`; 0 in presets without choices.
@@ -266,6 +279,16 @@ impl<'a, P: Platform> MyHeap<'a, P> {
     pub fn is_empty(self) -> bool {
         ptr::eq(self.mine, &self.all.empty)
     }
+}
+
+/// Whose a group is to a heap.
+pub enum Whose {
+    /// Its own, of this narrow class.
+    Narrow(MyGroup, usize),
+    /// Its own, of a wide class.
+    Wide(MyGroup),
+    /// Another's, or nobody's.
+    Others,
 }
 
 /// Heaps that the first table holds, number 0 for nobody's; and each further one.
@@ -335,12 +358,16 @@ impl<P: Platform> Heaps<P> {
     /// the empty heap, so that a new thread's zero needs no test.
     #[inline(always)]
     pub fn mine(&self) -> MyHeap<'_, P> {
-        let empty = (&raw const self.empty).expose_provenance();
-        let mine = empty.wrapping_add(self.memory.system.platform.heap_field());
+        // By the classes, the part that malloc and free need: to what has an address of its own the
+        // compiler adds distances one by one.
+        let empty = (&raw const self.empty.classes).expose_provenance();
+        let classes = self.memory.system.platform.add_heap_field(empty);
+        let classes = ptr::with_exposed_provenance::<u8>(classes);
+        let mine = classes.wrapping_sub(offset_of!(Mine, classes));
         MyHeap {
             // SAFETY: `set_mine` wrote a body's distance, or none was written: bodies stay for
             // ever, and this thread has the right to the one in its word.
-            mine: unsafe { &*ptr::with_exposed_provenance::<Mine>(mine) },
+            mine: unsafe { &*mine.cast::<Mine>() },
             all: self,
             here: PhantomData,
         }

@@ -17,7 +17,7 @@
 
 use crate::base::config::{CHUNK, GRANULE, RUN_PAGE, SPAN};
 use crate::base::lock::Held;
-use crate::base::sync::{AtomicU16, Ordering::Relaxed};
+use crate::base::sync::{read_pair, AtomicU16, Ordering::Relaxed};
 use crate::layout::bitmap::{Bitmap, PAGES};
 use crate::layout::group::Group;
 use crate::layout::kind::Kind;
@@ -206,14 +206,22 @@ impl Chunk {
 
     /// The number of the cell that the map gives for a granule; 0 for none.
     pub fn cell_at(&self, granule: usize) -> u16 {
+        self.entry(granule) as u16
+    }
+
+    /// The same, as wide as it was read.
+    #[inline(always)]
+    fn entry(&self, granule: usize) -> u32 {
+        debug_assert!(granule < GRANULES);
         // Relaxed: a live block's pointer came here by the program's own synchronisation, which
         // orders the entry too; any other pointer is rejected by what the cell says.
-        self.entries(granule, 1)[0].load(Relaxed)
+        // SAFETY: the map has an entry for each granule, and can be read for ever.
+        unsafe { read_pair::<MAP_OFFSET>(self.address(), granule) as u32 }
     }
 
     /// Cell number `number` as the state of a group.
-    pub fn cell(&self, number: u16) -> &'static Group {
-        let cell = self.address() + number as usize * CELL;
+    pub fn cell(&self, number: impl Into<u32>) -> &'static Group {
+        let cell = self.address() + (number.into() * CELL as u32) as usize;
         // SAFETY: numbers are made by `number_of`, or 0, the pseudo-group's. All of a state is
         // atomic. Its memory stays at least until no entry leads to it; only a pointer whose block
         // another thread frees at this moment, which is misuse, may come later and fault.
@@ -222,7 +230,7 @@ impl Chunk {
 
     /// The group at `address`, which lies in this chunk's window, or the pseudo-group.
     pub fn group_at(&self, address: usize) -> &'static Group {
-        self.cell(self.cell_at(address % CHUNK / GRANULE))
+        self.cell(self.entry(address % CHUNK / GRANULE))
     }
 
     /// Number of a cell in its chunk.
@@ -269,7 +277,7 @@ impl Chunk {
         if (number as usize + 1) * CELL == MAP_OFFSET {
             header.fresh_cell.set(MORE_CELLS as u32);
         }
-        Some(self.cell(number as u16))
+        Some(self.cell(number))
     }
 
     /// Gives a cell back, which nobody uses any more.
@@ -284,10 +292,10 @@ impl Chunk {
     /// Clears the cells that have memory up to offset `end`, none of them in use.
     pub fn clear_cells(&self, end: usize) {
         for number in HEADER_CELLS..HEADER_CELLS + FIRST_CELLS {
-            self.cell(number as u16).clear();
+            self.cell(number as u32).clear();
         }
         for number in MORE_CELLS..end / CELL {
-            self.cell(number as u16).clear();
+            self.cell(number as u32).clear();
         }
     }
 }

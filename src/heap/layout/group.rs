@@ -7,6 +7,7 @@
 use crate::base::config::{CHUNK, CLASSES, GRANULE, PRESET, RUN_PAGE, SPAN_GROUP_MAX};
 use crate::base::size_class::stride;
 use crate::base::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU8, Ordering::Relaxed};
+use crate::base::zeroed::Zeroed;
 use crate::exchange::mailbox::{Node, RemoteMask};
 use crate::layout::record::{
     narrow_units, wide_read, wide_tail, FIRST_WIDE, NARROW_SLOTS, NEW, PURGED, USED, WIDE_SLOTS,
@@ -40,7 +41,44 @@ pub enum State {
 
 /// Bits of a `State`.
 const STATE_BITS: u32 = 3;
-const STATE_MASK: u8 = (1 << STATE_BITS) - 1;
+const STATE_MASK: u32 = (1 << STATE_BITS) - 1;
+/// Bits of a state and a number of slots.
+const SHAPE_MASK: u32 = (1 << CLASS_SHIFT) - 1;
+const CLASS_SHIFT: u32 = 8;
+const OWNER_SHIFT: u32 = 16;
+
+/// What a group is and whose, in one word: a `State` in the lowest 3 bits, above them the number of
+/// slots less one in 5, the size class in 8, and the number of the owning heap in 16. All but the
+/// state is fixed while the group lives.
+#[derive(Clone, Copy)]
+pub struct Tag(u32);
+
+impl Tag {
+    /// The tag of a group of `class` that a heap owns, without state and slots. By the tag of class
+    /// 0 a heap knows its own groups.
+    pub const fn new(owner: u16, class: usize) -> Tag {
+        Tag((owner as u32) << OWNER_SHIFT | (class as u32) << CLASS_SHIFT)
+    }
+
+    /// The number of the owning heap.
+    pub const fn owner(self) -> u16 {
+        (self.0 >> OWNER_SHIFT) as u16
+    }
+
+    /// The size class, or one of those above.
+    pub fn class(self) -> usize {
+        (self.0 >> CLASS_SHIFT) as u8 as usize
+    }
+
+    /// The class, if the group's owner has `own` as the tag of class 0; else a number that no class
+    /// has.
+    pub fn class_of(self, own: Tag) -> usize {
+        (self.0.wrapping_sub(own.0) >> CLASS_SHIFT) as usize
+    }
+}
+
+// SAFETY: a number.
+unsafe impl Zeroed for Tag {}
 
 /// The state of a group.
 ///
@@ -58,16 +96,11 @@ pub struct Group {
     freed: AtomicU32,
     /// Slots that other threads gave back.
     remote: RemoteMask,
-    /// Lower 32 bits of the address of the group's first byte; a chunk does not cross 2^32. Fixed
-    /// while the group lives, as the next two.
-    base: AtomicU32,
-    /// Number of the owning heap.
-    owner: AtomicU16,
-    /// Size class.
-    class: AtomicU8,
-    /// A `State` in the lower 3 bits, written through `MyGroup`. Above them the number of slots
-    /// less one, fixed.
-    shape: AtomicU8,
+    /// Lower 32 bits of the address of the group's first byte, negated: added to an address in it,
+    /// they give the distance; a chunk does not cross 2^32. Fixed while the group lives.
+    minus: AtomicU32,
+    /// See `Tag`. Written through `MyGroup`.
+    tag: AtomicU32,
     /// One record a slot, see `record.rs`. Written by the thread that allocates or frees the slot.
     records: Records,
 }
@@ -137,11 +170,9 @@ impl Group {
         self.link.store(ptr::null_mut(), Relaxed);
         self.remote.reset();
         self.freed.store(u32::MAX, Relaxed);
-        self.base.store(start as u32, Relaxed);
-        self.owner.store(owner, Relaxed);
-        self.class.store(class as u8, Relaxed);
-        let shape = (capacity as u8 - 1) << STATE_BITS | State::Unlisted as u8;
-        self.shape.store(shape, Relaxed);
+        self.minus.store((start as u32).wrapping_neg(), Relaxed);
+        let shape = (capacity as u32 - 1) << STATE_BITS | State::Unlisted as u32;
+        self.tag.store(Tag::new(owner, class).0 | shape, Relaxed);
         // Of a narrow group two records at a time: nobody looks at them yet.
         let mark = u16::from(if fresh { ZERO } else { NEW });
         let both = mark * if self.is_narrow() { 0x101 } else { 1 };
@@ -152,8 +183,7 @@ impl Group {
 
     /// Makes the cell a chunk's pseudo-group: it holds no block and belongs to nobody.
     pub fn init_pseudo(&self) {
-        self.class.store(CLASS_NONE as u8, Relaxed);
-        self.owner.store(NOBODY, Relaxed);
+        self.tag.store(Tag::new(NOBODY, CLASS_NONE).0, Relaxed);
     }
 
     /// Clears the cell, which nobody uses: a stale pointer that still leads here finds no block.
@@ -164,10 +194,8 @@ impl Group {
         self.link.store(ptr::null_mut(), Relaxed);
         self.remote.reset();
         self.freed.store(0, Relaxed);
-        self.base.store(0, Relaxed);
-        self.owner.store(0, Relaxed);
-        self.class.store(0, Relaxed);
-        self.shape.store(0, Relaxed);
+        self.minus.store(0, Relaxed);
+        self.tag.store(0, Relaxed);
     }
 
     /// Record `index` of a narrow group.
@@ -242,35 +270,46 @@ impl Group {
         !(FIRST_WIDE..CLASSES).contains(&self.class())
     }
 
+    /// What it is and whose.
+    pub fn tag(&self) -> Tag {
+        Tag(self.tag.load(Relaxed))
+    }
+
     /// The size class, or one of those above.
     pub fn class(&self) -> usize {
-        self.class.load(Relaxed) as usize
+        self.tag().class()
     }
 
     /// Number of the owning heap.
     pub fn owner(&self) -> u16 {
-        self.owner.load(Relaxed)
+        self.tag().owner()
     }
 
     /// Gives the group to another heap: there is one thread only.
     pub fn set_owner(&self, owner: u16) {
-        self.owner.store(owner, Relaxed);
+        let rest = self.tag().0 & ((1 << OWNER_SHIFT) - 1);
+        self.tag.store(Tag::new(owner, 0).0 | rest, Relaxed);
     }
 
     /// Bytes from the group's first byte to `address`, if that lies in it.
     pub fn distance(&self, address: usize) -> usize {
-        (address as u32).wrapping_sub(self.base.load(Relaxed)) as usize
+        (address as u32).wrapping_add(self.minus.load(Relaxed)) as usize
     }
 
     /// The group's first byte: in the chunk that the cell lies in.
     pub fn start(&self) -> *mut u8 {
         let chunk = ptr::from_ref(self).expose_provenance() & !(CHUNK - 1);
-        ptr::with_exposed_provenance_mut(chunk + self.base.load(Relaxed) as usize % CHUNK)
+        ptr::with_exposed_provenance_mut(chunk + self.base() % CHUNK)
+    }
+
+    /// Lower 32 bits of the address of the group's first byte.
+    fn base(&self) -> usize {
+        self.minus.load(Relaxed).wrapping_neg() as usize
     }
 
     /// First granule of the group in its chunk.
     pub fn first_granule(&self) -> usize {
-        self.base.load(Relaxed) as usize % CHUNK / GRANULE
+        self.base() % CHUNK / GRANULE
     }
 
     /// Bytes of the group.
@@ -280,7 +319,7 @@ impl Group {
 
     /// Slots of the group, 1 to 32.
     pub fn capacity(&self) -> usize {
-        (self.shape.load(Relaxed) >> STATE_BITS) as usize + 1
+        ((self.tag().0 & SHAPE_MASK) >> STATE_BITS) as usize + 1
     }
 
     /// Slots that the owner got back, and bits beyond the capacity.
@@ -315,7 +354,7 @@ impl Group {
 
     /// Whether `state` is the group's state.
     pub fn is(&self, state: State) -> bool {
-        self.shape.load(Relaxed) & STATE_MASK == state as u8
+        self.tag().0 & STATE_MASK == state as u32
     }
 
     /// The next group of the list that this one is in.
@@ -366,8 +405,8 @@ impl MyGroup {
 
     /// Makes `state` the group's state.
     pub fn set(self, state: State) {
-        let shape = self.shape.load(Relaxed) & !STATE_MASK;
-        self.shape.store(shape | state as u8, Relaxed);
+        let rest = self.tag().0 & !STATE_MASK;
+        self.tag.store(rest | state as u32, Relaxed);
     }
 
     /// Notes that the slots `bits`, in a mask, gave their pages back.

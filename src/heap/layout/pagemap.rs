@@ -3,7 +3,7 @@
 //! in.
 
 use crate::base::config::{ADDRESS_BITS, CHUNK_SHIFT};
-use crate::base::sync::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use crate::base::sync::{read_byte, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use crate::base::zeroed::Zeroed;
 use crate::layout::chunk::Chunk;
 
@@ -30,8 +30,11 @@ pub struct Leaf([AtomicU8; LEAF]);
 /// lock.
 #[repr(C)]
 pub struct Pagemap {
-    /// Number of the first leaf's region, plus one; 0 before there is a chunk. Written once.
-    region: AtomicUsize,
+    /// Start of the first leaf's region, negated: added to an address in it, it gives the distance.
+    /// Written once.
+    minus: AtomicUsize,
+    /// Not 0 once it was.
+    is_placed: AtomicU8,
     first: Leaf,
     /// Leaves of the other regions, null where there never was a chunk.
     others: [AtomicPtr<Leaf>; LEAVES],
@@ -60,34 +63,56 @@ impl Pagemap {
     /// Whether `address` lies in the window of a chunk. Relaxed: see `byte`.
     #[inline(always)]
     pub fn has(&self, address: usize) -> bool {
-        let byte = self.byte(address);
-        byte.is_some_and(|byte| byte.load(Ordering::Relaxed) != 0)
+        let byte = if let Some(window) = self.window(address) {
+            let leaf = (&raw const self.first).expose_provenance();
+            // SAFETY: the leaf has a byte for each window.
+            unsafe { read_byte::<0>(leaf, window) }
+        } else {
+            seldom();
+            let byte = self.far_byte(address);
+            byte.map_or(0, |byte| byte.load(Ordering::Relaxed).into())
+        };
+        byte != 0
+    }
+
+    /// The place of the window around `address` in the first leaf, if it lies in its region. Before
+    /// there is a chunk that is region 0, and the leaf is empty.
+    #[inline(always)]
+    fn window(&self, address: usize) -> Option<usize> {
+        // Relaxed, here and below, and the byte, too: a live block's pointer came here by the
+        // program's own synchronisation, which orders leaf and byte. For any other pointer either
+        // answer is right; a leaf was zero before it was entered, and what is read of it depends on
+        // its address, which was read first.
+        let distance = self.minus.load(Ordering::Relaxed).wrapping_add(address);
+        (region(distance) == 0).then_some(distance >> CHUNK_SHIFT)
+    }
+
+    /// The byte of the window around `address`, which does not lie in the first leaf's region. None
+    /// if its region never had a chunk.
+    #[inline(always)]
+    fn far_byte(&self, address: usize) -> Option<&AtomicU8> {
+        // What is no address of this system has no leaf either.
+        let leaf = self.others.get(region(address))?.load(Ordering::Relaxed);
+        // SAFETY: null, or a leaf, which stays once it is entered.
+        Some(&unsafe { leaf.as_ref()? }.0[address >> CHUNK_SHIFT & (LEAF - 1)])
     }
 
     /// The byte of the window around `address`; None if its region never had a chunk.
-    #[inline(always)]
     fn byte(&self, address: usize) -> Option<&AtomicU8> {
-        // Relaxed, both, and the byte, too: a live block's pointer came here by the program's own
-        // synchronisation, which orders leaf and byte. For any other pointer either answer is
-        // right; a leaf was zero before it was entered, and what is read of it depends on its
-        // address, which was read first.
-        let leaf = if self.region.load(Ordering::Relaxed) == region(address) + 1 {
-            &self.first
-        } else {
-            seldom();
-            // What is no address of this system has no leaf either.
-            let leaf = self.others.get(region(address))?.load(Ordering::Relaxed);
-            // SAFETY: null, or a leaf, which stays once it is entered.
-            unsafe { leaf.as_ref()? }
-        };
-        Some(&leaf.0[address >> CHUNK_SHIFT & (LEAF - 1)])
+        match self.window(address) {
+            Some(window) => Some(&self.first.0[window % LEAF]),
+            None => self.far_byte(address),
+        }
     }
 
     /// Enters the window of a new chunk. The first leaf of a further region takes what `room`
     /// gives: zero memory for ever, a leaf's bytes. False without it. The caller holds the lock.
     pub fn enter(&self, address: usize, room: impl FnOnce() -> Option<*mut u8>) -> bool {
-        if self.region.load(Ordering::Relaxed) == 0 {
-            self.region.store(region(address) + 1, Ordering::Relaxed);
+        // Relaxed: the flag is used under the lock only.
+        if self.is_placed.load(Ordering::Relaxed) == 0 {
+            self.is_placed.store(1, Ordering::Relaxed);
+            let start = region(address) << LEAF_BITS << CHUNK_SHIFT;
+            self.minus.store(start.wrapping_neg(), Ordering::Relaxed);
         }
         let mut byte = self.byte(address);
         if byte.is_none() {
@@ -122,7 +147,8 @@ mod tests {
     #[test]
     fn chunks_that_lie_far_apart_have_leaves_of_their_own() {
         let map = Pagemap {
-            region: AtomicUsize::new(0),
+            minus: AtomicUsize::new(0),
+            is_placed: AtomicU8::new(0),
             first: Leaf([const { AtomicU8::new(0) }; LEAF]),
             others: [const { AtomicPtr::new(ptr::null_mut()) }; LEAVES],
         };

@@ -21,14 +21,7 @@
 //! rounding the block up: the block is then usable a little further than asked for.
 
 use crate::base::config::{PRESET, UNIT};
-
-/// Classes below this one are narrow.
-pub const FIRST_WIDE: usize = 18;
-
-/// Slots in a group of a narrow class at most.
-pub const NARROW_SLOTS: usize = 32;
-/// Slots in a group of a wide class at most.
-pub const WIDE_SLOTS: usize = 16;
+pub use crate::base::size_class::{FIRST_WIDE, NARROW_SLOTS, WIDE_SLOTS};
 
 /// Longest tail of a narrow slot, in bytes.
 pub const NARROW_TAIL: usize = 32;
@@ -94,7 +87,7 @@ pub fn narrow_offset(stride: usize, n: usize, far: u16) -> usize {
 /// Record of a narrow slot: (offset/16 + 1) << 5 | (slack - offset - 1), where the slack is all that
 /// is no block's. The first term is 2 * offset + 32.
 pub fn narrow_record(slack: usize, offset: usize) -> u8 {
-    (slack as u32 + offset as u32 + 31) as u8
+    (offset as u32 + slack as u32 + 31) as u8
 }
 
 /// The units of 16 bytes from the slot's start to the block that a narrow record tells of, plus
@@ -106,8 +99,8 @@ pub fn narrow_units(record: u8) -> u32 {
 /// Bytes behind the block, less one, that a narrow record tells of if its block starts `offset`
 /// bytes into its slot; 32 or more if it does not, and of a slot that holds no block. The bits of
 /// an offset that is no multiple of 16 come to the top of the difference.
-pub fn narrow_behind(record: u8, offset: usize) -> u32 {
-    (record as u32)
+pub fn narrow_behind(record: u32, offset: usize) -> u32 {
+    record
         .wrapping_sub(UNIT_FIELD)
         .wrapping_sub((offset as u32).wrapping_mul(FIELD_OF_OFFSET))
 }
@@ -121,14 +114,14 @@ const FIELD_OF_OFFSET: u32 = UNIT_FIELD / UNIT as u32 + (1 << 28);
 /// block starts `offset` bytes into it; 511 or more if it does not, and of a slot that holds no
 /// block. The bits of an offset between those that are possible come to the top of the difference.
 #[inline(always)]
-pub fn wide_behind(stride: usize, record: u16, offset: usize) -> u32 {
+pub fn wide_behind(stride: usize, record: u32, offset: usize) -> u32 {
     const ONE: u32 = 1 << WIDE_TAIL_BITS;
     let field_of_offset = if wide_shift(stride) == UNIT.ilog2() {
         ONE / UNIT as u32 + (1 << 28)
     } else {
         ONE / (16 * UNIT as u32) + (1 << 24)
     };
-    (record as u32)
+    record
         .wrapping_sub(ONE + 1)
         .wrapping_sub((offset as u32).wrapping_mul(field_of_offset))
 }
@@ -234,16 +227,19 @@ mod tests {
                 let offset = offset(slack, back);
                 let record = narrow_record(slack, offset);
                 assert_eq!(narrow_units(record) as usize, offset / UNIT + 1, "{slack}");
-                assert_eq!(narrow_behind(record, offset) as usize, slack - offset - 1);
+                assert_eq!(
+                    narrow_behind(record.into(), offset) as usize,
+                    slack - offset - 1
+                );
                 for other in (0..1 << 17).filter(|&other| other != offset) {
                     assert!(
-                        narrow_behind(record, other) > 31,
+                        narrow_behind(record.into(), other) > 31,
                         "{slack}: {offset} {other}"
                     );
                 }
                 assert_eq!(offset % UNIT, 0, "{slack}");
                 assert_eq!(narrow_freed(record) as usize, slack - offset - 1);
-                assert!(narrow_behind(narrow_freed(record), offset) > 31);
+                assert!(narrow_behind(narrow_freed(record).into(), offset) > 31);
                 assert_eq!(narrow_units(narrow_freed(record)), 0);
             }
         }
@@ -296,10 +292,13 @@ mod tests {
                 let record = wide_record(stride, place);
                 assert_eq!(wide_read(stride, record), Some(place));
                 assert_eq!(
-                    wide_behind(stride, record, place.offset) as usize,
+                    wide_behind(stride, record.into(), place.offset) as usize,
                     place.tail - 1
                 );
-                assert!(wide_behind(stride, wide_freed(record), place.offset) >= WIDE_TAIL as u32);
+                assert!(
+                    wide_behind(stride, wide_freed(record).into(), place.offset)
+                        >= WIDE_TAIL as u32
+                );
                 assert_eq!(wide_read(stride, wide_freed(record)), None);
                 assert_eq!(wide_freed(record) as usize, place.tail);
             }
@@ -318,7 +317,7 @@ mod tests {
                 let place = wide_place(stride, n, 40_000);
                 let record = wide_record(stride, place);
                 for other in (0..1 << 17).chain([1usize, 5, 15].map(usize::wrapping_neg)) {
-                    let fits = wide_behind(stride, record, other) < WIDE_TAIL as u32;
+                    let fits = wide_behind(stride, record.into(), other) < WIDE_TAIL as u32;
                     assert_eq!(fits, other == place.offset, "class {class}: {other}");
                 }
             }

@@ -4,7 +4,7 @@ use crate::base::config::{PRESET, UNIT};
 use crate::base::fault::{was_found, Fault, Found};
 use crate::base::random::Secrets;
 use crate::base::size_class::Geometry;
-use crate::base::sync::{AtomicU16, AtomicU8, Ordering::Relaxed};
+use crate::base::sync::{read_byte, read_pair, seldom, AtomicU16, AtomicU8, Ordering::Relaxed};
 use crate::layout::group::Group;
 use crate::layout::guard::Guard;
 use crate::layout::record::{
@@ -63,15 +63,17 @@ impl LiveSlot {
         geometry: Geometry,
     ) -> Option<LiveSlot> {
         let distance = group.distance(pointer.addr());
-        let index = ((distance as u64 * geometry.reciprocal as u64) >> 32) as usize;
-        let index = index % if narrow { NARROW_SLOTS } else { WIDE_SLOTS };
+        let index = geometry.index(narrow, distance);
         let stride = geometry.stride as usize;
         let offset = distance.wrapping_sub(index * stride);
+        let cell = ptr::from_ref(group).expose_provenance();
         let (behind, most) = if narrow {
-            let record = group.narrow(index).load(Relaxed);
+            // SAFETY: the group has a record for each number.
+            let record = unsafe { read_byte::<RECORDS>(cell, index) } as u32;
             (narrow_behind(record, offset), NARROW_TAIL)
         } else {
-            let record = group.wide(index).load(Relaxed);
+            // SAFETY: the group has a record for each number.
+            let record = unsafe { read_pair::<RECORDS>(cell, index) } as u32;
             (wide_behind(stride, record, offset), WIDE_TAIL)
         };
         if behind >= most as u32 {
@@ -211,7 +213,8 @@ impl LiveSlot {
 /// left them: a NUL, and the canary of its class; of a tail of one byte the canary alone.
 #[inline(always)]
 pub fn is_tail(first: u8, last: u8, len: usize, canary: u8) -> bool {
-    last == canary && (first == 0 || len == 1)
+    // Most tails are longer.
+    last == canary && (first == 0 || seldom(len - 1) == 0)
 }
 
 /// A slot that is its holder's: just taken from a mask or a queue, or on its way into one, or that
@@ -221,8 +224,9 @@ pub fn is_tail(first: u8, last: u8, len: usize, canary: u8) -> bool {
 pub struct FreeSlot {
     /// The slot's first byte.
     pub start: *mut u8,
-    /// Its record, of one byte or two.
-    record: *mut u8,
+    /// Its record, of one byte or two, is so many bytes behind this one in its group's cell as the
+    /// first record behind the cell's start.
+    place: *mut u8,
 }
 
 impl FreeSlot {
@@ -234,24 +238,23 @@ impl FreeSlot {
     /// caller's own, and stands in no mask or queue that somebody else takes from.
     #[inline(always)]
     pub unsafe fn of(narrow: bool, group: &'static Group, index: usize, start: *mut u8) -> Self {
-        let offset = RECORDS + (index << !narrow as u32);
-        let record = ptr::from_ref(group).cast::<u8>().cast_mut();
+        let cell = ptr::from_ref(group).cast::<u8>().cast_mut();
         FreeSlot {
             start,
-            record: record.wrapping_add(offset),
+            place: cell.wrapping_add(index << !narrow as u32),
         }
     }
 
     /// The record, if the slot's class is narrow.
     pub fn narrow(self) -> &'static AtomicU8 {
         // SAFETY: `of` made the pointer to where `Group::narrow` has the record.
-        unsafe { &*self.record.cast() }
+        unsafe { &*self.place.add(RECORDS).cast() }
     }
 
     /// The record, if the slot's class is wide.
     pub fn wide(self) -> &'static AtomicU16 {
         // SAFETY: `of` made the pointer to where `Group::wide` has the record, at an even offset.
-        unsafe { &*self.record.cast() }
+        unsafe { &*self.place.add(RECORDS).cast() }
     }
 
     /// Notes the tail of a slot whose block dies. Relaxed: only the thread that frees the live
@@ -270,8 +273,13 @@ impl FreeSlot {
     #[inline(always)]
     pub fn tail(self, narrow: bool) -> usize {
         if narrow {
-            // The tail is all of a freed slot's record.
-            self.narrow().load(Relaxed) as usize + 1
+            // From the start, by the distance that stood in the queue.
+            let (start, place) = (
+                self.start.expose_provenance(),
+                self.place.expose_provenance(),
+            );
+            // SAFETY: see `narrow`. The tail is all of a freed slot's record.
+            unsafe { read_byte::<RECORDS>(start, place.wrapping_sub(start)) + 1 }
         } else {
             wide_tail(self.wide().load(Relaxed))
         }
@@ -299,19 +307,19 @@ impl FreeSlot {
 
     /// The group.
     pub fn group(self) -> &'static Group {
-        let cell = self.record.map_addr(|at| at & !(size_of::<Group>() - 1));
-        // SAFETY: records lie in their group's cell, which is aligned to its size.
+        let cell = self.place.map_addr(|at| at & !(size_of::<Group>() - 1));
+        // SAFETY: the place lies in the group's cell, which is aligned to its size.
         unsafe { &*cell.cast::<Group>() }
     }
 
     /// The slot's number.
     #[inline(always)]
     pub fn index(self, narrow: bool) -> usize {
-        // Records fill the second half of the cell.
+        // Records fill the second half of the cell, places the first.
         if narrow {
-            self.record.addr() % NARROW_SLOTS
+            self.place.addr() % NARROW_SLOTS
         } else {
-            self.record.addr() / 2 % WIDE_SLOTS
+            self.place.addr() / 2 % WIDE_SLOTS
         }
     }
 
@@ -363,7 +371,7 @@ impl FreeSlot {
     pub fn entry(self) -> Entry {
         Entry {
             start: self.start,
-            record: (self.record.addr() as u32).wrapping_sub(self.start.addr() as u32),
+            place: (self.place.addr() as u32).wrapping_sub(self.start.addr() as u32),
         }
     }
 }
@@ -374,26 +382,26 @@ impl FreeSlot {
 pub struct Entry {
     /// The slot's first byte.
     pub start: *mut u8,
-    /// Bytes from there to its record, back or forth.
-    pub record: u32,
+    /// Bytes from there to its place in its group's cell, back or forth, see `FreeSlot`.
+    pub place: u32,
 }
 
 impl Entry {
     /// An unused place.
     pub const NONE: Entry = Entry {
         start: ptr::null_mut(),
-        record: 0,
+        place: 0,
     };
 
     /// The slot. The entry is not `NONE`.
     #[inline(always)]
     pub fn slot(self) -> FreeSlot {
         // By the exposed address: the compiler then needs one instruction, not an offset.
-        let record =
-            (self.start.expose_provenance()).wrapping_add_signed(self.record as i32 as isize);
+        let place =
+            (self.start.expose_provenance()).wrapping_add_signed(self.place as i32 as isize);
         FreeSlot {
             start: self.start,
-            record: ptr::with_exposed_provenance_mut(record),
+            place: ptr::with_exposed_provenance_mut(place),
         }
     }
 
@@ -401,7 +409,7 @@ impl Entry {
     pub fn is_of(self, group: &Group, class: usize, bits: u32) -> bool {
         // Most entries of another group differ here already.
         let cell = ptr::from_ref(group).addr() as u32;
-        (self.record.wrapping_add(self.start.addr() as u32) ^ cell) < size_of::<Group>() as u32
+        (self.place.wrapping_add(self.start.addr() as u32) ^ cell) < size_of::<Group>() as u32
             && self != Entry::NONE
             && ptr::eq(self.slot().group(), group)
             && bits & 1 << self.slot().index(class < FIRST_WIDE) != 0
