@@ -334,8 +334,7 @@ extern "C" fn malloc(n: usize) -> *mut c_void {
 #[no_mangle]
 extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     let Some(n) = count.checked_mul(size) else {
-        set_errno(ENOMEM);
-        return ptr::null_mut();
+        return PROCESS.out_of_memory().cast();
     };
     PROCESS.calloc(n).cast()
 }
@@ -415,11 +414,56 @@ unsafe extern "C" fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
     // SAFETY: the caller gives `p` up and uses what is returned, unless that is null: then
     // `p` stays, or n was 0.
     unsafe {
+        let relocate = |usable| relocate(p, n, usable).cast();
+        let wide = || resize_wide(p, n).cast();
+        PROCESS.resize(true, p.cast(), n, relocate, wide).cast()
+    }
+}
+
+/// realloc to a size of a wide class, or of any block whatever.
+///
+/// # Safety
+/// C's contract of realloc.
+#[inline(never)]
+unsafe fn resize_wide(p: *mut c_void, n: usize) -> *mut c_void {
+    // SAFETY: see `realloc`.
+    unsafe {
+        let relocate = |usable| relocate(p, n, usable).cast();
+        let rest = || resize_rest(p, n).cast();
+        PROCESS.resize(false, p.cast(), n, relocate, rest).cast()
+    }
+}
+
+/// realloc of a block that does not stay, of which the program may have used `usable` bytes.
+///
+/// # Safety
+/// C's contract of realloc.
+#[inline(never)]
+unsafe fn relocate(p: *mut c_void, n: usize, usable: usize) -> *mut c_void {
+    let malloc = |n| malloc(n).cast();
+    // SAFETY: see `realloc`.
+    unsafe {
+        let free = |p: *mut u8| free(p.cast());
+        let new = PROCESS.relocate(p.cast(), n, usable, malloc, free);
+        new.cast()
+    }
+}
+
+/// realloc of a block of another class or of none, or of another thread, or of null.
+///
+/// # Safety
+/// C's contract of realloc.
+#[inline(never)]
+unsafe fn resize_rest(p: *mut c_void, n: usize) -> *mut c_void {
+    // SAFETY: see `realloc`.
+    unsafe {
         if n == 0 && !p.is_null() && host::realloc_to_zero() == host::Zero::Frees {
             free(p);
             return ptr::null_mut();
         }
-        PROCESS.realloc(p.cast(), n).cast()
+        let malloc = |n| malloc(n).cast();
+        let relocate = |usable| relocate(p, n, usable).cast();
+        PROCESS.resize_rest(p.cast(), n, malloc, relocate).cast()
     }
 }
 
@@ -442,6 +486,16 @@ unsafe extern "C" fn reallocarray(p: *mut c_void, count: usize, size: usize) -> 
 /// C's aligned_alloc: any size.
 #[no_mangle]
 extern "C" fn aligned_alloc(align: usize, n: usize) -> *mut c_void {
+    if align.is_power_of_two() {
+        // All libcs agree.
+        return PROCESS.aligned_alloc(align, n).cast();
+    }
+    aligned_odd(align, n)
+}
+
+/// aligned_alloc for an alignment that is no power of two.
+#[inline(never)]
+fn aligned_odd(align: usize, n: usize) -> *mut c_void {
     aligned(host::aligned_alloc(align), n)
 }
 

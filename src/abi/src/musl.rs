@@ -57,6 +57,7 @@ const FIXED_PAGE: Option<usize> = if cfg!(any(
 unsafe impl Platform for Musl {
     /// musl has no sbrk for programs: the room is for chunks where nothing can be mapped.
     const BREAK_ROOM: usize = 16 << 20;
+    const ROOMY: bool = false;
     #[inline(always)]
     fn page_size(&self) -> usize {
         if let Some(size) = FIXED_PAGE {
@@ -191,13 +192,28 @@ unsafe extern "C" fn __libc_free(p: *mut c_void) {
 /// C's contract of realloc.
 #[no_mangle]
 unsafe extern "C" fn __libc_realloc(p: *mut c_void, n: usize) -> *mut c_void {
-    // The one copy of malloc serves here, too: it is all in line.
-    if p.is_null() {
-        return __libc_malloc_impl(n);
-    }
-    let malloc = |n| __libc_malloc_impl(n).cast();
     // SAFETY: the caller gives `p` up and uses what is returned, unless that is null.
-    unsafe { PROCESS.resize(p.cast(), n, malloc).cast() }
+    unsafe {
+        let relocate = |usable| relocate(p, n, usable).cast();
+        let malloc = |n| __libc_malloc_impl(n).cast();
+        PROCESS.resize_rest(p.cast(), n, malloc, relocate).cast()
+    }
+}
+
+/// realloc of a block that does not stay, of which the program may have used `usable` bytes. The
+/// one copy of malloc and of free serve here, too: they are all in line.
+///
+/// # Safety
+/// C's contract of realloc.
+#[inline(never)]
+unsafe fn relocate(p: *mut c_void, n: usize, usable: usize) -> *mut c_void {
+    let malloc = |n| __libc_malloc_impl(n).cast();
+    // SAFETY: see `__libc_realloc`.
+    unsafe {
+        let free = |p: *mut u8| __libc_free(p.cast());
+        let new = PROCESS.relocate(p.cast(), n, usable, malloc, free);
+        new.cast()
+    }
 }
 
 /// See glue.h.

@@ -237,22 +237,6 @@ impl<P: Platform> Allocator<P> {
         }
     }
 
-    /// Frees any block, looked up anew: for callers that found it before.
-    pub(crate) fn free_again(&self, block: *mut u8) {
-        match self.find(block) {
-            Some(slot) if slot.group.owner() != self.mine().id() => {
-                self.free_remote(block, slot.group)
-            }
-            Some(slot) if PRESET.quarantine != 0 => self.free_patient(block, slot.group),
-            Some(slot) => {
-                raise(self.heaps.check_around(&slot));
-                let free = slot.free(slot.class < FIRST_WIDE);
-                self.mine().give(slot.class, free)
-            }
-            None => self.free_slow(block),
-        }
-    }
-
     /// The group at an address, of a size class or of blocks of no bytes; None outside of groups.
     pub(crate) fn group_at(&self, pointer: *mut u8) -> Option<&'static Group> {
         let chunk = self.heaps.memory.system.pagemap.chunk(pointer.addr())?;
@@ -263,14 +247,11 @@ impl<P: Platform> Allocator<P> {
     /// anything else, large blocks included.
     #[inline(never)]
     pub(crate) fn find(&self, block: *mut u8) -> Option<LiveSlot> {
-        self.find_here(block)
-    }
-
-    /// `find` in line, for entry points that need little else.
-    #[inline(always)]
-    pub(crate) fn find_here(&self, block: *mut u8) -> Option<LiveSlot> {
-        let chunk = self.heaps.memory.system.pagemap.chunk(block.addr())?;
-        let group = chunk.group_at(block.addr());
+        if !self.heaps.memory.system.pagemap.has(block.addr()) {
+            return None;
+        }
+        // SAFETY: the pagemap has a chunk there.
+        let group = unsafe { Chunk::around(block.addr()) }.group_at(block.addr());
         let class = group.class();
         let geometry = Geometry::of(class);
         if class < FIRST_WIDE {

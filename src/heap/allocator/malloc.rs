@@ -27,7 +27,7 @@ use crate::layout::record::{FIRST_WIDE, MAX_FINE};
 use crate::layout::slot::FreeSlot;
 
 /// Largest block of a narrow class, in bytes.
-const MAX_NARROW: usize = stride(FIRST_WIDE - 1) - PRESET.guard;
+pub(crate) const MAX_NARROW: usize = stride(FIRST_WIDE - 1) - PRESET.guard;
 
 impl<P: Platform> Allocator<P> {
     /// A block of `n` bytes at a multiple of 16; null, and errno, when memory is out or n exceeds
@@ -191,8 +191,30 @@ impl<P: Platform> Allocator<P> {
     }
 
     /// A block of `n` bytes as from malloc, all of them zero.
+    #[inline(always)]
     pub fn calloc(&self, n: usize) -> *mut u8 {
-        let block = self.malloc(n);
+        let heap = self.mine();
+        if PRESET.zero_on_free || n.wrapping_sub(1) >= MAX_NARROW {
+            return self.calloc_any(n);
+        }
+        let state = heap.class(class_of(n));
+        if !state.has_ready() {
+            return self.calloc_any(n);
+        }
+        let block = heap.place(true, state, heap.take_ready(true, state), n);
+        // SAFETY: a new block of n bytes.
+        unsafe { block.write_bytes(0, n) };
+        block
+    }
+
+    /// calloc of a block that is not at hand in a narrow class.
+    #[inline(never)]
+    fn calloc_any(&self, n: usize) -> *mut u8 {
+        let block = if n.wrapping_sub(1) >= MAX_NARROW {
+            self.malloc_wide(n)
+        } else {
+            self.malloc_low::<true>(n, self.mine().class(class_of(n)))
+        };
         if block.is_null() {
             return block;
         }

@@ -1,10 +1,24 @@
 //! realloc and malloc_usable_size.
+//!
+//! ```text
+//! resize             a narrow class of this thread's heap, as in free.rs
+//!   check_freed        its tail, which becomes the program's or is freed   heap/take.rs
+//!   end_at             it stays: record and canary of the new end          heap/take.rs
+//!   relocate           it does not: malloc, copy, free
+//! resize_rest        any other block
+//!   resize_slot        of another class or heap
+//!   resize_outside     of no class                                         pages/large.rs
+//! ```
 
+use crate::allocator::malloc::MAX_NARROW;
 use crate::allocator::Allocator;
-use crate::base::fault::{raise, stop, Fault, Found};
+use crate::base::config::{CLASSES, PRESET};
+use crate::base::fault::{raise, stop, Fault};
 use crate::base::platform::Platform;
-use crate::base::size_class::{class_of, MAX_SMALL};
-use crate::layout::record::fit;
+use crate::base::size_class::{class_of, Geometry, MAX_SMALL};
+use crate::layout::chunk::Chunk;
+use crate::layout::group::Group;
+use crate::layout::record::{fit, FIRST_WIDE};
 use crate::layout::slot::LiveSlot;
 use core::ptr;
 
@@ -16,38 +30,100 @@ impl<P: Platform> Allocator<P> {
     /// # Safety
     /// The program uses only the returned pointer after success.
     pub unsafe fn realloc(&self, block: *mut u8, n: usize) -> *mut u8 {
-        if block.is_null() {
-            return self.malloc(n);
-        }
-        // SAFETY: the caller uses only the returned pointer after success.
-        unsafe { self.resize(block, n, |n| self.malloc(n)) }
+        // SAFETY: the caller says so.
+        unsafe { self.realloc_by(block, n, |n| self.malloc(n)) }
     }
 
-    /// realloc of a block, not null. `malloc` is this allocator's: it is all in line, and libc
-    /// should have one copy of it.
+    /// realloc with a malloc that does what it does, and perhaps something before.
+    ///
+    /// # Safety
+    /// As for realloc.
+    pub(crate) unsafe fn realloc_by(
+        &self,
+        block: *mut u8,
+        n: usize,
+        malloc: impl Fn(usize) -> *mut u8 + Copy,
+    ) -> *mut u8 {
+        // SAFETY: the caller gives the block up, unless null is returned.
+        unsafe {
+            let free = |block| self.free(block);
+            let relocate = |usable| self.relocate(block, n, usable, malloc, free);
+            let rest = || self.resize_rest(block, n, malloc, relocate);
+            let wide = || self.resize(false, block, n, relocate, rest);
+            self.resize(true, block, n, relocate, wide)
+        }
+    }
+
+    /// realloc of a block of this thread's heap to a size of the same class, whose kind `narrow`
+    /// tells. Where it does not stay, `relocate` is told how many bytes the program may have used.
+    /// Any other: `rest`. Both are the caller's functions, and this one is all in line: what is
+    /// called last has registers of its own to save.
     ///
     /// # Safety
     /// The program uses only the returned pointer after success.
     #[inline(always)]
     pub unsafe fn resize(
         &self,
+        narrow: bool,
         block: *mut u8,
         n: usize,
-        malloc: impl FnOnce(usize) -> *mut u8,
+        relocate: impl FnOnce(usize) -> *mut u8,
+        rest: impl FnOnce() -> *mut u8,
     ) -> *mut u8 {
-        if n > isize::MAX as usize {
-            return self.out_of_memory();
-        }
-        let (resized, usable) = match self.find(block) {
-            Some(slot) => {
-                let resized = raise(self.resize_slot(&slot, n));
-                (if resized { block } else { ptr::null_mut() }, slot.length())
-            }
-            None => self.resize_outside(block, n),
+        let (least, most) = if narrow {
+            (1, MAX_NARROW)
+        } else {
+            (MAX_NARROW + 1, MAX_SMALL)
         };
-        if !resized.is_null() {
-            return resized;
+        // No bytes, too, are for `rest`, and so is null, where no chunk is.
+        if !P::ROOMY
+            || n.wrapping_sub(least) > most - least
+            || PRESET.has_guards()
+            || !self.heaps.memory.system.pagemap.has_near(block.addr())
+        {
+            return rest();
         }
+        let heap = self.mine();
+        // SAFETY: the pagemap has a chunk there.
+        let group = unsafe { Chunk::around(block.addr()) }.group_at(block.addr());
+        // A change of class moves the block even to shrink: so groups empty and memory goes back.
+        let class = class_of(n);
+        if !heap.owns_of(group, class) {
+            return rest();
+        }
+        let state = heap.class(class);
+        let Some(slot) = LiveSlot::find(narrow, group, class, block, state.geometry()) else {
+            return rest();
+        };
+        // The old tail is verified, as it becomes the program's, or is not written any more. What
+        // is wrong with it `rest` tells.
+        let canary = state.canary.get();
+        let behind = slot.behind(narrow);
+        let tail = behind.check_tail(slot.room(), slot.tail, canary);
+        if tail.is_err() || !narrow && !slot.has_front(canary) {
+            return rest();
+        }
+        if n >= slot.room() {
+            return relocate(slot.length());
+        }
+        heap.end_at(narrow, &slot, n, canary);
+        block
+    }
+
+    /// The part of realloc that moves a block, of which the program may have used `usable` bytes.
+    ///
+    /// # Safety
+    /// The program uses only the returned pointer after success. `malloc` and `free` are this
+    /// allocator's.
+    #[inline(always)]
+    pub unsafe fn relocate(
+        &self,
+        block: *mut u8,
+        n: usize,
+        usable: usize,
+        malloc: impl FnOnce(usize) -> *mut u8,
+        free: impl FnOnce(*mut u8),
+    ) -> *mut u8 {
         let new = malloc(n);
         if new == block {
             // Another thread freed it meanwhile.
@@ -57,25 +133,56 @@ impl<P: Platform> Allocator<P> {
             // SAFETY: the old block has so many bytes, the new one is another and holds n.
             unsafe { ptr::copy_nonoverlapping(block, new, usable.min(n)) };
             // Looked up once more: freed by another thread meanwhile, its slot may hold another.
-            self.free_again(block);
+            free(block);
         }
         new
     }
 
-    /// Resizes a block within its slot, if its class stays the same and the slot has room.
-    /// A change of class moves the block even to shrink: so groups empty and memory goes back.
+    /// realloc of any block, or of null.
+    ///
+    /// # Safety
+    /// As for `resize`; `malloc` is this allocator's.
     #[inline(always)]
-    fn resize_slot(&self, slot: &LiveSlot, n: usize) -> Result<bool, Found> {
+    pub unsafe fn resize_rest(
+        &self,
+        block: *mut u8,
+        n: usize,
+        malloc: impl FnOnce(usize) -> *mut u8,
+        relocate: impl FnOnce(usize) -> *mut u8,
+    ) -> *mut u8 {
+        if block.is_null() {
+            return malloc(n);
+        }
+        if n > isize::MAX as usize {
+            return self.out_of_memory();
+        }
+        let (resized, usable) = match self.find(block) {
+            Some(slot) => {
+                raise(self.heaps.check_around(&slot));
+                let resized = self.resize_slot(&slot, n);
+                (if resized { block } else { ptr::null_mut() }, slot.length())
+            }
+            None => self.resize_outside(block, n),
+        };
+        if resized.is_null() {
+            relocate(usable)
+        } else {
+            resized
+        }
+    }
+
+    /// Resizes a block, its tail verified, within its slot, if its class stays the same and the
+    /// slot has room.
+    #[inline(always)]
+    fn resize_slot(&self, slot: &LiveSlot, n: usize) -> bool {
         if n > MAX_SMALL || class_of(n) != slot.class || n == 0 {
-            return Ok(false);
+            return false;
         }
         let Some(n) = fit(slot.class, slot.stride, slot.offset, n) else {
-            return Ok(false);
+            return false;
         };
-        // The old tail is verified, as it becomes the program's.
-        slot.check_tail(&self.heaps.memory.system.secrets)?;
         self.heaps.replace(slot, n);
-        Ok(true)
+        true
     }
 
     /// Resizes a block that no size class has, if it can keep its pages. Where it is now, or null:
@@ -97,10 +204,39 @@ impl<P: Platform> Allocator<P> {
     /// Bytes that the program may use at `block`; 0 for null. Stops the process if it is no live
     /// block.
     pub fn usable_size(&self, block: *mut u8) -> usize {
+        if self.heaps.memory.system.pagemap.has_near(block.addr()) {
+            // SAFETY: the pagemap has a chunk there.
+            let group = unsafe { Chunk::around(block.addr()) }.group_at(block.addr());
+            let class = group.class();
+            if class < FIRST_WIDE {
+                let geometry = Geometry::of(class);
+                if let Some(slot) = LiveSlot::find(true, group, class, block, geometry) {
+                    return slot.length();
+                }
+            } else if class < CLASSES {
+                return self.usable_wide(group, block);
+            }
+        }
+        self.usable_any(block)
+    }
+
+    /// Bytes that the program may use at a block in a group of a wide class.
+    #[inline(never)]
+    fn usable_wide(&self, group: &'static Group, block: *mut u8) -> usize {
+        let class = group.class();
+        match LiveSlot::find(false, group, class, block, Geometry::of(class)) {
+            Some(slot) => slot.length(),
+            None => self.length_outside(block),
+        }
+    }
+
+    /// Bytes that the program may use at any block, or at null.
+    #[inline(never)]
+    fn usable_any(&self, block: *mut u8) -> usize {
         if block.is_null() {
             return 0;
         }
-        match self.find_here(block) {
+        match self.find(block) {
             Some(slot) => slot.length(),
             None => self.length_outside(block),
         }

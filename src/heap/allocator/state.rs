@@ -68,7 +68,8 @@ impl<P: Platform> Allocator<P> {
 
     /// Sets errno; null.
     #[cold]
-    pub(crate) fn out_of_memory(&self) -> *mut u8 {
+    #[inline(never)]
+    pub fn out_of_memory(&self) -> *mut u8 {
         self.platform().out_of_memory();
         ptr::null_mut()
     }

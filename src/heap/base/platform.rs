@@ -14,6 +14,9 @@ pub unsafe trait Platform: Sync {
     /// Bytes behind the program break that are left to whoever moves it.
     const BREAK_ROOM: usize;
 
+    /// Whether calls that few programs make often have short ways of their own, too, for more text.
+    const ROOMY: bool = true;
+
     /// Size of the system's page in bytes, a power of two of at least 4096.
     fn page_size(&self) -> usize;
 

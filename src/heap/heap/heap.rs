@@ -253,6 +253,12 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         unsafe { &*self.mine.classes.as_ptr().byte_add(offset as usize) }
     }
 
+    /// Whether the group is this heap's, of this class.
+    #[inline(always)]
+    pub fn owns_of(self, group: &Group, class: usize) -> bool {
+        group.tag().class_of(self.own.get()) == class
+    }
+
     /// Whose a group is.
     #[inline(always)]
     pub fn whose(self, group: &'static Group) -> Whose {

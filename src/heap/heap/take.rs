@@ -6,15 +6,15 @@
 use crate::base::config::{PRESET, PURGE_STRIDE};
 use crate::base::fault::{raise, stop, was_found, Fault, Found};
 use crate::base::platform::Platform;
-use crate::base::size_class::stride;
 use crate::base::sync::Ordering::Relaxed;
 use crate::heap::class::Class;
 use crate::heap::heap::MyHeap;
 use crate::layout::guard::Guard;
 use crate::layout::record::{
-    max_tail, narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE, USED, ZERO,
+    narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE, NARROW_TAIL, USED,
+    WIDE_TAIL, ZERO,
 };
-use crate::layout::slot::{is_tail, FreeSlot, LiveSlot};
+use crate::layout::slot::{FreeSlot, LiveSlot};
 
 /// What a wide class's `cycle` goes on by: 2^16 over the golden ratio, odd, so that the lower 16
 /// bits spread evenly (Knuth, The Art of Computer Programming 3, 6.4).
@@ -25,16 +25,7 @@ impl<P: Platform> MyHeap<'_, P> {
     /// just freed.
     #[inline(always)]
     pub fn check_tail(self, state: &Class, slot: FreeSlot, len: usize) -> Result<(), Found> {
-        let stride = state.stride();
-        if is_tail(
-            slot.read(stride - len),
-            slot.read(stride - 1),
-            len,
-            state.canary.get(),
-        ) {
-            return Ok(());
-        }
-        Err(Found(Fault::Overflow, slot.start.addr() + stride - len))
+        slot.check_tail(state.stride(), len, state.canary.get())
     }
 
     /// Verifies the tail of a slot in the reuse queue, or just taken out, if that is still to be
@@ -148,36 +139,56 @@ impl<P: Platform> MyHeap<'_, P> {
         slot.start.wrapping_add(offset)
     }
 
+    /// Moves the end of a live block of the heap, the canaries around which were verified, to `n`
+    /// bytes, for which the slot has room; rounded up as far as the record demands. `canary` is the
+    /// class's.
+    #[inline(always)]
+    pub fn end_at(self, narrow: bool, slot: &LiveSlot, n: usize, canary: u8) {
+        let most = if narrow { NARROW_TAIL } else { WIDE_TAIL };
+        let tail = (slot.room() - n).min(most);
+        let place = Place {
+            offset: slot.offset,
+            tail,
+        };
+        write_place(narrow, slot.stride, slot.held(narrow), place);
+        let place = Place { offset: 0, tail };
+        self.all
+            .surround(narrow, slot.behind(narrow), slot.room(), place, canary);
+    }
+
     /// Makes a block of `n` bytes of a slot of any class just taken; if `at_start`, at the slot's
     /// start, and rounded up as far as the record demands.
     pub fn place_any(self, class: usize, slot: FreeSlot, n: usize, at_start: bool) -> *mut u8 {
-        let state = self.class(class);
-        if !at_start {
-            return self.place(class < FIRST_WIDE, state, slot, n);
+        let (narrow, state) = (class < FIRST_WIDE, self.class(class));
+        if at_start {
+            self.place_at_start(narrow, state, slot, n)
+        } else {
+            self.place(narrow, state, slot, n)
         }
-        let tail = (state.stride() - n).min(max_tail(class));
+    }
+
+    /// `place_any` at the slot's start.
+    #[inline(always)]
+    pub fn place_at_start(self, narrow: bool, state: &Class, slot: FreeSlot, n: usize) -> *mut u8 {
+        let (stride, canary) = (state.stride(), state.canary.get());
+        let most = if narrow { NARROW_TAIL } else { WIDE_TAIL };
+        let tail = (stride - n).min(most);
         let place = Place { offset: 0, tail };
-        write_place(class, slot, place);
-        self.all.surround(
-            class < FIRST_WIDE,
-            slot,
-            state.stride(),
-            place,
-            state.canary.get(),
-        );
+        write_place(narrow, stride, slot, place);
+        self.all.surround(narrow, slot, stride, place, canary);
         slot.start
     }
 }
 
-/// Writes the record of a block's place in a slot of `class`. Relaxed: other threads learn of the
+/// Writes the record of a block's place in a slot of `stride` bytes. Relaxed: other threads learn of the
 /// block by the program's own synchronisation.
-fn write_place(class: usize, slot: FreeSlot, place: Place) {
-    if class < FIRST_WIDE {
+#[inline(always)]
+fn write_place(narrow: bool, stride: usize, slot: FreeSlot, place: Place) {
+    if narrow {
         let record = narrow_record(place.offset + place.tail, place.offset);
         slot.narrow().store(record, Relaxed);
     } else {
-        slot.wide()
-            .store(wide_record(stride(class), place), Relaxed);
+        slot.wide().store(wide_record(stride, place), Relaxed);
     }
 }
 
@@ -240,7 +251,7 @@ impl<P: Platform> crate::heap::heap::Heaps<P> {
             tail: slot.stride - slot.offset - n,
         };
         let free = slot.held(slot.class < FIRST_WIDE);
-        write_place(slot.class, free, place);
+        write_place(slot.class < FIRST_WIDE, slot.stride, free, place);
         if PRESET.has_guards() {
             // What the block gains holds its old guard.
             let (old, new) = (slot.stride - slot.tail, slot.stride - place.tail);

@@ -69,10 +69,23 @@ impl Pagemap {
             unsafe { read_byte::<0>(leaf, window) }
         } else {
             seldom();
+            // Null is not rare, and no chunk's.
+            if address == 0 {
+                return false;
+            }
             let byte = self.far_byte(address);
             byte.map_or(0, |byte| byte.load(Ordering::Relaxed).into())
         };
         byte != 0
+    }
+
+    /// Whether `address` lies in the window of a chunk in the first leaf's region, where most are.
+    #[inline(always)]
+    pub fn has_near(&self, address: usize) -> bool {
+        let leaf = (&raw const self.first).expose_provenance();
+        // SAFETY: the leaf has a byte for each window.
+        let has = |window| unsafe { read_byte::<0>(leaf, window) } != 0;
+        self.window(address).is_some_and(has)
     }
 
     /// The place of the window around `address` in the first leaf, if it lies in its region. Before

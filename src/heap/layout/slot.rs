@@ -31,7 +31,9 @@ pub struct Live {
     pub class: usize,
     /// Bytes of the slot.
     pub stride: usize,
-    /// The slot's first byte.
+    /// The block's first byte.
+    block: *mut u8,
+    /// The slot's.
     pub start: *mut u8,
     /// Bytes from there to the block.
     pub offset: usize,
@@ -84,6 +86,7 @@ impl LiveSlot {
             index,
             class,
             stride,
+            block: pointer,
             start: pointer.wrapping_sub(offset),
             offset,
             tail: behind as usize + 1,
@@ -100,12 +103,17 @@ impl LiveSlot {
 
     /// The block's first byte.
     pub fn block(&self) -> *mut u8 {
-        self.start.wrapping_add(self.offset)
+        self.block
     }
 
     /// Bytes of the block.
     pub fn length(&self) -> usize {
         self.stride - self.offset - self.tail
+    }
+
+    /// Bytes from the block's first to the slot's last.
+    pub fn room(&self) -> usize {
+        self.stride - self.offset
     }
 
     /// The slot's bit in the group's masks.
@@ -171,6 +179,15 @@ impl LiveSlot {
         // SAFETY: `find` got index and start by the group's geometry, and with the block the slot
         // is the caller's: nobody else writes memory or record of a live block's slot.
         unsafe { FreeSlot::of(narrow, self.group, self.index, self.start) }
+    }
+
+    /// The part of the slot from the block on, of `room` bytes, likewise.
+    #[inline(always)]
+    pub fn behind(&self, narrow: bool) -> FreeSlot {
+        FreeSlot {
+            start: self.block(),
+            ..self.held(narrow)
+        }
     }
 
     /// The slot without its block, which the caller frees: the record tells of none from here on.
@@ -328,6 +345,17 @@ impl FreeSlot {
     pub fn read(self, offset: usize) -> u8 {
         // SAFETY: the slot's memory is the holder's.
         unsafe { self.start.add(offset).read() }
+    }
+
+    /// Err unless both ends of a tail of `len` bytes are as a block's placing left them in the slot
+    /// of `stride` bytes, of a class with this canary.
+    #[inline(always)]
+    pub fn check_tail(self, stride: usize, len: usize, canary: u8) -> Result<(), Found> {
+        let end = stride - len;
+        if is_tail(self.read(end), self.read(stride - 1), len, canary) {
+            return Ok(());
+        }
+        Err(Found(Fault::Overflow, self.start.addr() + end))
     }
 
     /// Writes the byte at `offset`, below the stride.

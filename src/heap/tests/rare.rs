@@ -55,12 +55,12 @@ fn racing_frees_of_large_blocks_are_found() {
         let run = process.aligned_alloc(4096, 4096);
         process.free(run);
         assert!(process.find(run).is_none());
-        assert!(faults("invalid", || process.free_again(run)));
+        assert!(faults("invalid", || process.free(run)));
 
         let large = process.malloc(300 << 10);
         process.free(large);
         assert!(process.find(large).is_none());
-        assert!(faults("double", || process.free_again(large)));
+        assert!(faults("double", || process.free(large)));
         // What the handler of that fault allocated may have had the mapping.
         let large = process.malloc(300 << 10);
         process.free(large);

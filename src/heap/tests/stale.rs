@@ -5,6 +5,7 @@ use super::*;
 use crate::base::config::PRESET;
 use crate::heap::orphans;
 use crate::layout::group::Group;
+use std::cell::RefCell;
 
 /// Runs `action` on behalf of another thread, which sends at once what it freed.
 fn elsewhere(process: &Boxed, action: impl FnOnce()) {
@@ -32,7 +33,7 @@ fn same(a: Option<&Group>, b: &Group) -> bool {
 fn use_again(process: &Boxed, freed: *mut u8, n: usize) {
     // SAFETY: the misuse under test.
     unsafe {
-        assert!(faults("invalid", || process.free_again(freed)));
+        assert!(faults("invalid", || process.free(freed)));
         assert!(faults("invalid", || _ = process.realloc(freed, n)));
     }
 }
@@ -100,9 +101,11 @@ fn a_slot_holds_another_block_when_realloc_is_done() {
         let block = process.malloc(n);
         let slot = process.find(block).expect("live");
         let mut others = Vec::new();
+        let others_now = RefCell::new(&mut others);
         // SAFETY: live, then the misuse under test.
         let found = crate::mock::expecting(|| unsafe {
-            _ = process.resize(block, 100_000, |n_new| {
+            _ = process.realloc_by(block, 100_000, |n_new| {
+                let mut others = others_now.borrow_mut();
                 elsewhere(&process, || process.free(block));
                 // Until that slot holds one of them, at another place.
                 for round in 0..2000 {
@@ -147,7 +150,7 @@ fn realloc_is_given_the_block_that_it_moves() {
     let block = process.aligned_alloc(4096, 4000);
     // SAFETY: live, then the misuse under test.
     assert!(faults("double", || unsafe {
-        _ = process.resize(block, 9000, |n| {
+        _ = process.realloc_by(block, 9000, |n| {
             process.free(block);
             process.aligned_alloc(4096, n)
         });
