@@ -23,13 +23,13 @@ use crate::base::config::{CLASSES, PRESET, REUSE_QUEUE, UNIT};
 use crate::base::fault::{raise, stop, Fault, Found};
 use crate::base::platform::Platform;
 use crate::base::size_class::{Geometry, MAX_SMALL};
-use crate::heap::class::Class;
+use crate::heap::class::{capacity, Class};
 use crate::heap::heap::{MyHeap, Whose};
 use crate::heap::orphans;
 use crate::heap::take::prefetch;
 use crate::layout::chunk::Chunk;
 use crate::layout::group::{Group, MyGroup, State, CLASS_NONE, CLASS_ZERO};
-use crate::layout::record::{fit, FIRST_WIDE, NEW, ZERO};
+use crate::layout::record::{fit, FIRST_WIDE, MAX_FINE, NEW, ZERO};
 use crate::layout::slot::{FreeSlot, LiveSlot};
 use crate::note;
 
@@ -49,7 +49,7 @@ impl<P: Platform> Allocator<P> {
             // SAFETY: the pagemap has a chunk there.
             let group = unsafe { Chunk::around(block.addr()) }.group_at(block.addr());
             match heap.whose(group) {
-                Whose::Narrow(..) | Whose::Wide(_) if PRESET.quarantine != 0 => {
+                Whose::Narrow(..) | Whose::Wide(..) if PRESET.quarantine != 0 => {
                     return self.free_patient(block, group)
                 }
                 Whose::Narrow(mine, class) => return self.free_own(true, block, heap, mine, class),
@@ -64,6 +64,16 @@ impl<P: Platform> Allocator<P> {
     /// free of a block in a group of this thread's heap, of a wide class.
     #[inline(never)]
     fn free_wide(&self, block: *mut u8, heap: MyHeap<'_, P>, group: MyGroup) {
+        let class = group.class();
+        if P::ROOMY && heap.class(class).stride() > MAX_FINE {
+            return self.free_coarse(block, heap, group);
+        }
+        self.free_own(false, block, heap, group, class)
+    }
+
+    /// The same where offsets have long steps. Apart, as either has its own way to compare them.
+    #[inline(never)]
+    fn free_coarse(&self, block: *mut u8, heap: MyHeap<'_, P>, group: MyGroup) {
         self.free_own(false, block, heap, group, group.class())
     }
 
@@ -94,19 +104,18 @@ impl<P: Platform> Allocator<P> {
             // Its first canary mostly lies in the same line.
             prefetch(slot.start.wrapping_add(slot.stride - 1));
         } else if narrow {
-            self.free_at_limit(slot.start, group, slot.index, state, slot.tail - 1);
+            self.free_at_limit::<true>(slot.start, group, slot.index, state, slot.tail - 1);
         } else {
-            self.free_wide_at_limit(slot.start, group, slot.index, slot.tail - 1);
+            self.free_at_limit::<false>(slot.start, group, slot.index, state, slot.tail - 1);
         }
     }
 
-    /// Frees slot `index` of a group of a narrow class of this thread's heap, which starts at
-    /// `start`, while the class's queue is at its limit: with a full queue, all of it verified,
-    /// into the group's mask, its tail of `less + 1` bytes verified here and now. Calls nothing it
-    /// returns from, which would have it save registers; to find anew what free has at hand would,
-    /// too.
+    /// Frees slot `index` of a group of this thread's heap, which starts at `start`, while the
+    /// class's queue is at its limit: with a full queue, all of it verified, into the group's mask,
+    /// its tail of `less + 1` bytes verified here and now. Calls nothing it returns from, which
+    /// would have it save registers; to find anew what free has at hand would, too.
     #[inline(never)]
-    fn free_at_limit(
+    fn free_at_limit<const NARROW: bool>(
         &self,
         start: *mut u8,
         group: MyGroup,
@@ -114,26 +123,21 @@ impl<P: Platform> Allocator<P> {
         state: &Class,
         less: usize,
     ) {
-        let heap = self.mine();
         // SAFETY: `free_own` found the caller's live block there, which it frees.
-        let slot = unsafe { FreeSlot::of(true, group.group(), index, start) };
-        if state.ready() != REUSE_QUEUE as u32 || !state.is_verified() {
-            slot.set_freed(true, less + 1);
-            return heap.give(group.class(), slot);
+        let slot = unsafe { FreeSlot::of(NARROW, group.group(), index, start) };
+        let is_full = if NARROW {
+            state.ready() == REUSE_QUEUE as u32
+        } else {
+            // Of wide classes rows of frees are rarer.
+            P::ROOMY && state.ready() == capacity(group.class())
+        };
+        if !is_full || !state.is_verified() {
+            slot.set_freed(NARROW, less + 1);
+            return self.mine().give(group.class(), slot);
         }
-        raise(heap.check_tail(state, slot, less + 1));
-        slot.set_used(true);
-        heap.put_back(state, group, 1 << index, 1, true);
-    }
-
-    /// Frees slot `index` of a group of a wide class of this thread's heap, which starts at
-    /// `start`, while the class's queue is at its limit. Its tail has `less + 1` bytes.
-    #[inline(never)]
-    fn free_wide_at_limit(&self, start: *mut u8, group: MyGroup, index: usize, less: usize) {
-        // SAFETY: `free_own` found the caller's live block there, which it frees.
-        let slot = unsafe { FreeSlot::of(false, group.group(), index, start) };
-        slot.set_freed(false, less + 1);
-        self.mine().give(group.class(), slot);
+        raise(slot.check_tail(state.stride(), less + 1, state.canary.get()));
+        slot.set_used(NARROW);
+        MyHeap::put_back(|| self.mine(), state, group, 1 << index, 1, true);
     }
 
     /// free in the hardened preset: the block is verified at once, and its slot waits in

@@ -59,9 +59,9 @@ impl<P: Platform> Allocator<P> {
         let state = heap.class(class);
         if !state.has_ready() {
             return if narrow {
-                self.malloc_low::<true>(n, state)
+                self.malloc_low::<true>(n, state, heap)
             } else {
-                self.malloc_low::<false>(n, state)
+                self.malloc_low::<false>(n, state, heap)
             };
         }
         let slot = heap.take_ready(narrow, state);
@@ -81,8 +81,12 @@ impl<P: Platform> Allocator<P> {
     /// malloc save registers every time. Those in the queue are verified first: no freed slot waits
     /// for that longer than 16 further mallocs.
     #[inline(never)]
-    fn malloc_low<const NARROW: bool>(&self, n: usize, state: &Class) -> *mut u8 {
-        let heap = self.mine();
+    fn malloc_low<const NARROW: bool>(
+        &self,
+        n: usize,
+        state: &Class,
+        heap: MyHeap<'_, P>,
+    ) -> *mut u8 {
         if state.avail.get() == 0 || !PRESET.check_at_free && !state.is_verified() {
             return self.malloc_slow(n);
         }
@@ -213,7 +217,8 @@ impl<P: Platform> Allocator<P> {
         let block = if n.wrapping_sub(1) >= MAX_NARROW {
             self.malloc_wide(n)
         } else {
-            self.malloc_low::<true>(n, self.mine().class(class_of(n)))
+            let heap = self.mine();
+            self.malloc_low::<true>(n, heap.class(class_of(n)), heap)
         };
         if block.is_null() {
             return block;

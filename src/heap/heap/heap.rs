@@ -291,7 +291,8 @@ impl<'a, P: Platform> MyHeap<'a, P> {
 pub enum Whose {
     /// Its own, of this narrow class.
     Narrow(MyGroup, usize),
-    /// Its own, of a wide class.
+    /// Its own, of a wide class: that the compiler is not to know the number of it here saves
+    /// instructions above.
     Wide(MyGroup),
     /// Another's, or nobody's.
     Others,

@@ -85,7 +85,7 @@ impl<P: Platform> MyHeap<'_, P> {
                 let group = self.group_of(slot);
                 let class = group.class();
                 let bit = 1 << slot.index(class < FIRST_WIDE);
-                self.put_back(self.class(class), group, bit, 1, false);
+                Self::put_back(|| self, self.class(class), group, bit, 1, false);
             }
         }
     }
@@ -109,28 +109,36 @@ impl<P: Platform> MyHeap<'_, P> {
         raise(self.check_freed(narrow, state, slot));
         slot.set_used(narrow);
         let bit = 1 << slot.index(narrow);
-        self.put_back(state, self.group_of(slot), bit, 1, away);
+        Self::put_back(|| self, state, self.group_of(slot), bit, 1, away);
     }
 
-    /// Sets `count` bits of the heap's group, of the class of `state`, in its mask, and sees to it
+    /// Sets `count` bits of a group of the heap that `heap` gives, of the class of `state`, in its mask, and sees to it
     /// that the group is found. The slots hold no block, are in no mask and no queue any more, and
     /// their tails are verified. If `away` says so, and no block is left of a class that holds
     /// much, empties its queue.
     #[inline(always)]
-    pub fn put_back(self, state: &Class, group: MyGroup, bits: u32, count: u32, away: bool) {
+    pub fn put_back(
+        heap: impl Fn() -> Self,
+        state: &Class,
+        group: MyGroup,
+        bits: u32,
+        count: u32,
+        away: bool,
+    ) {
         let before = group.freed();
         debug_assert!(before & bits == 0, "nobody else gives them back");
         let after = before | bits;
         group.set_freed(after);
         state.out.set(state.out.get() - count);
-        let mut seldom =
-            state.out.get() <= REUSE_QUEUE as u32 || after == u32::MAX || group.is(State::Unlisted);
         if state.stride() >= PURGE_STRIDE {
-            self.idle.add(count as usize * state.stride());
-            seldom |= self.idle.is_over();
+            let heap = heap();
+            heap.idle.add(count as usize * state.stride());
+            if heap.idle.is_over() {
+                return heap.after_put_back(group, away);
+            }
         }
-        if seldom {
-            self.after_put_back(group, away);
+        if state.out.get() <= REUSE_QUEUE as u32 || after == u32::MAX || group.is(State::Unlisted) {
+            heap().after_put_back(group, away);
         }
     }
 

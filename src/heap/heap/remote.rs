@@ -78,7 +78,7 @@ impl<P: Platform> MyHeap<'_, P> {
             stop(Fault::DoubleFree, group.start().addr());
         }
         let state = self.class(group.class());
-        self.put_back(state, group, bits, ones(bits.into()), false);
+        Self::put_back(|| self, state, group, bits, ones(bits.into()), false);
     }
 
     /// Whether a slot that another thread gave back was not the program's to free. The freer

@@ -162,10 +162,15 @@ pub fn wide_place(stride: usize, n: usize, cycle: u16) -> Place {
     }
 }
 
-/// Record of `place` in a wide slot of `stride` bytes.
+/// Record of `place` in a wide slot of `stride` bytes: (offset/step + 1) << 9 | tail.
+#[inline(always)]
 pub fn wide_record(stride: usize, place: Place) -> u16 {
     debug_assert!(place.tail >= 1 && place.tail <= WIDE_TAIL);
-    (((place.offset >> wide_shift(stride)) + 1) << WIDE_TAIL_BITS | place.tail) as u16
+    const ONE: u32 = 1 << WIDE_TAIL_BITS;
+    // All that is no block's, and the rest of the offset's field: mostly the first is at hand.
+    let slack = (place.offset + place.tail) as u32;
+    let field = place.offset as u32 * ((ONE >> wide_shift(stride)) - 1);
+    (slack + field + ONE) as u16
 }
 
 /// What a wide record tells; None for no block.

@@ -8,8 +8,8 @@ use crate::base::sync::{read_byte, read_pair, seldom, AtomicU16, AtomicU8, Order
 use crate::layout::group::Group;
 use crate::layout::guard::Guard;
 use crate::layout::record::{
-    narrow_behind, narrow_freed, wide_behind, wide_freed, wide_tail, Place, FIRST_WIDE,
-    NARROW_SLOTS, NARROW_TAIL, USED, WIDE_SLOTS, WIDE_TAIL,
+    narrow_behind, narrow_freed, wide_behind, wide_freed, Place, FIRST_WIDE, NARROW_SLOTS,
+    NARROW_TAIL, USED, WIDE_SLOTS, WIDE_TAIL,
 };
 use core::ops::Deref;
 use core::ptr;
@@ -286,23 +286,20 @@ impl FreeSlot {
     }
 
     /// Bytes of the tail that the slot's last block had, by the record of a slot in a reuse queue.
-    /// Relaxed, here and below: only the owner writes records of slots that hold no block.
     #[inline(always)]
     pub fn tail(self, narrow: bool) -> usize {
-        if narrow {
-            // From the start, by the distance that stood in the queue.
-            let (start, place) = (
-                self.start.expose_provenance(),
-                self.place.expose_provenance(),
-            );
-            // SAFETY: see `narrow`. The tail is all of a freed slot's record.
-            unsafe { read_byte::<RECORDS>(start, place.wrapping_sub(start)) + 1 }
-        } else {
-            wide_tail(self.wide().load(Relaxed))
+        // SAFETY: plain reads, as the holder alone writes the record. The tail is all of it.
+        unsafe {
+            if narrow {
+                self.narrow().as_ptr().read() as usize + 1
+            } else {
+                self.wide().as_ptr().read() as usize
+            }
         }
     }
 
-    /// The mark of a slot in a mask.
+    /// The mark of a slot in a mask. Relaxed, here and below: only the owner writes records of slots
+    /// that hold no block.
     #[inline(always)]
     pub fn mark(self, narrow: bool) -> u8 {
         if narrow {
