@@ -5,6 +5,7 @@ use byssal_heap::allocator::Allocator;
 use byssal_heap::base::fault::{self, Fault};
 use byssal_heap::base::lock::{Futex, Lock};
 use byssal_heap::base::platform::Platform;
+use byssal_heap::base::size_class::MAX_SMALL;
 use byssal_heap::base::sync::{AtomicU32, AtomicUsize, Ordering};
 use byssal_heap::note;
 use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
@@ -415,8 +416,13 @@ unsafe extern "C" fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
     // `p` stays, or n was 0.
     unsafe {
         let relocate = |usable| relocate(p, n, usable).cast();
-        let wide = || resize_wide(p, n).cast();
-        PROCESS.resize(true, p.cast(), n, relocate, wide).cast()
+        let other = || {
+            if n > MAX_SMALL {
+                return resize_large(p, n).cast();
+            }
+            resize_wide(p, n).cast()
+        };
+        PROCESS.resize(true, p.cast(), n, relocate, other).cast()
     }
 }
 
@@ -446,6 +452,20 @@ unsafe fn relocate(p: *mut c_void, n: usize, usable: usize) -> *mut c_void {
         let free = |p: *mut u8| free(p.cast());
         let new = PROCESS.relocate(p.cast(), n, usable, malloc, free);
         new.cast()
+    }
+}
+
+/// realloc to a size beyond all classes.
+///
+/// # Safety
+/// C's contract of realloc.
+#[inline(never)]
+unsafe fn resize_large(p: *mut c_void, n: usize) -> *mut c_void {
+    // SAFETY: see `realloc`.
+    unsafe {
+        let relocate = |usable| relocate(p, n, usable).cast();
+        let rest = || resize_rest(p, n).cast();
+        PROCESS.resize_large(p.cast(), n, relocate, rest).cast()
     }
 }
 

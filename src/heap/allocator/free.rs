@@ -242,6 +242,7 @@ impl<P: Platform> Allocator<P> {
     }
 
     /// The group at an address, of a size class or of blocks of no bytes; None outside of groups.
+    #[inline(always)]
     pub(crate) fn group_at(&self, pointer: *mut u8) -> Option<&'static Group> {
         let chunk = self.heaps.memory.system.pagemap.chunk(pointer.addr())?;
         Some(chunk.group_at(pointer.addr())).filter(|group| group.class() < CLASS_NONE)

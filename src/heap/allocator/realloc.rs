@@ -110,6 +110,30 @@ impl<P: Platform> Allocator<P> {
         block
     }
 
+    /// realloc to a size beyond all classes. `rest`: if the block lies where a chunk is.
+    ///
+    /// # Safety
+    /// As for `resize`.
+    #[inline(always)]
+    pub unsafe fn resize_large(
+        &self,
+        block: *mut u8,
+        n: usize,
+        relocate: impl FnOnce(usize) -> *mut u8,
+        rest: impl FnOnce() -> *mut u8,
+    ) -> *mut u8 {
+        let has_chunk = self.heaps.memory.system.pagemap.has(block.addr());
+        if has_chunk || block.is_null() || n > isize::MAX as usize {
+            return rest();
+        }
+        let (resized, usable) = self.resize_outside(block, n);
+        if resized.is_null() {
+            relocate(usable)
+        } else {
+            resized
+        }
+    }
+
     /// The part of realloc that moves a block, of which the program may have used `usable` bytes.
     ///
     /// # Safety
@@ -204,7 +228,7 @@ impl<P: Platform> Allocator<P> {
     /// Bytes that the program may use at `block`; 0 for null. Stops the process if it is no live
     /// block.
     pub fn usable_size(&self, block: *mut u8) -> usize {
-        if self.heaps.memory.system.pagemap.has_near(block.addr()) {
+        if self.heaps.memory.system.pagemap.has(block.addr()) {
             // SAFETY: the pagemap has a chunk there.
             let group = unsafe { Chunk::around(block.addr()) }.group_at(block.addr());
             let class = group.class();
@@ -217,7 +241,7 @@ impl<P: Platform> Allocator<P> {
                 return self.usable_wide(group, block);
             }
         }
-        self.usable_any(block)
+        self.usable_outside(block)
     }
 
     /// Bytes that the program may use at a block in a group of a wide class.
@@ -230,15 +254,12 @@ impl<P: Platform> Allocator<P> {
         }
     }
 
-    /// Bytes that the program may use at any block, or at null.
+    /// Bytes that the program may use at a block of no size class, or at null.
     #[inline(never)]
-    fn usable_any(&self, block: *mut u8) -> usize {
+    fn usable_outside(&self, block: *mut u8) -> usize {
         if block.is_null() {
             return 0;
         }
-        match self.find(block) {
-            Some(slot) => slot.length(),
-            None => self.length_outside(block),
-        }
+        self.length_outside(block)
     }
 }

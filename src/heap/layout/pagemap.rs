@@ -3,7 +3,7 @@
 //! in.
 
 use crate::base::config::{ADDRESS_BITS, CHUNK_SHIFT};
-use crate::base::sync::{read_byte, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use crate::base::sync::{read_byte, seldom, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use crate::base::zeroed::Zeroed;
 use crate::layout::chunk::Chunk;
 
@@ -48,16 +48,18 @@ fn region(address: usize) -> usize {
 
 /// Tells the compiler that a branch is not the usual one.
 #[cold]
-fn seldom() {}
+fn rare() {}
 
 // SAFETY: atomics of numbers and pointers; no chunk is entered.
 unsafe impl Zeroed for Pagemap {}
 
 impl Pagemap {
-    /// The chunk whose window `address` lies in, if there is one.
+    /// The chunk whose window `address` lies in, if there is one: for callers that need not be fast.
     pub fn chunk(&self, address: usize) -> Option<&'static Chunk> {
+        // Relaxed: see `window`.
+        let entered = self.byte(address)?.load(Ordering::Relaxed) != 0;
         // SAFETY: `enter` entered the window of a chunk, and headers stay.
-        self.has(address).then(|| unsafe { Chunk::around(address) })
+        entered.then(|| unsafe { Chunk::around(address) })
     }
 
     /// Whether `address` lies in the window of a chunk. Relaxed: see `byte`.
@@ -68,8 +70,9 @@ impl Pagemap {
             // SAFETY: the leaf has a byte for each window.
             unsafe { read_byte::<0>(leaf, window) }
         } else {
-            seldom();
-            // Null is not rare, and no chunk's.
+            rare();
+            let address = seldom(address);
+            // Null is no chunk's.
             if address == 0 {
                 return false;
             }
