@@ -22,6 +22,22 @@ const SMALL_RUNS: usize = 5;
 /// Pairs in the longer of two runs under callgrind, and in the shorter.
 const PAIRS: [u64; 2] = [30_000, 10_000];
 
+/// What is counted beside pairs, by `extra/operation.c`: its name for people, the program's name and
+/// size for it, and how many of it a turn of the program's loop has.
+const OPERATIONS: [(&str, &str, &str, u64); 11] = [
+    ("malloc_usable_size", "usable", "64", 1),
+    ("realloc in place", "resize", "100", 1),
+    ("realloc by 16 to 2048", "grow", "0", 128),
+    ("calloc 64", "calloc", "64", 1),
+    ("calloc 1000", "calloc", "1000", 1),
+    ("aligned_alloc 64", "aligned", "64", 1),
+    ("free(NULL)", "null", "0", 1),
+    ("batch of 500: 64", "batch", "64", 500),
+    ("batch of 500: 400", "batch", "400", 500),
+    ("batch of 500: 1500", "batch", "1500", 500),
+    ("list of 2000", "list", "0", 2000),
+];
+
 /// Builds `extra/NAME.c` for an allocator.
 fn build(project: &Project, peer: &Peer, name: &str) -> Result<PathBuf> {
     let source = project.root.join(format!("tests/bench/extra/{name}.c"));
@@ -210,19 +226,28 @@ fn pairs(
     found: &mut Vec<Pair>,
     notes: &mut Vec<String>,
 ) -> Result<()> {
-    let program = build(project, peer, "pair")?;
-    for (what, more) in [("64 bytes", None), ("mixed to 1024 bytes", Some("mixed"))] {
+    let pair = build(project, peer, "pair")?;
+    let operation = build(project, peer, "operation")?;
+    let mut rows = vec![
+        ("64 bytes", &pair, vec![], 1),
+        ("mixed to 1024 bytes", &pair, vec!["mixed"], 1),
+    ];
+    for (what, name, size, times) in OPERATIONS {
+        rows.push((what, &operation, vec![name, size], times));
+    }
+    for (what, program, more, times) in rows {
         let mut counted = Vec::new();
         for n in PAIRS {
-            let n = n.to_string();
-            let args: Vec<&str> = std::iter::once(n.as_str()).chain(more).collect();
+            let n = (n / times).to_string();
+            let args: Vec<&str> = std::iter::once(n.as_str()).chain(more.clone()).collect();
             counted.push(callgrind(
                 peer,
-                &job(&program, &args),
+                &job(program, &args),
                 runner,
                 Duration::from_secs(60),
             )?);
         }
+        let times = (PAIRS[0] / times - PAIRS[1] / times) * times;
         let (long, short) = match &counted[..] {
             [Ok(long), Ok(short)] => (*long, *short),
             [Err(why), _] | [_, Err(why)] => {
@@ -234,7 +259,7 @@ fn pairs(
         found.push(Pair {
             allocator: peer.name.to_owned(),
             what: what.to_owned(),
-            instructions: (long as f64 - short as f64) / (PAIRS[0] - PAIRS[1]) as f64,
+            instructions: (long as f64 - short as f64) / times as f64,
         });
     }
     Ok(())

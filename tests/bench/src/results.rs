@@ -235,7 +235,7 @@ pub struct SmallProcess {
     pub anonymous_kib: f64,
 }
 
-/// Instructions for a malloc and a free, the loop and the calls included.
+/// Instructions for a malloc and a free, or another operation, the loop and the calls included.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Pair {
     pub allocator: String,

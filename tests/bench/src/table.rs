@@ -228,7 +228,7 @@ fn extra(out: &mut String, results: &Results) {
     if !extra.pairs.is_empty() {
         let _ = writeln!(
             out,
-            "\n== instructions of a malloc and a free (callgrind, loop included)"
+            "\n== instructions of a malloc and a free, and of others (callgrind, loop included)"
         );
     }
     for p in &extra.pairs {
