@@ -1,9 +1,10 @@
 //! aligned_alloc: slots whose stride is a multiple, or whole pages.
 
+use crate::allocator::malloc::MAX_NARROW;
 use crate::allocator::Allocator;
 use crate::base::config::{CLASSES, GRANULE, PRESET, RUN_PAGE, UNIT};
 use crate::base::platform::Platform;
-use crate::base::size_class::{class_of, stride, FIRST_WIDE, MAX_SMALL};
+use crate::base::size_class::{class_of, stride, MAX_SMALL};
 
 /// Largest alignment that a group of power-of-two stride has, see `groups::alignment`.
 const MAX_SLOT_ALIGN: usize = RUN_PAGE / 2;
@@ -13,6 +14,23 @@ impl<P: Platform> Allocator<P> {
     /// memory is out.
     pub fn aligned_alloc(&self, align: usize, n: usize) -> *mut u8 {
         debug_assert!(align.is_power_of_two());
+        if P::ROOMY && align.wrapping_sub(UNIT + 1) < GRANULE - UNIT {
+            let least = least_of(align, n);
+            if n.wrapping_sub(1) < MAX_NARROW && least <= MAX_NARROW {
+                let heap = self.mine();
+                let state = heap.class(class_of(least));
+                if state.has_ready() && state.stride() & (align - 1) == 0 {
+                    let slot = heap.take_ready(true, state);
+                    return heap.place_at_start(true, state, slot, n);
+                }
+            }
+        }
+        self.aligned_any(align, n)
+    }
+
+    /// aligned_alloc of a block that no narrow class has at hand, or whatever.
+    #[inline(never)]
+    fn aligned_any(&self, align: usize, n: usize) -> *mut u8 {
         if align <= UNIT {
             return self.malloc(n);
         }
@@ -21,26 +39,24 @@ impl<P: Platform> Allocator<P> {
         }
         if n <= MAX_SMALL && align <= MAX_SLOT_ALIGN {
             if let Some(class) = aligned_class(align, n) {
-                let heap = self.mine();
-                let state = heap.class(class);
-                if !P::ROOMY || class >= FIRST_WIDE || !state.has_ready() {
-                    return self.malloc_in(class, n, true);
-                }
-                let slot = heap.take_ready(true, state);
-                return heap.place_at_start(true, state, slot, n);
+                return self.malloc_in(class, n, true);
             }
         }
         self.malloc_large(n, align)
     }
 }
 
+/// The largest block that a slot of the next multiple of `align` holds, of those that hold `n` bytes:
+/// no class below its is for `n` at that alignment, and mostly that one is.
+fn least_of(align: usize, n: usize) -> usize {
+    (n.wrapping_add(PRESET.guard - 1) | (align - 1)).wrapping_sub(PRESET.guard - 1)
+}
+
 /// The smallest class whose slots are multiples of `align` and hold `n` bytes and a canary, unless
 /// a run of pages is smaller.
 #[inline(always)]
 fn aligned_class(align: usize, n: usize) -> Option<usize> {
-    // No class below that of the next multiple of `align`, and mostly that one.
-    let least = ((n + PRESET.guard - 1) | (align - 1)) + 1 - PRESET.guard;
-    let class = (class_of(least)..CLASSES).find(|&class| {
+    let class = (class_of(least_of(align, n))..CLASSES).find(|&class| {
         stride(class) & (align - 1) == 0 && (align <= GRANULE || stride(class).is_power_of_two())
     })?;
     // From a few pages on, whole pages waste less than the next power of two.

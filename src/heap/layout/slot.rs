@@ -230,8 +230,8 @@ impl LiveSlot {
 /// left them: a NUL, and the canary of its class; of a tail of one byte the canary alone.
 #[inline(always)]
 pub fn is_tail(first: u8, last: u8, len: usize, canary: u8) -> bool {
-    // Most tails are longer.
-    last == canary && (first == 0 || seldom(len - 1) == 0)
+    // Most tails are longer. The complement is at hand, as the tail's place was found by it.
+    last == canary && (first == 0 || seldom(!(len - 1)) == usize::MAX)
 }
 
 /// A slot that is its holder's: just taken from a mask or a queue, or on its way into one, or that
