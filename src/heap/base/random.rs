@@ -231,7 +231,6 @@ fn expand(_: [u64; KEY / 8]) -> [u64; OUTPUT / 8] {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::base::config::CLASSES;
 
     #[test]
     fn canaries_are_odd_above_ascii_and_not_all_ones() {
