@@ -5,7 +5,7 @@ use crate::base::fault::{stop, Fault};
 use crate::base::platform::Platform;
 use crate::exchange::abandoned::{give_back, Abandoned, Claim, Keeper};
 use crate::heap::heap::{Heap, Heaps, MyHeap};
-use crate::layout::group::{ones, set_bits, Group, MyGroup};
+use crate::layout::group::{ones, Group, MyGroup};
 use crate::layout::slot::{Entry, LiveSlot};
 
 /// A heap's owner is asked to collect when this part of what the heap holds is listed.
@@ -95,7 +95,7 @@ impl<P: Platform> MyHeap<'_, P> {
             .is_some_and(|current| current.is_same(&group));
         current && state.avail.get() & bits != 0
             || group.freed() & bits != 0
-            || set_bits(bits).any(|index| group.holds_block(index))
+            || !group.are_used(bits)
             || state.entries().any(here)
             || PRESET.quarantine != 0 && self.quarantine.iter().any(|place| here(place.get()))
     }

@@ -265,6 +265,15 @@ impl Group {
         used & bits
     }
 
+    /// Whether all slots `bits` have the record of a free slot that was used.
+    pub fn are_used(&self, bits: u32) -> bool {
+        if self.is_narrow() {
+            set_bits(bits).all(|index| self.narrow(index).load(Relaxed) == USED)
+        } else {
+            set_bits(bits).all(|index| self.wide(index).load(Relaxed) == USED.into())
+        }
+    }
+
     /// Whether the records are of one byte.
     pub fn is_narrow(&self) -> bool {
         !(FIRST_WIDE..CLASSES).contains(&self.class())
