@@ -4,9 +4,10 @@
 //! free               pagemap → chunk's map → group, of this thread's heap:    layout/
 //!   LiveSlot::find     the record tells of a live block that starts here      layout/slot.rs
 //!   Class::give        there is room in the reuse queue                       heap/class.rs
-//! free_at_limit      there is none:
-//!   put_back           the slot, verified now, goes to its group's mask       heap/put_back.rs
-//!   MyHeap::give       or the queue's oldest does                             heap/put_back.rs
+//!   free_at_limit      there is none:
+//!     put_back           the slot, verified now, goes to its group's mask     heap/put_back.rs
+//! free_at_length     or the queue's oldest does:
+//!   MyHeap::give                                                              heap/put_back.rs
 //!     release_group      empty groups beyond what may be kept                 heap/groups.rs
 //! free_remote        another heap's group of which slots are deferred: verify, clear the record
 //!   defer_another      the slot's bit waits with theirs                       heap/remote.rs
@@ -104,17 +105,17 @@ impl<P: Platform> Allocator<P> {
             // Its first canary mostly lies in the same line.
             prefetch(slot.start.wrapping_add(slot.stride - 1));
         } else if narrow {
-            self.free_at_limit::<true>(slot.start, group, slot.index, state, slot.tail - 1);
+            self.free_at_limit::<true>(slot.start, group, slot.index, state, slot.less);
         } else {
-            self.free_at_limit::<false>(slot.start, group, slot.index, state, slot.tail - 1);
+            self.free_at_limit::<false>(slot.start, group, slot.index, state, slot.less);
         }
     }
 
     /// Frees slot `index` of a group of this thread's heap, which starts at `start`, while the
     /// class's queue is at its limit: with a full queue, all of it verified, into the group's mask,
-    /// its tail of `less + 1` bytes verified here and now. Calls nothing it returns from, which
-    /// would have it save registers; to find anew what free has at hand would, too.
-    #[inline(never)]
+    /// its tail of `less + 1` bytes verified here and now. In line, and calls nothing it returns
+    /// from: free has just as many registers at hand as it takes.
+    #[inline(always)]
     fn free_at_limit<const NARROW: bool>(
         &self,
         start: *mut u8,
@@ -125,19 +126,37 @@ impl<P: Platform> Allocator<P> {
     ) {
         // SAFETY: `free_own` found the caller's live block there, which it frees.
         let slot = unsafe { FreeSlot::of(NARROW, group.group(), index, start) };
-        let is_full = if NARROW {
-            state.ready() == REUSE_QUEUE as u32
+        // In libc's core rows of frees of wide classes, which are rarer, go the other way.
+        let may = NARROW || P::ROOMY;
+        let most = if NARROW {
+            REUSE_QUEUE as u32
         } else {
-            // Of wide classes rows of frees are rarer.
-            P::ROOMY && state.ready() == capacity(group.class())
+            capacity(group.class())
         };
-        if !is_full || !state.is_verified() {
-            slot.set_freed(NARROW, less + 1);
-            return self.mine().give(group.class(), slot);
+        let sound = || {
+            slot.check_tail(state.stride(), less + 1, state.canary.get())
+                .is_ok()
+        };
+        if !may || !state.is_full_and_verified(most) || !sound() {
+            return self.free_at_length::<NARROW>(start, group, index, less);
         }
-        raise(slot.check_tail(state.stride(), less + 1, state.canary.get()));
         slot.set_used(NARROW);
         MyHeap::put_back(|| self.mine(), state, group, 1 << index, 1, true);
+    }
+
+    /// The same by way of the reuse queue. Whatever is wrong with the tail is found on it.
+    #[inline(never)]
+    fn free_at_length<const NARROW: bool>(
+        &self,
+        start: *mut u8,
+        group: MyGroup,
+        index: usize,
+        less: usize,
+    ) {
+        // SAFETY: see `free_at_limit`.
+        let slot = unsafe { FreeSlot::of(NARROW, group.group(), index, start) };
+        slot.set_freed(NARROW, less + 1);
+        self.mine().give(group.class(), slot);
     }
 
     /// free in the hardened preset: the block is verified at once, and its slot waits in

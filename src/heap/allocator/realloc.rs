@@ -99,7 +99,7 @@ impl<P: Platform> Allocator<P> {
         // is wrong with it `rest` tells.
         let canary = state.canary.get();
         let behind = slot.behind(narrow);
-        let tail = behind.check_tail(slot.room(), slot.tail, canary);
+        let tail = behind.check_tail(slot.room(), slot.tail(), canary);
         if tail.is_err() || !narrow && !slot.has_front(canary) {
             return rest();
         }

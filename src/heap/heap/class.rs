@@ -162,6 +162,14 @@ impl Class {
         self.has_ready() || self.avail.get() != 0
     }
 
+    /// Whether there are `most` in the queue, and none entered it since all were verified. Atomic
+    /// loads, though the owner asks: they keep no value of `has_room` in a register.
+    #[inline(always)]
+    pub fn is_full_and_verified(&self, most: u32) -> bool {
+        let tail = self.tail.load(Relaxed);
+        tail as u16 == self.verified.get() && tail.wrapping_sub(self.head.load(Relaxed)) == most
+    }
+
     /// Whether a free finds the queue below its limit.
     pub fn has_room(&self) -> bool {
         (self.ready() as u8) < self.high.load(Relaxed)

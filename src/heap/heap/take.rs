@@ -254,7 +254,7 @@ impl<P: Platform> crate::heap::heap::Heaps<P> {
         write_place(slot.class < FIRST_WIDE, slot.stride, free, place);
         if PRESET.has_guards() {
             // What the block gains holds its old guard.
-            let (old, new) = (slot.stride - slot.tail, slot.stride - place.tail);
+            let (old, new) = (slot.stride - slot.tail(), slot.stride - place.tail);
             (old..new).for_each(|at| free.write(at, 0));
         }
         let canary = self.memory.system.secrets.class_canary(slot.class);

@@ -37,8 +37,8 @@ pub struct Live {
     pub start: *mut u8,
     /// Bytes from there to the block.
     pub offset: usize,
-    /// Bytes behind the block.
-    pub tail: usize,
+    /// Bytes behind the block, less one.
+    pub less: usize,
 }
 
 impl Deref for LiveSlot {
@@ -89,7 +89,7 @@ impl LiveSlot {
             block: pointer,
             start: pointer.wrapping_sub(offset),
             offset,
-            tail: behind as usize + 1,
+            less: behind as usize,
         }))
     }
 
@@ -106,9 +106,14 @@ impl LiveSlot {
         self.block
     }
 
+    /// Bytes behind the block.
+    pub fn tail(&self) -> usize {
+        self.less + 1
+    }
+
     /// Bytes of the block.
     pub fn length(&self) -> usize {
-        self.stride - self.offset - self.tail
+        self.room() - self.tail()
     }
 
     /// Bytes from the block's first to the slot's last.
@@ -125,7 +130,7 @@ impl LiveSlot {
     pub fn place(&self) -> Place {
         Place {
             offset: self.offset,
-            tail: self.tail,
+            tail: self.tail(),
         }
     }
 
@@ -142,11 +147,11 @@ impl LiveSlot {
             return checked.map_err(|at| Found(Fault::Overflow, at));
         }
         let canary = secrets.class_canary(self.class);
-        let end = self.stride - self.tail;
+        let end = self.stride - self.tail();
         if is_tail(
             self.read(end),
             self.read(self.stride - 1),
-            self.tail,
+            self.tail(),
             canary,
         ) {
             Ok(())
@@ -197,10 +202,9 @@ impl LiveSlot {
         // Relaxed: only the thread that frees the live block writes its record; the masks order
         // this write before any reuse.
         if narrow {
-            slot.narrow()
-                .store(narrow_freed(self.tail as u8 - 1), Relaxed);
+            slot.narrow().store(narrow_freed(self.less as u8), Relaxed);
         } else {
-            slot.wide().store(wide_freed(self.tail as u16), Relaxed);
+            slot.wide().store(wide_freed(self.tail() as u16), Relaxed);
         }
         slot
     }
