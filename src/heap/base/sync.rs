@@ -15,6 +15,26 @@ pub use loom::sync::atomic::{fence, AtomicPtr, AtomicU16, AtomicU32, AtomicU8, A
 
 pub use core::sync::atomic::{compiler_fence, Ordering};
 
+/// A number that threads tell each other, of which nothing depends but when something is done: it
+/// orders nothing, one of two changes at a time may get lost, and the models do not ask which.
+pub struct Guess(core::sync::atomic::AtomicUsize);
+
+impl Guess {
+    /// 0.
+    #[cfg(loom)]
+    pub const ZERO: Guess = Guess(core::sync::atomic::AtomicUsize::new(0));
+
+    /// The number.
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Changes it.
+    pub fn set(&self, value: usize) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
 /// Notes that an event of `src/count` happened; nothing at all without the feature `count`.
 #[cfg(all(feature = "count", not(loom)))]
 #[macro_export]

@@ -13,7 +13,7 @@
 //! only, so a group is never released while a freer still holds it to push it. Heaps are never
 //! freed, so a freer may look at the owner's mailbox at any time.
 
-use crate::base::sync::{fence_behind_exchange, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use crate::base::sync::{fence_behind_exchange, AtomicPtr, AtomicU32, Guess, Ordering};
 use crate::note;
 use core::ptr;
 
@@ -101,10 +101,10 @@ pub struct Mailbox<N> {
     head: AtomicPtr<N>,
     life: AtomicU32,
     /// Bytes of the groups that were listed since the last collection, or since the owner was asked
-    /// to collect. A guess: of two pushes at a time one may be missed.
-    listed: AtomicUsize,
+    /// to collect.
+    listed: Guess,
     /// It is asked when there are more than this many.
-    most: AtomicUsize,
+    most: Guess,
 }
 
 impl<N: Node> Mailbox<N> {
@@ -115,8 +115,8 @@ impl<N: Node> Mailbox<N> {
         Mailbox {
             head: AtomicPtr::new(ptr::null_mut()),
             life: AtomicU32::new(0),
-            listed: AtomicUsize::new(0),
-            most: AtomicUsize::new(0),
+            listed: Guess::ZERO,
+            most: Guess::ZERO,
         }
     }
 
@@ -147,12 +147,11 @@ impl<N: Node> Mailbox<N> {
     }
 
     /// Counts a node of so many bytes that is about to be listed. Whether much is listed: then it
-    /// counts from 0 on. Relaxed, all of it: a guess that orders nothing.
+    /// counts from 0 on.
     fn count(&self, bytes: usize) -> bool {
-        let listed = self.listed.load(Ordering::Relaxed) + bytes;
-        let much = listed > self.most.load(Ordering::Relaxed);
-        self.listed
-            .store(if much { 0 } else { listed }, Ordering::Relaxed);
+        let listed = self.listed.get() + bytes;
+        let much = listed > self.most.get();
+        self.listed.set(if much { 0 } else { listed });
         much
     }
 
@@ -189,9 +188,8 @@ impl<N: Node> Mailbox<N> {
         note!(MailTaken);
         // Acquire: the links written before each push.
         let mut head = self.head.swap(ptr::null_mut(), Ordering::Acquire);
-        // Relaxed, both: see `count`.
-        self.listed.store(0, Ordering::Relaxed);
-        self.most.store(most, Ordering::Relaxed);
+        self.listed.set(0);
+        self.most.set(most);
         let found = !head.is_null();
         // SAFETY: the list holds nodes that `push` got by reference, and a listed node stays until
         // its bits are taken, here.
