@@ -9,6 +9,7 @@
 //! free_at_length     or the queue's oldest does:
 //!   MyHeap::give                                                              heap/put_back.rs
 //!     release_group      empty groups beyond what may be kept                 heap/groups.rs
+//!   exchange           or another thread asked for what waits in the mailbox  heap/remote.rs
 //! free_remote        another heap's group of which slots are deferred: verify, clear the record
 //!   defer_another      the slot's bit waits with theirs                       heap/remote.rs
 //! free_rare          any other of another heap's groups, the same; a narrow class's slot waits,
@@ -156,7 +157,10 @@ impl<P: Platform> Allocator<P> {
         // SAFETY: see `free_at_limit`.
         let slot = unsafe { FreeSlot::of(NARROW, group.group(), index, start) };
         slot.set_freed(NARROW, less + 1);
-        self.mine().give(group.class(), slot);
+        let heap = self.mine();
+        if heap.give(group.class(), slot) {
+            heap.exchange();
+        }
     }
 
     /// free in the hardened preset: the block is verified at once, and its slot waits in
@@ -170,7 +174,10 @@ impl<P: Platform> Allocator<P> {
         let free = slot.free(slot.class < FIRST_WIDE);
         slot.clear_record();
         slot.clear_memory();
-        self.mine().quarantine_slot(free);
+        let heap = self.mine();
+        if heap.quarantine_slot(free) {
+            heap.exchange();
+        }
     }
 
     /// free of a block in a group of another heap: verified and marked as dead here and now, as its

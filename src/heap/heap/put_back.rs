@@ -20,33 +20,38 @@ impl<P: Platform> MyHeap<'_, P> {
     /// that are not verified, its oldest goes to a mask instead, so that none waits longer than 16
     /// further frees. Once in so many the whole queue is verified: in a row of frees the masks get
     /// the slots themselves then. At once it would cost programs too much that free and allocate
-    /// about as often.
+    /// about as often. Whether the class's limit was lower than its queue is long: then another
+    /// thread may have asked for an `exchange`.
     #[inline(never)]
-    pub fn give(self, class: usize, slot: FreeSlot) {
+    #[must_use]
+    pub fn give(self, class: usize, slot: FreeSlot) -> bool {
         let state = self.class(class);
         if state.ready() == capacity(class)
             && (state.is_verified() || state.out.get() % REUSE_QUEUE as u32 == 0)
         {
             self.verify_queue(class);
-            return self.spill_slot(class, slot, true);
+            self.spill_slot(class, slot, true);
+            return false;
         }
         prefetch(slot.start.wrapping_add(state.stride() - 1));
-        self.give_entry(class, slot.entry());
+        self.give_entry(class, slot.entry())
     }
 
     /// Puts a slot into its class's reuse queue; if that is full, its oldest goes to a mask; if
-    /// this was the last live block of a class that holds much, all of it goes.
+    /// this was the last live block of a class that holds much, all of it goes. The result is that
+    /// of `give`.
     #[inline(never)]
-    fn give_entry(self, class: usize, entry: Entry) {
+    fn give_entry(self, class: usize, entry: Entry) -> bool {
         let state = self.class(class);
         if state.ready() == capacity(class) {
             let oldest = state.take();
             state.give(entry);
-            return self.spill_slot(class, oldest, true);
+            self.spill_slot(class, oldest, true);
+            return false;
         }
         state.give(entry);
         if state.has_room() {
-            return;
+            return false;
         }
         if state.is_left() {
             self.put_away(class);
@@ -54,20 +59,19 @@ impl<P: Platform> MyHeap<'_, P> {
             // More are out by now, perhaps.
             state.limit(class);
         }
-        // Or another thread asks this one to look into its mailbox.
-        self.exchange();
+        true
     }
 
     /// In the hardened preset: a freed slot waits in quarantine, at a random place: how long cannot
-    /// be foreseen. The one whose turn it is instead goes to its reuse queue.
-    pub fn quarantine_slot(self, slot: FreeSlot) {
+    /// be foreseen. The one whose turn it is instead goes to its reuse queue. The result is that of
+    /// `give`.
+    #[must_use]
+    pub fn quarantine_slot(self, slot: FreeSlot) -> bool {
         let Some(place) = self.quarantine.get(self.choose(QUARANTINE)) else {
-            return;
+            return false;
         };
         let due = place.replace(slot.entry());
-        if due != Entry::NONE {
-            self.give_entry(due.slot().group().class(), due);
-        }
+        due != Entry::NONE && self.give_entry(due.slot().group().class(), due)
     }
 
     /// The group of a slot that came from a reuse queue or the quarantine of the heap.
@@ -178,6 +182,7 @@ impl<P: Platform> MyHeap<'_, P> {
     #[cold]
     #[inline(never)]
     pub fn put_away(self, class: usize) {
+        self.class(class).much.set(false);
         self.spill(class);
         self.retire(class);
         self.release_beyond();
