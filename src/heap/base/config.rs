@@ -64,7 +64,7 @@ pub const KEEP: usize = if cfg!(small_constants) {
 /// Heaps that share what each may keep; more keep as much each.
 pub const KEEP_SHARES: usize = 16;
 
-/// A class with more bytes than this in its groups empties its reuse queue with its last live
+/// A class of which the program had more bytes than this empties its reuse queue with its last live
 /// block.
 pub const KEEP_CLASS: usize = if cfg!(small_constants) {
     1 << 10

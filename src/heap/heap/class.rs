@@ -63,7 +63,8 @@ pub struct Class {
     high: AtomicU8,
     /// The class's canary. Fixed from `set_up` on, as `stride` and `reciprocal`.
     pub canary: Cell<u8>,
-    /// Whether the class has so many bytes that its groups should go with the last live block.
+    /// Whether the program had so many bytes of the class, since it was last put away, that its
+    /// groups should go with the last live block.
     pub much: Cell<bool>,
     /// What moves blocks within their slots: of a narrow class the longest block that does not stand
     /// at its slot's start, less one, see `narrow_offset`; of a wide one see `wide_place`.
@@ -290,11 +291,14 @@ impl Class {
         self.leave();
     }
 
-    /// Notes that the class has so many slots.
-    pub fn count(&self, class: usize, slots: u32) {
-        self.much
-            .set(slots > 1 && slots as usize * stride(class) > KEEP_CLASS);
-        self.limit(class);
+    /// Notes, at a refill, whether the program has so much of the class that all of it should go
+    /// with the last block. Not by what groups there are: a class that was put away and is used
+    /// for a block now and then would be put away each time.
+    pub fn note_much(&self, class: usize) {
+        if !self.much.get() && self.out.get() as usize * self.stride() > KEEP_CLASS {
+            self.much.set(true);
+            self.limit(class);
+        }
     }
 
     /// Sets the limit of the queue, after `out` fell or `much` changed (after `out` rose it is only

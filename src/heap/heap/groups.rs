@@ -75,15 +75,9 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         self.class(class).set_up(class, canary);
         let mut wanted = [next_slots(class, slots as usize), 1].into_iter();
         let group = wanted.find_map(|wanted| self.make_group(class, shape(class, wanted)))?;
-        self.count_group(class, slots + group.capacity() as u32);
+        self.slots[class].set(slots + group.capacity() as u32);
         self.bytes.set(self.bytes.get() + group.bytes());
         Some(group)
-    }
-
-    /// Notes that the groups of a class have so many slots.
-    fn count_group(self, class: usize, slots: u32) {
-        self.slots[class].set(slots);
-        self.class(class).count(class, slots);
     }
 
     /// A group of `shape`.
@@ -139,7 +133,8 @@ impl<'a, P: Platform> MyHeap<'a, P> {
             *locked = None;
             return raise(Err(found));
         }
-        self.count_group(class, self.slots[class].get() - group.capacity() as u32);
+        let slots = &self.slots[class];
+        slots.set(slots.get() - group.capacity() as u32);
         self.bytes.set(self.bytes.get() - bytes);
         if stride(class) >= PURGE_STRIDE {
             let dirty = ones(group.dirty(group.free_slots()).into());

@@ -16,6 +16,7 @@ impl<P: Platform> MyHeap<'_, P> {
     /// False when memory is out.
     pub fn refill(self, class: usize) -> bool {
         let state = self.class(class);
+        state.note_much(class);
         self.count_refill();
         loop {
             let only_empty = state.queued == state.empty;

@@ -77,6 +77,31 @@ fn far_too_many_pages_go_back_without_a_pause() {
     assert!(dirty <= 6 << 20, "{dirty} dirty bytes stay");
 }
 
+/// A class that the program had much of, and let go of, is one as any other for the next block.
+#[test]
+fn a_lone_pair_after_a_teardown_needs_no_refills() {
+    for n in [64, 500, 5000] {
+        let process = Boxed::new(false);
+        let live: Vec<_> = (0..600).map(|_| process.malloc(n)).collect();
+        for block in live {
+            // SAFETY: live.
+            unsafe { process.free(block) };
+        }
+        let refills = process.mine().refills.get();
+        for _ in 0..1000 {
+            // SAFETY: just made.
+            unsafe { process.free(process.malloc(n)) };
+        }
+        // Slots that wait in a quarantine come back late.
+        let most = 2 + 2 * PRESET.quarantine as u32;
+        let refilled = process.mine().refills.get() - refills;
+        assert!(
+            refilled <= most,
+            "{refilled} refills for pairs of {n} bytes"
+        );
+    }
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
 fn free_slots_keep_their_pages_while_they_are_used_again_and_again() {
