@@ -1,50 +1,34 @@
-//! Bitmaps over the run pages of a chunk.
+//! Bitmaps over the run pages of a chunk, and over its cells.
 
 use crate::base::config::{CHUNK, RUN_PAGE};
 use core::cell::Cell;
 
 /// Run pages in a chunk.
 pub const PAGES: usize = CHUNK / RUN_PAGE;
-/// Words of a bitmap.
-const WORDS: usize = PAGES.div_ceil(64);
 
-/// A bit for each run page of a chunk. Zero memory is a bitmap without a set bit.
-pub struct Bitmap([Cell<u64>; WORDS]);
+/// A bit for each run page of a chunk.
+pub type PageMap = Bitmap<{ PAGES.div_ceil(64) }>;
 
-impl Bitmap {
+/// Bits in words. Zero memory is a bitmap without a set bit.
+pub struct Bitmap<const WORDS: usize>([Cell<u64>; WORDS]);
+
+impl<const WORDS: usize> Bitmap<WORDS> {
+    /// Bits there are.
+    pub const BITS: usize = WORDS * 64;
+
     /// Sets or clears `count` bits from `first` on. Returns how many it cleared.
-    #[inline(never)]
     pub fn set(&self, first: usize, count: usize, value: bool) -> usize {
-        let (mut bit, end) = (first, first + count);
-        let mut cleared = 0;
-        while bit < end {
-            let bits = (64 - bit % 64).min(end - bit);
-            let mask = u64::MAX >> (64 - bits) << (bit % 64);
-            let word = &self.0[bit / 64];
-            let mut changes = if value { !word.get() } else { word.get() } & mask;
-            word.set(word.get() ^ changes);
-            // One by one: few targets count bits in less code.
-            while changes != 0 && !value {
-                changes &= changes - 1;
-                cleared += 1;
-            }
-            bit += bits;
-        }
-        cleared
+        set(&self.0, first, count, value)
     }
 
-    /// First page at or after `from` whose bit is `value`; `PAGES` if there is none.
-    fn seek(&self, from: usize, value: bool) -> usize {
-        let mut page = from;
-        while page < PAGES {
-            let word = self.0[page / 64].get();
-            let word = if value { word } else { !word } >> (page % 64);
-            if word != 0 {
-                return page + word.trailing_zeros() as usize;
-            }
-            page = (page / 64 + 1) * 64;
-        }
-        PAGES
+    /// First bit at or after `from` that is as `value` says; `BITS` if there is none.
+    pub fn seek(&self, from: usize, value: bool) -> usize {
+        seek(&self.0, from, value)
+    }
+
+    /// Whether no bit of a word is set.
+    pub fn is_clear(&self, word: usize) -> bool {
+        self.0[word].get() == 0
     }
 
     /// First run of `count` clear bits that starts at a multiple of `align` pages; or the length of
@@ -52,7 +36,7 @@ impl Bitmap {
     pub fn find_clear(&self, count: usize, align: usize) -> Result<usize, usize> {
         let mut longest = 0;
         let mut page = self.seek(0, false);
-        while page < PAGES {
+        while page < Self::BITS {
             let end = self.seek(page, true);
             let start = page.next_multiple_of(align);
             if start + count <= end {
@@ -67,7 +51,7 @@ impl Bitmap {
     /// The first run of set bits from page `from` on: where it starts, and its length.
     pub fn next_run(&self, from: usize) -> Option<(usize, usize)> {
         let first = self.seek(from, true);
-        (first < PAGES).then(|| (first, self.seek(first, false) - first))
+        (first < Self::BITS).then(|| (first, self.seek(first, false) - first))
     }
 
     /// Number of set bits among `count` from `first` on.
@@ -79,18 +63,55 @@ impl Bitmap {
 
     /// Whether no page is set in both.
     #[cfg(any(test, feature = "model"))]
-    pub fn is_disjoint(&self, other: &Bitmap) -> bool {
+    pub fn is_disjoint(&self, other: &Self) -> bool {
         let words = self.0.iter().zip(&other.0);
         words.fold(0, |both, (a, b)| both | a.get() & b.get()) == 0
     }
+}
+
+// Of words in a row, so that all lengths share them.
+
+/// See `Bitmap::set`.
+#[inline(never)]
+fn set(words: &[Cell<u64>], first: usize, count: usize, value: bool) -> usize {
+    let (mut bit, end) = (first, first + count);
+    let mut cleared = 0;
+    while bit < end {
+        let bits = (64 - bit % 64).min(end - bit);
+        let mask = u64::MAX >> (64 - bits) << (bit % 64);
+        let word = &words[bit / 64];
+        let mut changes = if value { !word.get() } else { word.get() } & mask;
+        word.set(word.get() ^ changes);
+        // One by one: few targets count bits in less code.
+        while changes != 0 && !value {
+            changes &= changes - 1;
+            cleared += 1;
+        }
+        bit += bits;
+    }
+    cleared
+}
+
+/// See `Bitmap::seek`.
+#[inline(never)]
+fn seek(words: &[Cell<u64>], from: usize, value: bool) -> usize {
+    let mut bit = from;
+    while let Some(word) = words.get(bit / 64) {
+        let word = if value { word.get() } else { !word.get() } >> (bit % 64);
+        if word != 0 {
+            return bit + word.trailing_zeros() as usize;
+        }
+        bit = (bit / 64 + 1) * 64;
+    }
+    words.len() * 64
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
-    fn empty() -> Bitmap {
-        Bitmap([const { Cell::new(0) }; WORDS])
+    fn empty() -> PageMap {
+        Bitmap([const { Cell::new(0) }; PAGES.div_ceil(64)])
     }
 
     #[test]

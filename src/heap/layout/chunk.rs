@@ -18,7 +18,7 @@
 use crate::base::config::{CHUNK, GRANULE, RUN_PAGE, SPAN};
 use crate::base::lock::Held;
 use crate::base::sync::{read_pair, AtomicU16, Ordering::Relaxed};
-use crate::layout::bitmap::{Bitmap, PAGES};
+use crate::layout::bitmap::{Bitmap, PageMap, PAGES};
 use crate::layout::group::Group;
 use crate::layout::kind::Kind;
 use crate::layout::span::Span;
@@ -42,6 +42,8 @@ const MORE_CELLS: usize = (MAP_OFFSET + GRANULES * 2).div_ceil(CELL);
 pub const MAP_END: usize = MORE_CELLS * CELL;
 /// End of the cells: for 7 of 8 granules, which are all that are left for data.
 pub const CELLS_END: usize = MAP_OFFSET + GRANULES * 2 + GRANULES * 7 / 8 * CELL;
+/// Run pages that cells lie in, from the chunk's start: the header takes one at most.
+pub const CELL_PAGES: usize = 1 + (GRANULES * 2 + GRANULES * 7 / 8 * CELL).div_ceil(RUN_PAGE);
 /// Cells for states and records in a chunk.
 const CELLS: usize = FIRST_CELLS + CELLS_END / CELL - MORE_CELLS;
 
@@ -79,10 +81,12 @@ pub struct Header {
     pub next: Cell<Option<&'static Chunk>>,
     /// Number in that order.
     pub sequence: Cell<usize>,
-    /// First free cell that was used before.
-    free_cells: Cell<Option<&'static Group>>,
-    /// First cell never used.
-    fresh_cell: Cell<u32>,
+    /// Cells that are in use or are none, by number: a word for each run page of them.
+    used_cells: Bitmap<CELL_PAGES>,
+    /// Run pages of cells that were used since their memory was new.
+    dirty_cells: Bitmap<{ CELL_PAGES.div_ceil(64) }>,
+    /// No cell with a lower number is free.
+    first_free: Cell<u32>,
     /// Cells in use.
     pub cells: Cell<u32>,
     /// Cells there can be at most.
@@ -102,17 +106,25 @@ pub struct Header {
     /// Its memory stays: it is the program break's, or lies where others would take its place.
     pub stays: Cell<bool>,
     /// Pages in runs, and pages that do not exist.
-    pub used: Bitmap,
+    pub used: PageMap,
     /// Free pages that are not zero.
-    pub dirty: Bitmap,
+    pub dirty: PageMap,
 }
 
 impl Header {
     /// Nothing is in use, neither of the cells that are open up to offset `cells_open`, nor of the
     /// data: where it starts, is open up to, and may be opened up to. No free page is dirty.
     pub fn lay_out(&self, cells_open: usize, [data, open, limit]: [usize; 3]) {
-        self.fresh_cell.set(HEADER_CELLS as u32);
-        self.free_cells.set(None);
+        let none = [
+            (0, HEADER_CELLS),
+            (MAP_OFFSET / CELL, MORE_CELLS),
+            (CELLS_END / CELL, CELL_PAGES * 64),
+        ];
+        for (first, end) in none {
+            self.used_cells.set(first, end - first, true);
+        }
+        self.dirty_cells.set(0, CELL_PAGES, false);
+        self.first_free.set(HEADER_CELLS as u32);
         self.most_cells.set(CELLS as u32);
         self.cells_open.set(cells_open as u32);
         self.data.set(data as u32);
@@ -143,10 +155,23 @@ impl Header {
         self.cells.get() + 2 <= self.most_cells.get()
     }
 
-    /// The free cells that were used before.
+    /// Numbers of the free cells.
     #[cfg(any(test, feature = "model"))]
-    pub fn free_cells(&self) -> impl Iterator<Item = &'static Group> {
-        core::iter::successors(self.free_cells.get(), |cell| cell.next())
+    pub fn free_cells(&self) -> impl Iterator<Item = u16> + '_ {
+        let free = |from: usize| Some(self.used_cells.seek(from, false));
+        let numbers = core::iter::successors(free(0), move |&last| free(last + 1));
+        let end = CELL_PAGES * 64;
+        numbers
+            .take_while(move |&number| number < end)
+            .map(|number| number as u16)
+    }
+
+    /// Whether page `page` of cells is not as new, and none of its cells is in use. From now on it
+    /// counts as new.
+    pub fn take_free_page(&self, page: usize) -> bool {
+        page < CELL_PAGES
+            && self.used_cells.is_clear(page)
+            && self.dirty_cells.set(page, 1, false) != 0
     }
 }
 
@@ -267,25 +292,25 @@ impl Chunk {
         if header.are_cells_out() {
             return None;
         }
+        let number = header
+            .used_cells
+            .seek(header.first_free.get() as usize, false);
+        header.used_cells.set(number, 1, true);
+        header.dirty_cells.set(number * CELL / RUN_PAGE, 1, true);
+        header.first_free.set(number as u32 + 1);
         header.cells.set(header.cells.get() + 1);
-        if let Some(cell) = header.free_cells.get() {
-            header.free_cells.set(cell.next());
-            return Some(cell);
-        }
-        let number = header.fresh_cell.get();
-        header.fresh_cell.set(number + 1);
-        if (number as usize + 1) * CELL == MAP_OFFSET {
-            header.fresh_cell.set(MORE_CELLS as u32);
-        }
-        Some(self.cell(number))
+        Some(self.cell(number as u16))
     }
 
     /// Gives a cell back, which nobody uses any more.
     pub fn return_cell(cell: &'static Group, held: &Held) {
         let header = Chunk::of(cell).header(held);
         cell.clear();
-        cell.set_next(header.free_cells.get());
-        header.free_cells.set(Some(cell));
+        let number = Chunk::number_of(cell) as usize;
+        header.used_cells.set(number, 1, false);
+        header
+            .first_free
+            .set(header.first_free.get().min(number as u32));
         header.cells.set(header.cells.get() - 1);
     }
 
@@ -305,4 +330,6 @@ const _: () = {
     assert!(MAP_OFFSET < RUN_PAGE, "the map starts in the header's page");
     assert!(CELLS_END < CHUNK / 4);
     assert!(CELL == size_of::<Group>());
+    assert!(CELLS_END <= CELL_PAGES * RUN_PAGE);
+    assert!(RUN_PAGE == 64 * CELL, "a word of cells is a page");
 };

@@ -87,7 +87,7 @@ pub(crate) fn check_cells<P: Platform>(
         )?;
     }
     for cell in locked.pages.header(chunk).free_cells() {
-        mark(Chunk::number_of(cell))?;
+        mark(cell)?;
     }
     Ok(used)
 }

@@ -3,7 +3,7 @@
 use crate::base::config::{DECAY_PAUSE, KEEP, RUN_PAGE};
 use crate::base::platform::Platform;
 use crate::layout::bitmap::PAGES;
-use crate::layout::chunk::Chunk;
+use crate::layout::chunk::{Chunk, CELL_PAGES};
 use crate::layout::group::Group;
 use crate::layout::kind::Kind;
 use crate::pages::page_heap::{Pages, Run, ROOMY};
@@ -142,8 +142,32 @@ impl<P: Platform> Pages<'_, P> {
                     self.dirty.sub(count);
                 }
             }
+            self.purge_cells(chunk);
         }
         self.kept_pages = self.dirty.amount();
+    }
+
+    /// Gives the pages of a chunk back in which all cells are free.
+    fn purge_cells(&self, chunk: &'static Chunk) {
+        if self.platform().page_size() != RUN_PAGE {
+            // Where pages are longer, these stay.
+            return;
+        }
+        let header = self.header(chunk);
+        let mut page = 0;
+        while page < CELL_PAGES {
+            let first = page;
+            while header.take_free_page(page) {
+                page += 1;
+            }
+            let at = NonNull::new(chunk.at(first * RUN_PAGE));
+            if let Some(at) = at.filter(|_| page > first) {
+                // Refused, they stay until they were used once more.
+                // SAFETY: no entry leads to a free cell, and zero memory is one.
+                unsafe { self.platform().purge(at, (page - first) * RUN_PAGE) };
+            }
+            page += 1;
+        }
     }
 
     /// Whether it is time to look at what lay unused since the last look; if so, dirty free pages

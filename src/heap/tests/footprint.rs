@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::config::{CHUNK, CLASSES, PRESET};
+use crate::layout::chunk::CELL_PAGES;
 use crate::mock::Call;
 use std::sync::atomic::Ordering;
 
@@ -75,6 +76,43 @@ fn far_too_many_pages_go_back_without_a_pause() {
     }
     let dirty = process.verify().dirty_bytes;
     assert!(dirty <= 6 << 20, "{dirty} dirty bytes stay");
+}
+
+/// Pages of cells, whose groups went before all others of their chunk did, go back, too.
+#[test]
+fn cells_of_groups_that_went_go_back() {
+    let process = Boxed::new(false);
+    let purged = || process.platform().asked[Call::Purge as usize].load(Ordering::Relaxed);
+    for _ in 0..3 {
+        // Groups of a few slots each: many cells.
+        let blocks: Vec<_> = (0..20_000).map(|i| process.malloc(60 + i % 3)).collect();
+        for (i, &block) in blocks.iter().enumerate() {
+            if i % 4000 != 0 {
+                // SAFETY: live.
+                unsafe { process.free(block) };
+            }
+        }
+        process.mine().trim();
+        let before = purged();
+        let mut locked = process.heaps.memory.lock();
+        locked.pages.purge();
+        let chunks: Vec<_> = locked.pages.each_chunk().collect();
+        for chunk in &chunks {
+            let header = locked.pages.header(chunk);
+            // Nothing is left to give back.
+            assert!(!(0..CELL_PAGES).any(|page| header.take_free_page(page)));
+        }
+        drop(locked);
+        assert!(
+            purged() <= before + 2 * chunks.len() + 2,
+            "cells go in few calls"
+        );
+        process.verify();
+        for block in blocks.into_iter().step_by(4000) {
+            // SAFETY: live.
+            unsafe { process.free(block) };
+        }
+    }
 }
 
 /// A class that the program had much of, and let go of, is one as any other for the next block.

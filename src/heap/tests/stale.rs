@@ -17,11 +17,31 @@ fn elsewhere(process: &Boxed, action: impl FnOnce()) {
     process.mine().collect();
 }
 
-/// The cell that a block freed last gave back to the chunk of `block`.
-fn last_cell(process: &Boxed, block: *mut u8) -> Option<&'static Group> {
+/// The free cells of the chunk of `block`.
+fn free_cells(process: &Boxed, block: *mut u8) -> Vec<u16> {
     let locked = process.heaps.memory.lock();
-    let chunk = locked.pages.system.pagemap.chunk(block.addr())?;
-    locked.pages.header(chunk).free_cells().next()
+    let chunk = locked.pages.system.pagemap.chunk(block.addr());
+    let header = chunk.map(|chunk| locked.pages.header(chunk));
+    header
+        .iter()
+        .flat_map(|header| header.free_cells())
+        .collect()
+}
+
+/// Frees a block in a run; the cell that goes with it.
+///
+/// # Safety
+/// The block is live.
+unsafe fn free_with_cell(process: &Boxed, block: *mut u8) -> &'static Group {
+    let before = free_cells(process, block);
+    // SAFETY: the caller gives it.
+    unsafe { process.free(block) };
+    let freed = free_cells(process, block);
+    let cell = freed.iter().find(|cell| !before.contains(cell));
+    let chunk = process.heaps.memory.system.pagemap.chunk(block.addr());
+    chunk
+        .expect("its chunk")
+        .cell(*cell.expect("the cell of that block"))
 }
 
 /// Whether both are the same cell.
@@ -46,12 +66,15 @@ fn a_run_s_cell_tells_of_another_run() {
         let _stays = process.aligned_alloc(4096, 4000);
         let freed = process.aligned_alloc(4096, 4000);
         let _stays = process.aligned_alloc(4096, 4000);
-        process.free(freed);
-        let cell = last_cell(&process, freed).expect("the cell of that block");
+        let cell = free_with_cell(&process, freed);
         // The hole is too small.
         let n = 12_000;
         let other = Live::new(process.aligned_alloc(4096, n), n, 7);
-        assert!(!same(last_cell(&process, freed), cell), "it is used anew");
+        let number = crate::layout::chunk::Chunk::number_of(cell);
+        assert!(
+            !free_cells(&process, freed).contains(&number),
+            "it is used anew"
+        );
         use_again(&process, freed, n + 100);
         assert_eq!(process.usable_size(other.at), n);
         other.verify();
@@ -73,8 +96,7 @@ fn a_run_s_cell_tells_of_slots() {
         let _stays = (process.malloc(40), process.aligned_alloc(4096, 4000));
         let freed = process.aligned_alloc(4096, 4000);
         let _stays = process.aligned_alloc(4096, 4000);
-        process.free(freed);
-        let cell = last_cell(&process, freed).expect("the cell of that block");
+        let cell = free_with_cell(&process, freed);
         let slots: Vec<_> = (0..500)
             .map(|i| Live::new(process.malloc(40), 40, i as u8))
             .collect();
