@@ -39,7 +39,7 @@ pub struct Heap {
     /// Its number. Fixed once the heap is entered; used under the lock, and at rest in checks.
     id: Cell<u16>,
     /// The body; null before the heap is entered, and fixed from then on. The body of a heap that
-    /// was left without a group is zero memory again, see `MyHeap::leave`.
+    /// was left without a group is zero memory again, see `Heaps::leave`.
     body: AtomicPtr<Mine>,
 }
 
