@@ -13,8 +13,8 @@
 //! free_remote        another heap's group of which slots are deferred: verify, clear the record
 //!   defer_another      the slot's bit waits with theirs                       heap/remote.rs
 //! free_rare          any other of another heap's groups, the same; a narrow class's slot waits,
-//!                    others go to the owner; heaps that a fork left         heap/orphans.rs
-//!   Heaps::send        many go to the owner at once                         exchange/
+//!                    others go to the owner; heaps that a fork left           heap/orphans.rs
+//!   Heaps::send        many go to the owner at once                           exchange/
 //! free_slow          no size class has it, or the byte before it was written
 //!   free_outside       a large block by its address, or one of no bytes       pages/large.rs
 //!     refuse             none is there: the name of the misuse
@@ -29,7 +29,6 @@ use crate::heap::class::{capacity, Class};
 use crate::heap::heap::{MyHeap, Whose};
 use crate::heap::orphans;
 use crate::heap::take::prefetch;
-use crate::layout::chunk::Chunk;
 use crate::layout::group::{Group, MyGroup, State, CLASS_NONE, CLASS_ZERO};
 use crate::layout::record::{fit, FIRST_WIDE, MAX_FINE, NEW, ZERO};
 use crate::layout::slot::{FreeSlot, LiveSlot};
@@ -46,10 +45,9 @@ impl<P: Platform> Allocator<P> {
     /// The program does not use the block any more.
     #[inline(always)]
     pub unsafe fn free(&self, block: *mut u8) {
-        if self.heaps.memory.system.pagemap.has(block.addr()) {
+        if let Some(chunk) = self.heaps.memory.system.pagemap.chunk(block.addr()) {
             let heap = self.mine();
-            // SAFETY: the pagemap has a chunk there.
-            let group = unsafe { Chunk::around(block.addr()) }.group_at(block.addr());
+            let group = chunk.group_at(block.addr());
             match heap.whose(group) {
                 Whose::Narrow(..) | Whose::Wide(..) if PRESET.quarantine != 0 => {
                     return self.free_patient(block, group)
@@ -268,9 +266,9 @@ impl<P: Platform> Allocator<P> {
     }
 
     /// The group at an address, of a size class or of blocks of no bytes; None outside of groups.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn group_at(&self, pointer: *mut u8) -> Option<&'static Group> {
-        let chunk = self.heaps.memory.system.pagemap.chunk(pointer.addr())?;
+        let chunk = self.heaps.memory.system.pagemap.any_chunk(pointer.addr())?;
         Some(chunk.group_at(pointer.addr())).filter(|group| group.class() < CLASS_NONE)
     }
 
@@ -278,11 +276,8 @@ impl<P: Platform> Allocator<P> {
     /// anything else, large blocks included.
     #[inline(never)]
     pub(crate) fn find(&self, block: *mut u8) -> Option<LiveSlot> {
-        if !self.heaps.memory.system.pagemap.has(block.addr()) {
-            return None;
-        }
-        // SAFETY: the pagemap has a chunk there.
-        let group = unsafe { Chunk::around(block.addr()) }.group_at(block.addr());
+        let chunk = self.heaps.memory.system.pagemap.chunk(block.addr())?;
+        let group = chunk.group_at(block.addr());
         let class = group.class();
         let geometry = Geometry::of(class);
         if class < FIRST_WIDE {

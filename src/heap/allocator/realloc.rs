@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! resize             a narrow class of this thread's heap, as in free.rs
-//!   check_freed        its tail, which becomes the program's or is freed   heap/take.rs
+//!   check_tail         its tail, which becomes the program's or is freed   layout/slot.rs
 //!   end_at             it stays: record and canary of the new end          heap/take.rs
 //!   relocate           it does not: malloc, copy, free
 //! resize_rest        any other block
@@ -16,7 +16,6 @@ use crate::base::config::{CLASSES, PRESET};
 use crate::base::fault::{raise, stop, Fault};
 use crate::base::platform::Platform;
 use crate::base::size_class::{class_of, Geometry, MAX_SMALL};
-use crate::layout::chunk::Chunk;
 use crate::layout::group::Group;
 use crate::layout::record::{fit, FIRST_WIDE};
 use crate::layout::slot::LiveSlot;
@@ -76,16 +75,14 @@ impl<P: Platform> Allocator<P> {
             (MAX_NARROW + 1, MAX_SMALL)
         };
         // No bytes, too, are for `rest`, and so is null, where no chunk is.
-        if !P::ROOMY
-            || n.wrapping_sub(least) > most - least
-            || PRESET.has_guards()
-            || !self.heaps.memory.system.pagemap.has_near(block.addr())
-        {
+        if !P::ROOMY || n.wrapping_sub(least) > most - least || PRESET.has_guards() {
             return rest();
         }
+        let Some(chunk) = self.heaps.memory.system.pagemap.near_chunk(block.addr()) else {
+            return rest();
+        };
         let heap = self.mine();
-        // SAFETY: the pagemap has a chunk there.
-        let group = unsafe { Chunk::around(block.addr()) }.group_at(block.addr());
+        let group = chunk.group_at(block.addr());
         // A change of class moves the block even to shrink: so groups empty and memory goes back.
         let class = class_of(n);
         if !heap.owns_of(group, class) {
@@ -228,9 +225,8 @@ impl<P: Platform> Allocator<P> {
     /// Bytes that the program may use at `block`; 0 for null. Stops the process if it is no live
     /// block.
     pub fn usable_size(&self, block: *mut u8) -> usize {
-        if self.heaps.memory.system.pagemap.has(block.addr()) {
-            // SAFETY: the pagemap has a chunk there.
-            let group = unsafe { Chunk::around(block.addr()) }.group_at(block.addr());
+        if let Some(chunk) = self.heaps.memory.system.pagemap.chunk(block.addr()) {
+            let group = chunk.group_at(block.addr());
             let class = group.class();
             if class < FIRST_WIDE {
                 let geometry = Geometry::of(class);

@@ -49,7 +49,7 @@ impl<P: Platform> Heaps<P> {
     /// block, whose tail does not stand.
     fn look_at(&self, heap: &Heap, class: usize, start: *mut u8) -> Result<(), Found> {
         let system = &self.memory.system;
-        let Some(chunk) = system.pagemap.chunk(start.addr()) else {
+        let Some(chunk) = system.pagemap.any_chunk(start.addr()) else {
             return Ok(());
         };
         let (group, stride) = (chunk.group_at(start.addr()), stride(class));

@@ -46,7 +46,7 @@ pub fn free<P: Platform>(all: &Heaps<P>, slot: &LiveSlot) {
         // Once more, as records of orphaned heaps are cleared under the lock only: of two frees of
         // the same block that race, the second finds none, or, if the group has gone by then, one
         // that a living heap made in its place.
-        let chunk = all.memory.system.pagemap.chunk(block.addr());
+        let chunk = all.memory.system.pagemap.any_chunk(block.addr());
         let group = chunk.map(|chunk| chunk.group_at(block.addr()));
         let group = group.filter(|group| group.class() < CLASS_ZERO && all.is_orphan(group));
         let slot = group.and_then(|group| LiveSlot::find_any(group, block));

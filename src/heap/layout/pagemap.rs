@@ -54,15 +54,31 @@ fn rare() {}
 unsafe impl Zeroed for Pagemap {}
 
 impl Pagemap {
-    /// The chunk whose window `address` lies in, if there is one: for callers that need not be fast.
+    /// The chunk whose window `address` lies in, if there is one.
+    #[inline(always)]
     pub fn chunk(&self, address: usize) -> Option<&'static Chunk> {
-        // Relaxed: see `window`.
-        let entered = self.byte(address)?.load(Ordering::Relaxed) != 0;
         // SAFETY: `enter` entered the window of a chunk, and headers stay.
+        self.has(address).then(|| unsafe { Chunk::around(address) })
+    }
+
+    /// The same, for callers that need not be fast.
+    #[inline(never)]
+    pub fn any_chunk(&self, address: usize) -> Option<&'static Chunk> {
+        self.chunk(address)
+    }
+
+    /// The same in the first leaf's region, where most are.
+    #[inline(always)]
+    pub fn near_chunk(&self, address: usize) -> Option<&'static Chunk> {
+        let leaf = (&raw const self.first).expose_provenance();
+        // SAFETY: the leaf has a byte for each window.
+        let has = |window| unsafe { read_byte::<0>(leaf, window) } != 0;
+        let entered = self.window(address).is_some_and(has);
+        // SAFETY: see `chunk`.
         entered.then(|| unsafe { Chunk::around(address) })
     }
 
-    /// Whether `address` lies in the window of a chunk. Relaxed: see `byte`.
+    /// Whether `address` lies in the window of a chunk. Relaxed: see `window`.
     #[inline(always)]
     pub fn has(&self, address: usize) -> bool {
         let byte = if let Some(window) = self.window(address) {
@@ -80,15 +96,6 @@ impl Pagemap {
             byte.map_or(0, |byte| byte.load(Ordering::Relaxed).into())
         };
         byte != 0
-    }
-
-    /// Whether `address` lies in the window of a chunk in the first leaf's region, where most are.
-    #[inline(always)]
-    pub fn has_near(&self, address: usize) -> bool {
-        let leaf = (&raw const self.first).expose_provenance();
-        // SAFETY: the leaf has a byte for each window.
-        let has = |window| unsafe { read_byte::<0>(leaf, window) } != 0;
-        self.window(address).is_some_and(has)
     }
 
     /// The place of the window around `address` in the first leaf, if it lies in its region. Before
