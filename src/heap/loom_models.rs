@@ -86,6 +86,7 @@ impl Tenant for Heap {
     fn berth(&self) -> &Berth<Heap> {
         &self.berth
     }
+    fn ask(&self) {}
 }
 
 /// A heap with two groups, and the lock with the abandoned heaps.
@@ -111,8 +112,6 @@ impl Keeper for World {
     fn with_abandoned<R>(&self, work: impl FnOnce(&mut Abandoned<Heap>) -> R) -> R {
         work(&mut self.abandoned.lock().unwrap())
     }
-
-    fn ask(&self, _: &'static Heap) {}
 
     fn collect_claimed(&self, _: &Claim<Heap>) {
         self.collect();

@@ -88,6 +88,8 @@ pub trait Tenant: Sized + 'static {
     fn mail(&self) -> &Mailbox<Self::Group>;
     /// Its place among the abandoned ones.
     fn berth(&self) -> &Berth<Self>;
+    /// Asks its thread, from another one, to collect what came back to the heap.
+    fn ask(&self);
 }
 
 /// Heaps without a thread. Whoever borrows the list holds the lock. Warm heaps, abandoned as their
@@ -224,8 +226,6 @@ pub trait Keeper {
     type Heap: Tenant;
     /// Runs `work` on the abandoned heaps, under the lock.
     fn with_abandoned<R>(&self, work: impl FnOnce(&mut Abandoned<Self::Heap>) -> R) -> R;
-    /// Asks the thread of a heap to collect what came back to it.
-    fn ask(&self, heap: &'static Self::Heap);
     /// Collects what came back to a heap without a thread.
     fn collect_claimed(&self, claim: &Claim<Self::Heap>);
 }
@@ -242,7 +242,7 @@ pub fn give_back<K: Keeper>(
     match heap.mail().send(group, bits) {
         Sent::Delivered => true,
         Sent::Much => {
-            keeper.ask(heap);
+            heap.ask();
             true
         }
         Sent::OwnerAbandoned => {

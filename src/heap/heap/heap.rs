@@ -58,7 +58,8 @@ pub struct Mine {
     pub refills: Cell<u32>,
     /// Whether its thread has it for the time of a call only, see `allocator/thread.rs`.
     pub lent: Cell<bool>,
-    /// Whether its body goes with its last group: no thread has it, and what it holds is not counted.
+    /// Whether its body goes with its last group: no thread has it, and nobody counts what it
+    /// holds.
     pub cold: Cell<bool>,
     /// Whether the slot of a wide class that malloc took last was never used, and zero.
     pub zero: Cell<bool>,
@@ -97,6 +98,12 @@ impl Tenant for Heap {
     }
     fn berth(&self) -> &Berth<Heap> {
         &self.berth
+    }
+    /// Its next free of a block of its own takes a longer path, see `allocator/free.rs`.
+    #[cold]
+    fn ask(&self) {
+        let classes = self.body().into_iter().flat_map(|body| &body.classes);
+        classes.for_each(Class::ask);
     }
 }
 
@@ -155,13 +162,6 @@ impl Heap {
             // SAFETY: the field exists; volatile, as the owner may be at work.
             unsafe { avail.read_volatile() }
         })
-    }
-
-    /// Asks its thread, perhaps from another one, to collect what came back to the heap: its next
-    /// free of a block of its own takes a longer path.
-    pub fn ask(&self) {
-        let classes = self.body().into_iter().flat_map(|body| &body.classes);
-        classes.for_each(Class::ask);
     }
 
     /// Shows `look` the slots in a class's reuse queue, of any heap, see `Class::watch`.

@@ -127,11 +127,6 @@ impl<P: Platform> Keeper for Heaps<P> {
         work(&mut self.roster(&mut self.memory.lock()).abandoned)
     }
 
-    #[cold]
-    fn ask(&self, heap: &'static Heap) {
-        heap.ask();
-    }
-
     fn collect_claimed(&self, claim: &Claim<Heap>) {
         let heap = MyHeap::claimed(claim, self);
         let mut touched = 0u64;

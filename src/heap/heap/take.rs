@@ -21,13 +21,6 @@ use crate::layout::slot::{FreeSlot, LiveSlot};
 const STEP: u16 = 0x9e37;
 
 impl<P: Platform> MyHeap<'_, P> {
-    /// Err unless both ends of a tail of `len` bytes are as `place` left them in a slot that was
-    /// just freed.
-    #[inline(always)]
-    pub fn check_tail(self, state: &Class, slot: FreeSlot, len: usize) -> Result<(), Found> {
-        slot.check_tail(state.stride(), len, state.canary.get())
-    }
-
     /// Verifies the tail of a slot in the reuse queue, or just taken out, if that is still to be
     /// done. `narrow` tells the kind of the class, here and below.
     #[inline(always)]
@@ -35,7 +28,7 @@ impl<P: Platform> MyHeap<'_, P> {
         if PRESET.check_at_free {
             return Ok(());
         }
-        self.check_tail(state, slot, slot.tail(narrow))
+        slot.check_tail(state.stride(), slot.tail(narrow), state.canary.get())
     }
 
     /// Verifies the tails of all slots in a class's reuse queue. Of the empty heap there is none.
@@ -180,8 +173,8 @@ impl<P: Platform> MyHeap<'_, P> {
     }
 }
 
-/// Writes the record of a block's place in a slot of `stride` bytes. Relaxed: other threads learn of the
-/// block by the program's own synchronisation.
+/// Writes the record of a block's place in a slot of `stride` bytes. Relaxed: other threads learn
+/// of the block by the program's own synchronisation.
 #[inline(always)]
 fn write_place(narrow: bool, stride: usize, slot: FreeSlot, place: Place) {
     if narrow {
