@@ -166,6 +166,8 @@ pub struct Mock {
     /// Whether wishes are heard everywhere, unless somebody is there. (The tests of a process share
     /// its addresses.)
     pub hears: AtomicBool,
+    /// How many of them were not, as somebody was there.
+    pub unheard: AtomicUsize,
     held: AtomicBool,
     /// The time, which goes on with each question.
     clock: AtomicU32,
@@ -194,6 +196,7 @@ impl Mock {
             break_now: AtomicUsize::new(0),
             crowded: AtomicBool::new(false),
             hears: AtomicBool::new(false),
+            unheard: AtomicUsize::new(0),
             held: AtomicBool::new(false),
             clock: AtomicU32::new(0),
             frozen: AtomicBool::new(false),
@@ -383,8 +386,15 @@ unsafe impl Platform for Mock {
             let opened = unsafe { system::open(hint, len) };
             opened.then(|| NonNull::new(with_exposed_provenance_mut(hint)).unwrap())?
         } else {
-            let hears = self.hears.load(Ordering::Relaxed);
-            system::map(if hears { hint } else { 0 }, len)?
+            let wish = if self.hears.load(Ordering::Relaxed) {
+                hint
+            } else {
+                0
+            };
+            let at = system::map(wish, len)?;
+            let missed = wish != 0 && at.as_ptr() as usize != wish;
+            self.unheard.fetch_add(missed as usize, Ordering::Relaxed);
+            at
         };
         self.maps.lock().unwrap().insert(at.as_ptr() as usize, len);
         Some(at)

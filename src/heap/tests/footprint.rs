@@ -80,6 +80,7 @@ fn far_too_many_pages_go_back_without_a_pause() {
 
 /// Pages of cells, whose groups went before all others of their chunk did, go back, too.
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn cells_of_groups_that_went_go_back() {
     let process = Boxed::new(false);
     let purged = || process.platform().asked[Call::Purge as usize].load(Ordering::Relaxed);
@@ -117,6 +118,7 @@ fn cells_of_groups_that_went_go_back() {
 
 /// A class that the program had much of, and let go of, is one as any other for the next block.
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn a_lone_pair_after_a_teardown_needs_no_refills() {
     for n in [64, 500, 5000] {
         let process = Boxed::new(false);
