@@ -71,12 +71,12 @@
 //! ## Bound on external fragmentation
 //!
 //! A heap makes a group of a class only when it has no free slot of that class: none in the queue,
-//! in a mask, or in its mailbox. The new group has at most as many slots as
-//! there are (or 512 bytes' worth), at most 32. Empty groups are released once there are more
-//! bytes in them than 256 KiB and a 32nd of the heap's, or than a sixteenth if that is more. A
-//! reuse queue and the current group keep further groups alive, up to 17 a class, but with the last
-//! live block of a class that holds more than 16 KiB they let go. Hence, with `live(h,c)` the
-//! blocks of class c in heap h and `peak(h,c)` their maximum so far:
+//! in a mask, or in its mailbox. The new group has at most as many slots as there are (or 512
+//! bytes' worth), at most 32. Empty groups are released once there are more bytes in them than 256
+//! KiB and a 32nd of the heap's, or than a sixteenth if that is more. A reuse queue and the current
+//! group keep further groups alive, up to 17 a class, but with the last live block of a class of
+//! which more than 16 KiB were in use they let go. Hence, with `live(h,c)` the blocks of class c in
+//! heap h and `peak(h,c)` their maximum so far:
 //!
 //! ```text
 //! slots(h,c)          <= 2 peak(h,c) + 32               (it never expands before)
@@ -93,16 +93,16 @@
 //! sixteenth of those in use for the process; in each heap a quarter of what is in use, but at
 //! least 128 KiB in free slots of 336 bytes and more, and 32 KiB in its spans (these two and the
 //! 256 KiB of empty groups divided by the number of heaps, at most by 16); for heaps whose threads
-//! ended 256 KiB together, with 16 KiB for each body, as they were left (128 KiB each at most, until
-//! the next threads reclaim them or memory is out); for large blocks a cache of 640 KiB and a twelfth of the live bytes, or
-//! what was unmapped and soon wanted again: never more than was live then, and half as much with
-//! each large block freed after the second in a row. These go back at the next free above the limit
-//! (a few frees later at most, of pages in free slots a sixteenth beyond that). A
-//! program may purge each kind once in 50 ms only, or when half of what was in use at the last
-//! purge is gone: what it frees in between waits for its next frees, and pages in free slots wait
-//! as long as refills in between find less than that free; of the process's pages no more than 4
-//! MiB and a quarter of those in use. And of each chunk that went a page of memory and 20 KiB of
-//! addresses stay, until it is used again (`grow.rs`).
+//! ended 256 KiB together, with 16 KiB for each body, as they were left (128 KiB each at most,
+//! until the next threads reclaim them or memory is out); for large blocks a cache of 640 KiB and a
+//! twelfth of the live bytes, or what was unmapped and soon wanted again: never more than was live
+//! then, and half as much with each large block freed after the second in a row. These go back at
+//! the next free above the limit (a few frees later at most, of pages in free slots a sixteenth
+//! beyond that). A program may purge each kind once in 50 ms only, or when half of what was in use
+//! at the last purge is gone: what it frees in between waits for its next frees, and pages in free
+//! slots wait as long as refills in between find less than that free; of the process's pages no
+//! more than 4 MiB and a quarter of those in use. And of each chunk that went a page of memory and
+//! 20 KiB of addresses stay, until it is used again (`grow.rs`).
 //!
 //! These are limits at any moment. Of the process's pages and of large mappings, those that lie
 //! unused from one look at the clock to the next go back altogether (`decay.rs`): looks come with

@@ -28,7 +28,7 @@ impl<P: Platform> Allocator<P> {
         self.aligned_any(align, n)
     }
 
-    /// aligned_alloc of a block that no narrow class has at hand, or whatever.
+    /// aligned_alloc of any block: mostly one that no narrow class has at hand.
     #[inline(never)]
     fn aligned_any(&self, align: usize, n: usize) -> *mut u8 {
         if align <= UNIT {
@@ -46,8 +46,9 @@ impl<P: Platform> Allocator<P> {
     }
 }
 
-/// The largest block that a slot of the next multiple of `align` holds, of those that hold `n` bytes:
-/// no class below its is for `n` at that alignment, and mostly that one is.
+/// The largest block, in bytes, that a slot holds whose stride is the least multiple of `align`
+/// that is long enough for `n`: no class below its is for `n` at that alignment, and mostly that
+/// one is.
 fn least_of(align: usize, n: usize) -> usize {
     (n.wrapping_add(PRESET.guard - 1) | (align - 1)).wrapping_sub(PRESET.guard - 1)
 }

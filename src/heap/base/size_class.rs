@@ -32,8 +32,8 @@ const UNITS: [u16; CLASSES] = {
 pub struct Geometry {
     /// Bytes of a slot.
     pub stride: u32,
-    /// ceil(2^27 / stride) of a narrow class, whose groups are at most 2^15 bytes: a distance within
-    /// one times it has the number of the slot in its upper 5 bits, see `index`. The
+    /// ceil(2^27 / stride) of a narrow class, whose groups are at most 2^15 bytes: a distance
+    /// within one times it has the number of the slot in its upper 5 bits, see `index`. The
     /// quotient's error stays below 2^-12, where the distance is a multiple of 16: exact. Of a wide
     /// class ceil(2^28 / stride), 2^17 bytes, 4 bits, and an error below 2^-11: exact for multiples
     /// of 16 in strides to 8 KiB, and for multiples of 256 above.

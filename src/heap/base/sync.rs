@@ -84,8 +84,8 @@ pub fn seldom(value: usize) -> usize {
 }
 
 /// The atomic byte `index + AT` bytes behind the address `base`, of memory whose provenance was
-/// exposed; relaxed. On x86_64 in one instruction: the
-/// compiler widens what an atomic load gave with another one.
+/// exposed; relaxed. On x86_64 in one instruction: the compiler widens what an atomic load gave
+/// with another one.
 ///
 /// # Safety
 /// It is there.

@@ -66,8 +66,8 @@ pub struct Class {
     /// Whether the program had so many bytes of the class, since it was last put away, that its
     /// groups should go with the last live block.
     pub much: Cell<bool>,
-    /// What moves blocks within their slots: of a narrow class the longest block that does not stand
-    /// at its slot's start, less one, see `narrow_offset`; of a wide one see `wide_place`.
+    /// What moves blocks within their slots: `far` of `record::narrow_offset`, or, if the class is
+    /// wide, `cycle` of `wide_place`.
     pub cycle: Cell<u16>,
     /// What `tail` was, without its upper half, when all in the queue were verified.
     verified: Cell<u16>,

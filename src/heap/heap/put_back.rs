@@ -116,10 +116,10 @@ impl<P: Platform> MyHeap<'_, P> {
         Self::put_back(|| self, state, self.group_of(slot), bit, 1, away);
     }
 
-    /// Sets `count` bits of a group of the heap that `heap` gives, of the class of `state`, in its mask, and sees to it
-    /// that the group is found. The slots hold no block, are in no mask and no queue any more, and
-    /// their tails are verified. If `away` says so, and no block is left of a class that holds
-    /// much, empties its queue.
+    /// Sets `count` bits of a group of the heap that `heap` gives (few calls need it), of the class
+    /// of `state`, in its mask, and sees to it that the group is found. The slots hold no block,
+    /// are in no mask and no queue any more, and their tails are verified. If `away` says so, and
+    /// no block is left of a class that holds much, empties its queue.
     #[inline(always)]
     pub fn put_back(
         heap: impl Fn() -> Self,

@@ -84,8 +84,8 @@ pub fn narrow_offset(stride: usize, n: usize, far: u16) -> usize {
     (far.saturating_sub(n as u32) & !(UNIT as u32 - 1)) as usize
 }
 
-/// Record of a narrow slot: (offset/16 + 1) << 5 | (slack - offset - 1), where the slack is all that
-/// is no block's. The first term is 2 * offset + 32.
+/// Record of a narrow slot: (offset/16 + 1) << 5 | (slack - offset - 1), where the slack is all
+/// that is no block's. The first term is 2 * offset + 32.
 pub fn narrow_record(slack: usize, offset: usize) -> u8 {
     (offset as u32 + slack as u32 + 31) as u8
 }

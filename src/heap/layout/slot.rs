@@ -302,8 +302,8 @@ impl FreeSlot {
         }
     }
 
-    /// The mark of a slot in a mask. Relaxed, here and below: only the owner writes records of slots
-    /// that hold no block.
+    /// The mark of a slot in a mask. Relaxed, here and below: only the owner writes records of
+    /// slots that hold no block.
     #[inline(always)]
     pub fn mark(self, narrow: bool) -> u8 {
         if narrow {
