@@ -2,7 +2,8 @@
 #
 # Settings (make NAME=value ..., or in the environment; an empty value is the default):
 #   MUSL       a version, a tarball or a source tree of musl
-#   CC         the C compiler, one word
+#   TARGET     the machine to build for, a triple such as aarch64-linux-musl (default: this one)
+#   CC         the C compiler, one word; or CROSS_COMPILE, what is before the gcc of its name
 #   JOBS       jobs at a time (default: one for each core)
 #   PRESET     default or hardened
 #   PREFIX     where `make install` puts the toolchain (default /usr/local/musl)
@@ -28,22 +29,22 @@ endif
 # dollar sign or line break of a value can then end a word. make has a value of its own for CC;
 # only one that the user gave counts.
 ifeq ($(origin CC),default)
-CC =
+CC := $(if $(value CROSS_COMPILE),$(value CROSS_COMPILE)gcc)
 endif
-SETTINGS = MUSL CC JOBS PRESET PREFIX DESTDIR LIBC_TEST BENCH FUZZ_SECONDS TRIALS
+SETTINGS = MUSL TARGET CC JOBS PRESET PREFIX DESTDIR LIBC_TEST BENCH FUZZ_SECONDS TRIALS
 $(foreach s,$(SETTINGS),$(eval override $s := $$(value $s)))
 $(foreach s,$(SETTINGS),$(eval $(if $(value $s),export,unexport) $s))
 export CARGO
 
 # Where cargo works: the user's choice, in full as cargo is run in other directories too.
-TARGET := $(or $(value CARGO_TARGET_DIR),$(value CARGO_BUILD_TARGET_DIR),target)
-override CARGO_TARGET_DIR := $(if $(filter /%,$(firstword $(TARGET))),$(TARGET),$(CURDIR)/$(TARGET))
+TARGET_DIR := $(or $(value CARGO_TARGET_DIR),$(value CARGO_BUILD_TARGET_DIR),target)
+override CARGO_TARGET_DIR := $(if $(filter /%,$(firstword $(TARGET_DIR))),$(TARGET_DIR),$(CURDIR)/$(TARGET_DIR))
 export CARGO_TARGET_DIR
 # What would have cargo put its files elsewhere, or compile and link them in another way.
 unexport CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR CARGO_TERM_COLOR CDPATH RUSTFLAGS \
 	CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS LIBRARY_PATH CPATH C_INCLUDE_PATH CFLAGS LDFLAGS
 
-COMMON = $${MUSL:+"--musl=$$MUSL"} $${CC:+"--cc=$$CC"} $${JOBS:+"--jobs=$$JOBS"}
+COMMON = $${MUSL:+"--musl=$$MUSL"} $${TARGET:+"--target=$$TARGET"} $${CC:+"--cc=$$CC"} $${JOBS:+"--jobs=$$JOBS"}
 FLAGS = $(COMMON) $${PRESET:+"--preset=$$PRESET"}
 BYSSAL = "$$CARGO_TARGET_DIR/debug/byssal"
 
@@ -53,7 +54,7 @@ all: tool
 check: tool
 	@ci/check $(FLAGS)
 
-verify fetch patch archive prove: tool
+verify fetch patch prove: tool
 	@$(BYSSAL) $@ $(FLAGS)
 
 libc-test: tool
@@ -145,5 +146,5 @@ clean:
 tool:
 	@ci/tool
 
-.PHONY: all check verify fetch patch archive prove libc-test fuzz coverage bench counts footprint install misuse \
+.PHONY: all check verify fetch patch prove libc-test fuzz coverage bench counts footprint install misuse \
 	stress night tsan miri mutants shortage fresh clean tool

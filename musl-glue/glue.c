@@ -16,17 +16,7 @@
 #include "pthread_impl.h"
 #include "syscall.h"
 #include "glue.h"
-#include "byssal_core.h" /* from the archive of the core: BYSSAL_THREAD_OFFSET, BYSSAL_CHOOSES */
-
-/* The Rust core was compiled for this offset from the thread pointer. If it is not the one of
- * this tree and compiler, every thread would use a wild heap: refuse to build. */
-#ifdef TLS_ABOVE_TP
-#define FIELD_OFFSET ((long)offsetof(struct pthread, malloc_heap) - (long)sizeof(struct pthread) - TP_OFFSET)
-#else
-#define FIELD_OFFSET ((long)offsetof(struct pthread, malloc_heap))
-#endif
-_Static_assert(FIELD_OFFSET == (BYSSAL_THREAD_OFFSET),
-	"the byssal object was made for another struct pthread: run `byssal archive --tree` for this tree");
+#include "core.h" /* refuses a machine without a core; BYSSAL_CHOOSES */
 
 /* The core takes the page for a constant on these, see src/abi/src/musl.rs. */
 #if defined(__x86_64__) || defined(__i386__) || defined(__s390x__)
@@ -158,9 +148,4 @@ __attribute__((used)) static int (*const exit_runs)(void (*)(void *), void *, vo
 int *__byssal_errno(void)
 {
 	return &errno;
-}
-
-void **__byssal_thread_field(void)
-{
-	return (void **)&__pthread_self()->malloc_heap;
 }

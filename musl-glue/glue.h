@@ -90,10 +90,6 @@ unsigned __byssal_clock(void);
 /* Address of this thread's errno. */
 int *__byssal_errno(void);
 
-/* Address of this thread's heap field in struct pthread (the slow way; the fast one is an
- * offset from the thread pointer, see src/abi/src/thread.rs). */
-void **__byssal_thread_field(void);
-
 #ifndef BYSSAL_BINDGEN
 #pragma GCC visibility pop
 #endif

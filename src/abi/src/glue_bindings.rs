@@ -32,5 +32,4 @@ unsafe extern "C" {
     pub fn __byssal_threaded() -> core::ffi::c_int;
     pub fn __byssal_clock() -> core::ffi::c_uint;
     pub fn __byssal_errno() -> *mut core::ffi::c_int;
-    pub fn __byssal_thread_field() -> *mut *mut core::ffi::c_void;
 }

@@ -104,7 +104,7 @@ fn mapped(at: *mut c_void) -> Option<NonNull<u8>> {
 /// Identifies the calling thread: the address of its word, never 0.
 fn this_thread() -> usize {
     extern "C" {
-        fn byssal_thread_field() -> *mut c_void;
+        fn byssal_thread_field() -> *mut *mut c_void;
     }
     // SAFETY: only an address.
     unsafe { byssal_thread_field().addr() }

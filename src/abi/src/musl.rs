@@ -8,29 +8,6 @@ use byssal_heap::base::platform::Platform;
 use core::ffi::{c_int, c_void};
 use core::ptr::{self, NonNull};
 
-// Calls into libc need no detour over the GOT: everything is linked into the same object.
-core::arch::global_asm!(
-    ".hidden __byssal_map",
-    ".hidden __byssal_unmap",
-    ".hidden __byssal_close",
-    ".hidden __byssal_purge",
-    ".hidden __byssal_remap",
-    ".hidden __byssal_break",
-    ".hidden __byssal_page_size",
-    ".hidden __byssal_random",
-    ".hidden __byssal_lock",
-    ".hidden __byssal_try_lock",
-    ".hidden __byssal_unlock",
-    ".hidden __byssal_reset_lock",
-    ".hidden __byssal_threaded",
-    ".hidden __byssal_errno",
-    ".hidden __byssal_thread_field",
-);
-
-// Of these glue.c has a definition in the preset only that calls them.
-#[cfg(feature = "hardened")]
-core::arch::global_asm!(".hidden __byssal_entropy", ".hidden __byssal_thread_number",);
-
 /// musl, as glue.c shows it.
 struct Musl;
 

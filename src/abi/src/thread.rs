@@ -1,11 +1,12 @@
 //! The word that each thread keeps for the allocator, reached without a call where we know how.
 
-/// Distance in bytes from the thread pointer to the field in musl's struct pthread, as the
-/// target's own compiler told the tool.
+/// Distance in bytes from the thread pointer to the field in musl's struct pthread. The tool
+/// compiles for two made-up ones, to find where they stand in the assembly: musl's build puts the
+/// right one there. So it must be an operand of an instruction, alone.
 #[cfg(feature = "musl")]
 pub const OFFSET: isize = match option_env!("BYSSAL_THREAD_OFFSET") {
     Some(text) => parse(text.as_bytes()),
-    None => panic!("BYSSAL_THREAD_OFFSET is not set: build with `byssal archive`"),
+    None => panic!("BYSSAL_THREAD_OFFSET is not set: build with `byssal patch`"),
 };
 
 /// A decimal number with an optional minus sign.
@@ -70,36 +71,126 @@ mod access {
     }
 }
 
-#[cfg(all(feature = "musl", target_arch = "aarch64"))]
-mod access {
-    use super::OFFSET;
+/// Reading and writing the word: `{0}` is its value, `{1}` the offset, `{2}` a register to spare.
+#[cfg(all(feature = "musl", not(target_arch = "x86_64")))]
+macro_rules! access {
+    ($class:ident, [$($read:literal),+], [$($write:literal),+]) => {
+        mod access {
+            use super::OFFSET;
 
-    /// Address of the word.
-    #[inline(always)]
-    fn field() -> *mut usize {
-        let pointer: *mut u8;
-        // SAFETY: reads the thread pointer.
-        unsafe {
-            core::arch::asm!("mrs {}, tpidr_el0", out(reg) pointer,
-                options(nostack, preserves_flags, nomem, pure));
+            /// Reads the word.
+            #[inline(always)]
+            pub fn get() -> usize {
+                let value;
+                // SAFETY: the thread pointer and OFFSET lead to the thread's own field.
+                unsafe {
+                    core::arch::asm!($($read),+, out($class) value, const OFFSET,
+                        options(pure, nostack, preserves_flags, readonly));
+                }
+                value
+            }
+
+            /// Writes the word.
+            #[inline(always)]
+            pub fn set(value: usize) {
+                // SAFETY: see `get`; the field is the heap's alone.
+                unsafe {
+                    core::arch::asm!($($write),+, "/* {2} */", in($class) value, const OFFSET,
+                        out($class) _, options(nostack, preserves_flags));
+                }
+            }
         }
-        pointer.wrapping_offset(OFFSET).cast()
-    }
-
-    /// Reads the word.
-    #[inline(always)]
-    pub fn get() -> usize {
-        // SAFETY: the thread's own field.
-        unsafe { field().read_volatile() }
-    }
-
-    /// Writes the word.
-    #[inline(always)]
-    pub fn set(value: usize) {
-        // SAFETY: the thread's own field.
-        unsafe { field().write_volatile(value) }
-    }
+    };
 }
+
+#[cfg(all(feature = "musl", target_arch = "x86"))]
+access!(reg, ["mov {0}, gs:[{1}]"], ["mov gs:[{1}], {0}"]);
+
+#[cfg(all(feature = "musl", target_arch = "aarch64"))]
+access!(
+    reg,
+    ["mrs {0}, tpidr_el0", "ldur {0}, [{0}, {1}]"],
+    ["mrs {2}, tpidr_el0", "stur {0}, [{2}, {1}]"]
+);
+
+#[cfg(all(feature = "musl", target_arch = "arm"))]
+access!(
+    reg,
+    ["mrc p15, 0, {0}, c13, c0, 3", "ldr {0}, [{0}, #{1}]"],
+    ["mrc p15, 0, {2}, c13, c0, 3", "str {0}, [{2}, #{1}]"]
+);
+
+#[cfg(all(feature = "musl", target_arch = "riscv64"))]
+access!(reg, ["ld {0}, {1}(tp)"], ["sd {0}, {1}(tp)"]);
+
+#[cfg(all(feature = "musl", target_arch = "riscv32"))]
+access!(reg, ["lw {0}, {1}(tp)"], ["sw {0}, {1}(tp)"]);
+
+#[cfg(all(feature = "musl", target_arch = "loongarch64"))]
+access!(reg, ["ld.d {0}, $tp, {1}"], ["st.d {0}, $tp, {1}"]);
+
+// The halves of the thread pointer lie in two access registers.
+#[cfg(all(feature = "musl", target_arch = "s390x"))]
+access!(
+    reg_addr,
+    [
+        "ear {0}, %a0",
+        "sllg {0}, {0}, 32",
+        "ear {0}, %a1",
+        "lg {0}, {1}({0})"
+    ],
+    [
+        "ear {2}, %a0",
+        "sllg {2}, {2}, 32",
+        "ear {2}, %a1",
+        "stg {0}, {1}({2})"
+    ]
+);
+
+#[cfg(all(feature = "musl", target_arch = "powerpc64"))]
+access!(reg, ["ld {0}, {1}(13)"], ["std {0}, {1}(13)"]);
+
+#[cfg(all(feature = "musl", target_arch = "powerpc"))]
+access!(reg, ["lwz {0}, {1}(2)"], ["stw {0}, {1}(2)"]);
+
+// Where the instruction is too new for the processor, the kernel does its work.
+#[cfg(all(feature = "musl", target_arch = "mips64"))]
+access!(
+    reg,
+    [
+        ".set push",
+        ".set mips64r2",
+        "rdhwr {0}, $29",
+        ".set pop",
+        "ld {0}, {1}({0})"
+    ],
+    [
+        ".set push",
+        ".set mips64r2",
+        "rdhwr {2}, $29",
+        ".set pop",
+        "sd {0}, {1}({2})"
+    ]
+);
+
+#[cfg(all(feature = "musl", target_arch = "mips"))]
+access!(
+    reg,
+    [
+        ".set push",
+        ".set mips32r2",
+        "rdhwr {0}, $29",
+        ".set pop",
+        "lw {0}, {1}({0})"
+    ],
+    [
+        ".set push",
+        ".set mips32r2",
+        "rdhwr {2}, $29",
+        ".set pop",
+        "sw {0}, {1}({2})"
+    ]
+);
 
 #[cfg(all(feature = "library", target_arch = "x86_64"))]
 mod access {
@@ -196,11 +287,8 @@ mod access {
     }
 }
 
-#[cfg(not(any(target_arch = "x86_64", all(feature = "musl", target_arch = "aarch64"),)))]
+#[cfg(all(feature = "library", not(target_arch = "x86_64")))]
 mod access {
-    #[cfg(feature = "musl")]
-    use crate::glue_bindings::__byssal_thread_field as field;
-    #[cfg(feature = "library")]
     extern "C" {
         #[link_name = "byssal_thread_field"]
         fn field() -> *mut *mut core::ffi::c_void;

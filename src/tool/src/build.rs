@@ -3,14 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::core::{self, Preset, Recipe};
+use crate::core::{Preset, Recipe};
+use crate::cores::Cores;
+use crate::digest::{Inputs, Stamp};
 use crate::error::{At, Error, Kind, Result};
-use crate::musl::{self, Compiler};
+use crate::musl::Compiler;
 use crate::pins::Pins;
 use crate::project::{self, Project};
 use crate::source::Source;
+use crate::target::Target;
 use crate::tree::{Malloc, Tree};
-use crate::{archive, edit, needs, series};
+use crate::{edit, needs, series};
 
 /// What the user chose.
 #[derive(Clone, Debug)]
@@ -18,6 +21,8 @@ pub struct Settings {
     /// A version, a tarball or a tree; `None` for the default of the pins.
     pub musl: Option<String>,
     pub cc: Option<String>,
+    /// A triple of the machine to build for; `None` for that of the compiler.
+    pub target: Option<String>,
     pub jobs: Option<usize>,
     pub preset: Preset,
     /// Where the Rust workspace of the allocator is, when it is not the project itself.
@@ -32,13 +37,27 @@ impl Settings {
         Source::find(project, &pins, self.musl(&pins))
     }
 
-    /// The source's label, without getting a source that is not here.
+    /// The label of results, without getting a source that is not here.
     ///
     /// # Errors
-    /// Those of `Source::label`.
+    /// Those of `Source::label` and of `compiler`.
     pub fn label(&self, project: &Project) -> Result<String> {
         let pins = Pins::read(&project.root)?;
-        Source::label(project, &pins, self.musl(&pins))
+        let label = Source::label(project, &pins, self.musl(&pins))?;
+        Ok(label + &self.machine()?.suffix())
+    }
+
+    /// The machine that it is built for: the one that was asked for, or that of the compiler that
+    /// was, or this one.
+    ///
+    /// # Errors
+    /// Those of `target` and of `compiler`.
+    pub fn machine(&self) -> Result<&'static Target> {
+        match (self.target()?, self.cc.as_deref().unwrap_or_default()) {
+            (Some(target), _) => Ok(target),
+            (None, "") => Target::named(std::env::consts::ARCH),
+            (None, _) => Ok(self.compiler()?.target),
+        }
     }
 
     fn musl<'a>(&'a self, pins: &'a Pins) -> &'a str {
@@ -47,45 +66,52 @@ impl Settings {
     }
 
     /// # Errors
-    /// Those of `Compiler::find`.
+    /// Those of `Compiler::find`, or `Usage` when it compiles for another target than was asked for.
     pub fn compiler(&self) -> Result<Compiler> {
-        let compiler = Compiler::find(self.cc.as_deref(), self.jobs)?;
-        // The core is made for the target of rustc.
-        let target = core::host_target()?;
-        let wanted: &[&str] = match target.split('-').next() {
-            Some("x86_64") => &["__x86_64__", "__LP64__"],
-            Some("aarch64") => &["__aarch64__", "__LP64__"],
-            _ => &[],
-        };
-        let macros = compiler.macros()?;
-        match wanted
-            .iter()
-            .find(|w| !macros.contains(&format!("#define {w} ")))
-        {
-            None => Ok(compiler),
-            Some(absent) => Err(Error::new(
+        let compiler = Compiler::find(self.cc.as_deref(), self.target()?, self.jobs)?;
+        match self.target()? {
+            Some(target) if target != compiler.target => Err(Error::new(
                 Kind::Usage,
                 format!(
-                    "CC={} compiles for another machine than rustc, which does for {target}: \
-                     it does not define {absent}",
-                    compiler.cc
+                    "CC={} compiles for {}, not for TARGET={}",
+                    compiler.cc, compiler.target.name, target.name
                 ),
             )
-            .remedy("take a compiler for the same machine; byssal is not built across machines")),
+            .remedy("leave one of them out, or name a compiler for that target")),
+            _ => Ok(compiler),
         }
     }
 
-    /// How the core for `thread_offset` is made.
-    pub fn recipe(&self, project: &Project, thread_offset: i64) -> Recipe {
-        let workspace = self
-            .workspace
+    /// The machine that was asked for by name.
+    ///
+    /// # Errors
+    /// Those of `Target::named`.
+    pub fn target(&self) -> Result<Option<&'static Target>> {
+        let given = self.target.as_deref().filter(|t| !t.is_empty());
+        given.map(Target::named).transpose()
+    }
+
+    /// The cores for some machines.
+    ///
+    /// # Errors
+    /// Those of `Recipe::make`.
+    pub fn cores(&self, project: &Project, targets: &[&'static Target]) -> Result<Cores> {
+        let made = targets.iter().map(|target| {
+            let recipe = Recipe {
+                workspace: self.workspace(project),
+                preset: self.preset,
+                target,
+            };
+            recipe.make(project)
+        });
+        Ok(Cores::new(self.preset, made.collect::<Result<_>>()?))
+    }
+
+    /// The directory of the Rust workspace that has the allocator.
+    pub fn workspace(&self, project: &Project) -> PathBuf {
+        self.workspace
             .clone()
-            .unwrap_or_else(|| project.root.clone());
-        Recipe {
-            workspace,
-            preset: self.preset,
-            thread_offset,
-        }
+            .unwrap_or_else(|| project.root.clone())
     }
 }
 
@@ -96,8 +122,7 @@ pub struct Built {
     pub preset: Preset,
     pub byssal: Tree,
     pub stock: Tree,
-    /// The archive of the core.
-    pub archive: PathBuf,
+    pub cores: Cores,
     /// The directory of the series.
     pub patches: PathBuf,
 }
@@ -112,101 +137,72 @@ pub fn build(project: &Project, settings: &Settings) -> Result<Built> {
         let names = unused.join(", ");
         crate::progress::say(&format!("  not used, though in the environment: {names}"));
     }
-    needs::programs(project, &["make", "cargo", "rustc", "ar", "objcopy"])?;
-    if settings.cc.as_deref().unwrap_or_default().is_empty() {
-        needs::programs(project, &["gcc"])?;
-    }
+    needs::programs(project, &["make", "cargo", "rustc"])?;
     let compiler = settings.compiler()?;
-    let source = settings.source(project)?;
-    let byssal = Tree::prepare(project, &source, Malloc::Byssal, &compiler)?;
-    let recipe = settings.recipe(project, byssal.thread_offset()?);
-    let archive = byssal.place_core(project, &recipe, &compiler)?;
+    let source = settings.source(project)?.labelled(compiler.target);
+    let cores = settings.cores(project, &[compiler.target])?;
+    let byssal = Tree::prepare(project, &source, Malloc::Byssal, &compiler, &cores)?;
     let patches = project.made.join(format!("patches/musl-{}", source.label));
-    publish(&byssal.series(), &archive, &source, &patches)?;
-    byssal.install(project, &source, &compiler)?;
-    let stock = Tree::prepare(project, &source, Malloc::Stock, &compiler)?;
-    stock.install(project, &source, &compiler)?;
+    publish(project, &cores, &source, &patches)?;
+    byssal.install(project, &source, &compiler, &cores)?;
+    let stock = Tree::prepare(project, &source, Malloc::Stock, &compiler, &cores)?;
+    stock.install(project, &source, &compiler, &cores)?;
     Ok(Built {
         source,
         compiler,
         preset: settings.preset,
         byssal,
         stock,
-        archive,
+        cores,
         patches,
     })
 }
 
-/// `patch`: writes the series for a source, without building anything.
+/// `patch`: writes the series for a source and for some machines, without building libc.
 ///
 /// # Errors
 /// `Refused` when the edits do not fit.
 pub fn patch(project: &Project, settings: &Settings, dest: Option<&Path>) -> Result<PathBuf> {
-    let source = settings.source(project)?;
+    needs::programs(project, &["cargo", "rustc"])?;
+    let target = settings.machine()?;
+    let source = settings.source(project)?.labelled(target);
     let dest = match dest {
         Some(d) => project::absolute(d)?,
         None => project.out.join(format!("patches/musl-{}", source.label)),
     };
-    let temp = project::temp_beside(&dest)?;
+    let cores = settings.cores(project, &[target])?;
+    write_series(project, &cores, &source, &dest)?;
+    Ok(dest)
+}
+
+/// Writes the series at `dest`, unless it is there with the same inputs.
+fn publish(project: &Project, cores: &Cores, source: &Source, dest: &Path) -> Result<()> {
+    let inputs = Inputs::new()
+        .text("source", &source.identity)
+        .text("cores", &cores.identity())
+        .text("tool", env!("CARGO_PKG_VERSION"))
+        .tree(&project.root, "patches")?
+        .tree(&project.root, "musl-glue")?
+        .tree(&project.root, "src/tool/src/series.rs")?
+        .tree(&project.root, "src/tool/src/install.txt")?;
+    let name = format!("series-{}", source.label);
+    let stamp = Stamp::new(&project.out, &name, inputs.finish());
+    let made = [dest.join("INSTALL"), dest.join("0004-byssal-core.patch")];
+    if stamp.holds(&made) {
+        return Ok(());
+    }
+    write_series(project, cores, source, dest)?;
+    stamp.note(&made)
+}
+
+/// Fits the edits to the source, and writes them as patches, with a text on what to do with them.
+fn write_series(project: &Project, cores: &Cores, source: &Source, dest: &Path) -> Result<()> {
+    let temp = project::temp_beside(dest)?;
     let tree = source.lay(temp.path())?;
     let patches = edit::read(&project.root)?;
-    let fitted = edit::fit(&project.root, &patches, &source, &tree)?;
+    let fitted = edit::fit(&project.root, &patches, cores, source, &tree)?;
     let made = temp.path().join("series");
     series::write(&made, &fitted)?;
-    install_text(&made, &source.version)?;
-    project::replace_dir(&made, &dest)?;
-    Ok(dest)
-}
-
-/// `archive`: makes the archive for a source, or for a tree that is patched and configured.
-///
-/// # Errors
-/// Those of the steps.
-pub fn core_archive(
-    project: &Project,
-    settings: &Settings,
-    tree: Option<&Path>,
-    dest: Option<&Path>,
-) -> Result<PathBuf> {
-    needs::programs(project, &["make", "cargo", "rustc", "objcopy"])?;
-    let compiler = settings.compiler()?;
-    let tree = tree.map(project::absolute).transpose()?;
-    let (offset, name, default) = match &tree {
-        Some(dir) => {
-            let log = project.log("archive");
-            let offset = crate::probe::thread_offset(dir, &log)?;
-            (
-                offset,
-                musl::archive_name(dir)?,
-                dir.join("src/malloc/byssal"),
-            )
-        }
-        None => {
-            let source = settings.source(project)?;
-            let tree = Tree::prepare(project, &source, Malloc::Byssal, &compiler)?;
-            let default = project.out.join(format!("patches/musl-{}", source.label));
-            (
-                tree.thread_offset()?,
-                musl::archive_name(&tree.dir)?,
-                default,
-            )
-        }
-    };
-    let dest = dest.map_or_else(|| Ok(default.join(name)), project::absolute)?;
-    let recipe = settings.recipe(project, offset);
-    crate::progress::step("allocator core", || {
-        archive::make(project, &recipe, &compiler, &dest, &project.log("archive"))
-    })?;
-    Ok(dest)
-}
-
-/// Lays the series, the archive and the text that says what to do with them at `dest`.
-fn publish(series: &Path, archive: &Path, source: &Source, dest: &Path) -> Result<()> {
-    let temp = project::temp_beside(dest)?;
-    let made = temp.path().join("series");
-    project::copy_tree(series, &made, &|_| false)?;
-    let name = archive.file_name().unwrap_or_default();
-    fs::copy(archive, made.join(name)).at("copying", archive)?;
     install_text(&made, &source.version)?;
     project::replace_dir(&made, dest)
 }

@@ -1,4 +1,5 @@
-//! The Rust core of the allocator as one object: built, reduced to its contract, checked.
+//! The Rust core of the allocator for one machine: compiled, checked against its contract, and
+//! made into assembly that a tree of musl can carry.
 
 use std::env;
 use std::fs;
@@ -8,10 +9,13 @@ use std::process::Command;
 use object::read::archive::ArchiveFile;
 use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, SectionKind};
 
+use crate::assembly::{self, Changes};
+use crate::digest::{self, Stamp};
 use crate::error::{At, Error, Kind, Result};
-use crate::musl::Compiler;
+use crate::progress::step;
 use crate::project::{self, Project};
-use crate::{digest, run};
+use crate::run;
+use crate::target::Target;
 
 /// The package that holds the C ABI of the allocator.
 pub const PACKAGE: &str = "byssal-abi";
@@ -19,10 +23,12 @@ pub const PACKAGE: &str = "byssal-abi";
 pub const STATICLIB: &str = "libbyssal_abi.a";
 /// A symbol that only our own object defines: it finds that object in the static library.
 const OURS: &str = "__libc_malloc_impl";
-/// The section of the state of the process, all zeros, in the object from rustc (whose backend
-/// knows by the name that it takes no room in the file) and in ours: linkers place `.lbss` behind
-/// all of .bss, where it does not part what else is there.
-const STATE: [&str; 2] = [".bss.byssal_process", ".lbss"];
+/// How the names begin that glue.c defines: hidden, so that no call goes over a table.
+const GLUE: &str = "__byssal_";
+/// The section of the state of the process, all zeros, as rustc has it (whose backend knows by the
+/// name that it takes no room in the file) and in the text: linkers place `.lbss` behind all of
+/// .bss, where it does not part what else is there.
+pub const STATE: [&str; 2] = [".bss.byssal_process", ".lbss"];
 
 /// Names that a static program may define, too, and yet have libc's aligned_alloc. mallocng has them
 /// in members of their own, which such a program does not link; of ours they are weak.
@@ -69,14 +75,36 @@ impl Preset {
 /// of each static program for .7 % of the instructions in batches, none in pairs.
 const INLINE: &str = "-Cllvm-args=-inline-threshold=0";
 
-/// What the core is made from and for.
+/// Thread offsets that the core is compiled for to find where they stand: two that every machine's
+/// instructions have room for.
+const OFFSETS: [i64; 2] = [-184, -248];
+
+/// What a core is made from and for.
 #[derive(Clone, Debug)]
 pub struct Recipe {
     /// The directory of the workspace that has the package `byssal-abi`.
     pub workspace: PathBuf,
     pub preset: Preset,
-    /// Bytes from the thread pointer to the thread's heap field.
-    pub thread_offset: i64,
+    pub target: &'static Target,
+}
+
+/// A core for one machine.
+#[derive(Clone, Debug)]
+pub struct Core {
+    pub preset: Preset,
+    pub target: &'static Target,
+    /// Assembly for the C preprocessor.
+    pub text: String,
+    /// What rustc's own assembler makes of the compiler's text for the first of `OFFSETS`: what
+    /// is assembled of the text here must be the same.
+    pub object: PathBuf,
+}
+
+impl Core {
+    /// Has the preprocessor put the offset in that `object` was made for.
+    pub fn known_offset() -> String {
+        format!("-DBYSSAL_THREAD_OFFSET={}", OFFSETS[0])
+    }
 }
 
 impl Recipe {
@@ -84,87 +112,114 @@ impl Recipe {
     ///
     /// # Errors
     /// When a source file cannot be read or rustc cannot be run.
-    pub fn identity(&self) -> Result<String> {
+    fn identity(&self, project: &Project) -> Result<String> {
         let inputs = sources(&self.workspace)?
             .text("preset", self.preset.name())
-            .text("thread offset", &self.thread_offset.to_string());
+            .text("target", &self.target.rust()?)
+            .tree(&project.root, "musl-glue/exports.txt")?
+            .tree(&project.root, "musl-glue/imports.txt")?;
         Ok(inputs.finish())
     }
 
-    /// Builds the object and writes it to `dest`.
+    /// Compiles the core, unless it is there already.
     ///
     /// # Errors
     /// `Step` when a build fails or the object breaks its contract.
-    pub fn object(
-        &self,
-        project: &Project,
-        compiler: &Compiler,
-        dest: &Path,
-        log: &Path,
-    ) -> Result<()> {
-        let root = &project.root;
-        let target = host_target()?;
+    pub fn make(&self, project: &Project) -> Result<Core> {
+        let name = format!("core-{}-{}", self.target.name, self.preset.name());
+        let dir = project.out.join("build").join(&name);
+        let [text, object] = ["core.S", "core.o"].map(|f| dir.join(f));
+        let made = [text.clone(), object.clone()];
+        let stamp = Stamp::new(&project.out, &name, self.identity(project)?);
+        if !stamp.holds(&made) {
+            let log = project.log(&name);
+            run::fresh_log(&log)?;
+            let what = format!(
+                "allocator core, {}, preset {}",
+                self.target.name,
+                self.preset.name()
+            );
+            step(&what, || self.compile(project, &made, &log))?;
+            stamp.note(&made)?;
+        }
+        Ok(Core {
+            preset: self.preset,
+            target: self.target,
+            text: project::read_text(&text)?,
+            object,
+        })
+    }
+
+    /// Writes text and object of the core.
+    fn compile(&self, project: &Project, [text, object]: &[PathBuf; 2], log: &Path) -> Result<()> {
         let target_dir = target_dir(&self.workspace, &project.out)?;
         // What cargo leaves there must be read before another run puts its own in place.
         let _lock = project::lock_dir(&target_dir)?;
-        let built = self.staticlib(&target, &target_dir, log)?;
-        let temp = project::temp_beside(dest)?;
-        let (raw, reduced) = (temp.path().join("raw.o"), temp.path().join("core.o"));
-        project::write_file(&raw, &our_member(&built)?)?;
-        let exports = names(&root.join("musl-glue/exports.txt"))?;
-        let keep = temp.path().join("keep");
-        project::write_file(&keep, exports.join("\n").as_bytes())?;
-        let mut objcopy = Command::new(compiler.program("objcopy")?);
-        // Names of local functions stay: a core dump should be readable.
-        objcopy.args(["--strip-debug", "--discard-locals"]);
-        for section in [".eh_frame", ".rela.eh_frame", ".rel.eh_frame", ".comment"] {
-            objcopy.args(["-R", section]);
+        let other = self.assembly(OFFSETS[1], &target_dir, log)?;
+        let one = self.assembly(OFFSETS[0], &target_dir, log)?;
+        if self.target.unmeasured.is_none() {
+            self.assemble(&one, &target_dir, log)?;
         }
-        for name in YIELDING {
-            objcopy.arg(format!("--weaken-symbol={name}"));
-        }
-        objcopy
-            .arg(format!("--rename-section={}={}", STATE[0], STATE[1]))
-            .arg(format!("--keep-global-symbols={}", keep.display()))
-            .arg(&raw)
-            .arg(&reduced);
-        run::logged(&mut objcopy, log)?;
-        check(
-            &reduced,
-            &exports,
-            &names(&root.join("musl-glue/imports.txt"))?,
-        )?;
-        fs::rename(&reduced, dest).at("renaming to", dest)
+        let target = self.target.rust()?;
+        let ours = our_member(&target_dir.join(target).join("archive").join(STATICLIB))?;
+        let glue = project.root.join("musl-glue");
+        let exports = names(&glue.join("exports.txt"))?;
+        let needed = check(&ours, &exports, &names(&glue.join("imports.txt"))?)?;
+        let hidden: Vec<&str> = needed
+            .iter()
+            .map(|n| &**n)
+            .filter(|n| n.starts_with(GLUE))
+            .collect();
+        let changes = Changes {
+            line: self.target.line.as_ref(),
+            weak: &YIELDING,
+            hidden: &hidden,
+            state: STATE,
+        };
+        let texts = [project::read_text(&one)?, project::read_text(&other)?];
+        let reduced = assembly::reduced([&texts[0], &texts[1]], OFFSETS, &changes)?;
+        project::write_file(object, &ours)?;
+        project::write_file(text, reduced.as_bytes())
     }
 
-    fn staticlib(&self, target: &str, target_dir: &Path, log: &Path) -> Result<PathBuf> {
-        let mut cmd = cargo(&self.workspace, target);
-        cmd.args([
-            "rustc",
-            "-p",
-            PACKAGE,
-            "--profile",
-            "archive",
-            "--no-default-features",
-        ])
-        .args([
-            "--features",
-            &self.preset.features("musl"),
-            "--crate-type",
-            "staticlib",
-        ])
-        .args(["--target", target])
-        .arg("--target-dir")
-        .arg(target_dir)
-        .args(["--", INLINE])
-        .env("BYSSAL_THREAD_OFFSET", self.thread_offset.to_string());
+    /// Has the core compiled for a thread offset, and gives the file of its assembly.
+    fn assembly(&self, offset: i64, target_dir: &Path, log: &Path) -> Result<PathBuf> {
+        let target = self.target.rust()?;
+        let text = target_dir.join(format!("{target}-{}{offset}.s", self.preset.name()));
+        let mut cmd = self.rustc(&target, &self.preset.features("musl"), target_dir)?;
+        cmd.args(["--", INLINE])
+            .arg(format!("--emit=link,asm={}", text.display()))
+            .env("BYSSAL_THREAD_OFFSET", offset.to_string());
         run::logged(&mut cmd, log)?;
-        Ok(target_dir.join(target).join("archive").join(STATICLIB))
+        Ok(text)
+    }
+
+    /// Has rustc's own assembler make an object of a text. (The one that it makes of the core is
+    /// no measure: it generates code for text and object apart, and now and then not the same.)
+    fn assemble(&self, text: &Path, target_dir: &Path, log: &Path) -> Result<()> {
+        let target = self.target.rust()?;
+        let mut cmd = self.rustc(&target, "assembled", target_dir)?;
+        run::logged(cmd.env("BYSSAL_ASSEMBLY", text), log)
+    }
+
+    /// `cargo rustc` for the package, with some of its features.
+    fn rustc(&self, target: &str, features: &str, target_dir: &Path) -> Result<Command> {
+        let mut cmd = cargo(&self.workspace, target)?;
+        cmd.args(["rustc", "-p", PACKAGE, "--profile", "archive"])
+            .args(["--no-default-features", "--features", features])
+            .args(["--crate-type", "staticlib", "--target", target])
+            .arg("--target-dir")
+            .arg(target_dir);
+        Ok(cmd)
     }
 }
 
-/// A cargo whose flags are those of code that goes into libc, whatever the caller's are.
-pub fn cargo(workspace: &Path, target: &str) -> Command {
+/// A cargo whose flags are those of code that goes into libc, whatever the caller's are. Where
+/// rustc has no `core` for the target, it is built from its sources.
+///
+/// # Errors
+/// `Missing` when these are not there.
+pub fn cargo(workspace: &Path, target: &str) -> Result<Command> {
     let mut flags = vec![
         "-Crelocation-model=pic",
         "-Crelro-level=off",
@@ -179,7 +234,49 @@ pub fn cargo(workspace: &Path, target: &str) -> Command {
     let mut cmd = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cmd.current_dir(workspace)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    cmd
+    // The way to unstable features is open to the nightly channel only, or to who is told so.
+    if ["powerpc", "mips"].iter().any(|p| target.starts_with(p)) {
+        cmd.env("RUSTC_BOOTSTRAP", "1");
+    }
+    if !has_core(target)? {
+        let library = Path::new(sysroot()?.trim()).join("lib/rustlib/src/rust/library");
+        if !library.join("core/src/lib.rs").is_file() {
+            return Err(no_core(target, &library));
+        }
+        cmd.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=core");
+    }
+    Ok(cmd)
+}
+
+/// Whether rustc came with a compiled `core` for the target.
+fn has_core(target: &str) -> Result<bool> {
+    let dir = run::output(rustc().args(["--print", "target-libdir", "--target", target]))
+        .map_err(|e| no_target(target, &e))?;
+    let entries = fs::read_dir(dir.trim()).into_iter().flatten().flatten();
+    let mut names = entries.map(|e| e.file_name().to_string_lossy().into_owned());
+    Ok(names.any(|n| n.starts_with("libcore-") && n.ends_with(".rlib")))
+}
+
+fn no_target(target: &str, why: &Error) -> Error {
+    Error::new(
+        Kind::Missing,
+        format!("rustc does not know the target {target}: {}", why.what),
+    )
+    .remedy("take a newer rustc (RUSTC=, CARGO=), or another target: docs/targets.md")
+}
+
+fn no_core(target: &str, library: &Path) -> Error {
+    Error::new(
+        Kind::Missing,
+        format!(
+            "rustc has no `core` for {target}, and not the sources of it: {} is not there",
+            library.display()
+        ),
+    )
+    .remedy(format!(
+        "install one of them: rustup target add {target}; rustup component add rust-src; \
+         apt-get install rust-src (Debian); apk add rust-src (Alpine)"
+    ))
 }
 
 /// Where cargo works for the objects that we make: the caller's directory, or `target` of the
@@ -208,12 +305,16 @@ pub fn target_dir(workspace: &Path, out: &Path) -> Result<PathBuf> {
 
 /// Where the library sources are installed differs between machines; what is built must not.
 fn sysroot_remap() -> Option<String> {
-    let sysroot = run::output(rustc().args(["--print", "sysroot"])).ok()?;
+    let sysroot = sysroot().ok()?;
     let commit = rustc_line("commit-hash: ").ok()?;
     Some(format!(
         "--remap-path-prefix={}/lib/rustlib/src/rust=/rustc/{commit}",
         sysroot.trim()
     ))
+}
+
+fn sysroot() -> Result<String> {
+    run::output(rustc().args(["--print", "sysroot"]))
 }
 
 fn rustc() -> Command {
@@ -227,7 +328,7 @@ fn rustc_line(field: &str) -> Result<String> {
         .ok_or_else(|| Error::new(Kind::Step, format!("rustc -vV tells no {field:?}")))
 }
 
-/// The target that Rust code is built for: that of rustc itself.
+/// The target that rustc itself runs on.
 ///
 /// # Errors
 /// When rustc cannot be run.
@@ -292,15 +393,15 @@ fn our_member(library: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// Gives the names that the object needs. Checks the contract: global names exactly `exports`, undefined ones within `imports`, nothing
-/// that needs the dynamic linker's help in libc.so, the state where it costs least.
+/// Gives the names that an object of the core needs. Checks the contract: global names exactly
+/// `exports`, undefined ones within `imports`, nothing that needs the dynamic linker's help in
+/// libc.so, the state in one of the sections of `STATE`.
 ///
 /// # Errors
 /// `Step`, with all that is wrong.
-pub fn check(path: &Path, exports: &[String], imports: &[String]) -> Result<Vec<String>> {
-    let bytes = fs::read(path).at("reading", path)?;
-    let file = object::File::parse(&*bytes)
-        .map_err(|e| Error::new(Kind::Step, format!("{}: {e}", path.display())))?;
+pub fn check(object: &[u8], exports: &[String], imports: &[String]) -> Result<Vec<String>> {
+    let file = object::File::parse(object)
+        .map_err(|e| Error::new(Kind::Step, format!("the core object: {e}")))?;
     let mut wrong = Vec::new();
     let (mut defined, mut needed) = (Vec::new(), Vec::new());
     for symbol in file.symbols() {
@@ -329,9 +430,9 @@ pub fn check(path: &Path, exports: &[String], imports: &[String]) -> Result<Vec<
             .filter(|n| !exports.contains(n))
             .map(|n| format!("defines {n} as global")),
     );
-    let state = file.section_by_name(STATE[1]).map(|s| s.kind());
-    if state != Some(SectionKind::UninitializedData) {
-        wrong.push(format!("has no section {} of zeros", STATE[1]));
+    let state = STATE.iter().find_map(|name| file.section_by_name(name));
+    if state.map(|s| s.kind()) != Some(SectionKind::UninitializedData) {
+        wrong.push(format!("has no section {} of zeros", STATE[0]));
     }
     for section in file.sections() {
         let name = section.name().unwrap_or("");

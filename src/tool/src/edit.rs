@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::cores::Cores;
 use crate::error::{At, Error, Kind, Result};
 use crate::project;
 use crate::source::Source;
@@ -49,13 +50,40 @@ pub enum Place {
     Replace,
 }
 
-/// A new file, with the content of a file of ours.
+/// A new file: a copy of one of ours, relative to the project, or made of the cores.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Add {
-    pub file: String,
-    /// Relative to the project.
-    pub from: PathBuf,
+#[serde(untagged, deny_unknown_fields)]
+pub enum Add {
+    Copy { file: String, from: PathBuf },
+    Make { file: String, made: Made },
+}
+
+/// What is made of the cores: of `Core` a file for each architecture, whose path has its name in
+/// place of ARCH.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Made {
+    Header,
+    Core,
+}
+
+impl Add {
+    /// The files, with their content.
+    fn files(&self, root: &Path, cores: &Cores) -> Result<Vec<(String, String)>> {
+        Ok(match self {
+            Add::Copy { file, from } => {
+                vec![(file.clone(), project::read_text(&root.join(from))?)]
+            }
+            Add::Make { file, made } => match made {
+                Made::Header => vec![(file.clone(), cores.header())],
+                Made::Core => {
+                    let files = cores.files().into_iter();
+                    let named = |(arch, text)| (file.replace("ARCH", arch), text);
+                    files.map(named).collect()
+                }
+            },
+        })
+    }
 }
 
 /// What a patch does to one file.
@@ -111,6 +139,7 @@ pub fn read(root: &Path) -> Result<Vec<Patch>> {
 pub fn fit<'a>(
     root: &Path,
     patches: &'a [Patch],
+    cores: &Cores,
     source: &Source,
     tree: &Path,
 ) -> Result<Vec<Fitted<'a>>> {
@@ -129,7 +158,7 @@ pub fn fit<'a>(
     };
     let mut fitted = Vec::new();
     for patch in patches.iter().filter(|p| p.versions.contains(version)) {
-        let changes = fit_one(root, patch, &mut state)?;
+        let changes = fit_one(root, patch, cores, &mut state)?;
         fitted.push(Fitted { patch, changes });
     }
     Ok(fitted)
@@ -170,7 +199,7 @@ impl State<'_> {
     }
 }
 
-fn fit_one(root: &Path, patch: &Patch, state: &mut State) -> Result<Vec<Change>> {
+fn fit_one(root: &Path, patch: &Patch, cores: &Cores, state: &mut State) -> Result<Vec<Change>> {
     let mut before: Vec<(String, Option<String>)> = Vec::new();
     for edit in &patch.edit {
         let text = state.text(&edit.file)?;
@@ -186,17 +215,17 @@ fn fit_one(root: &Path, patch: &Patch, state: &mut State) -> Result<Vec<Change>>
         state.files.insert(edit.file.clone(), after);
     }
     for add in &patch.add {
-        if state.tree.join(&add.file).exists() || state.files.contains_key(&add.file) {
-            return Err(Error::new(
-                Kind::Refused,
-                format!("{} is there already", state.source.named(&add.file)),
-            )
-            .remedy("the tree is patched already: take the pristine release"));
+        for (file, text) in add.files(root, cores)? {
+            if state.tree.join(&file).exists() || state.files.contains_key(&file) {
+                return Err(Error::new(
+                    Kind::Refused,
+                    format!("{} is there already", state.source.named(&file)),
+                )
+                .remedy("the tree is patched already: take the pristine release"));
+            }
+            before.push((file.clone(), None));
+            state.files.insert(file, text);
         }
-        before.push((add.file.clone(), None));
-        state
-            .files
-            .insert(add.file.clone(), project::read_text(&root.join(&add.from))?);
     }
     let changes = before.into_iter().map(|(file, before)| {
         let after = state.files[&file].clone();

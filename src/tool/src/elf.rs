@@ -38,6 +38,9 @@ struct Segment {
 #[derive(Debug)]
 pub struct Elf {
     path: PathBuf,
+    machine: u16,
+    /// Bytes of a pointer.
+    pub pointer: u64,
     segments: Vec<Segment>,
     /// Tags and values of the dynamic section.
     pub dynamic: Vec<(u32, u64)>,
@@ -83,6 +86,7 @@ impl Elf {
     /// # Errors
     /// When there is no such symbol or the file cannot be written.
     pub fn with_trap_at(&self, name: &str, dest: &Path) -> Result<()> {
+        let trap = trap(self.machine);
         let place = self.address(name).and_then(|a| {
             let holds =
                 |s: &&Segment| s.kind == elf::PT_LOAD && a >= s.address && a - s.address < s.size;
@@ -93,25 +97,31 @@ impl Elf {
         });
         let mut data = fs::read(&self.path).at("reading", &self.path)?;
         let code = place
-            .and_then(|p| data.get_mut(p..p + TRAP.len()))
+            .and_then(|p| data.get_mut(p..p + trap.len()))
             .ok_or_else(|| {
                 Error::new(
                     Kind::Gate,
                     format!("{} has no code named {name}", self.path.display()),
                 )
             })?;
-        code.copy_from_slice(&TRAP);
+        code.copy_from_slice(trap);
         fs::copy(&self.path, dest).at("copying to", dest)?;
         fs::write(dest, data).at("writing", dest)
     }
 }
 
-/// An instruction that traps on the machine that this tool runs on.
-#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
-const TRAP: [u8; 2] = [0x0f, 0x0b];
-/// All bits zero is an illegal instruction on the others that musl knows.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "x86")))]
-const TRAP: [u8; 4] = [0; 4];
+/// An illegal instruction of a machine: on most of those that musl knows all bits zero are one.
+fn trap(machine: u16) -> &'static [u8] {
+    match machine {
+        elf::EM_X86_64 | elf::EM_386 => &[0x0f, 0x0b],
+        elf::EM_ARM => &[0xf0, 0, 0xf0, 0xe7],
+        // Reserved, whichever the order of bytes is: the highest operation code, and the lowest bits.
+        elf::EM_MIPS => &[0xff, 0xff, 0xff, 0xff],
+        // The first two instructions are for callers from other modules only.
+        elf::EM_PPC64 => &[0; 12],
+        _ => &[0; 4],
+    }
+}
 
 fn parse<H: FileHeader<Endian = Endianness>>(
     path: &Path,
@@ -138,6 +148,8 @@ fn parse<H: FileHeader<Endian = Endianness>>(
     let defined = defined::<H>(endian, &sections, data)?;
     Ok(Elf {
         path: path.to_path_buf(),
+        machine: header.e_machine(endian),
+        pointer: if header.is_class_64() { 8 } else { 4 },
         segments,
         dynamic,
         exported,

@@ -45,7 +45,7 @@ pub fn verified(project: &Project, built: &Built) -> Result<String> {
         }
     }
     let inputs = inputs
-        .text("core", &digest::file(&built.archive)?)
+        .text("core", &built.cores.identity())
         .tree(&project.root, "src/tool/src")?
         .tree(&project.root, "src/tool/probes")?
         .finish();
@@ -66,7 +66,7 @@ pub fn verified(project: &Project, built: &Built) -> Result<String> {
 /// Puts what is built, verified and proved where it is found, in place of what was there.
 fn publish(project: &Project, built: &Built, libraries: &[Library]) -> Result<()> {
     let mut files = vec![built.patches.join("INSTALL")];
-    files.extend(built.archive.file_name().map(|n| built.patches.join(n)));
+    files.push(built.patches.join("0004-byssal-core.patch"));
     for prefix in [&built.byssal.prefix, &built.stock.prefix] {
         let names = ["lib/libc.a", "lib/libc.so", built.compiler.wrapper()];
         files.extend(names.map(|f| prefix.join(f)));
@@ -82,13 +82,15 @@ fn publish(project: &Project, built: &Built, libraries: &[Library]) -> Result<()
     if stamp.holds(&found) {
         return Ok(());
     }
-    let lib = project.made.join("lib");
-    for dir in [
-        &built.patches,
-        &lib,
-        &built.stock.prefix,
-        &built.byssal.prefix,
-    ] {
+    let mut dirs = vec![
+        built.patches.clone(),
+        built.stock.prefix.clone(),
+        built.byssal.prefix.clone(),
+    ];
+    if built.compiler.target.is_own() {
+        dirs.push(project.made.join("lib"));
+    }
+    for dir in &dirs {
         prefix::publish(dir, &project.published(dir))?;
     }
     stamp.note(&found)
@@ -126,12 +128,6 @@ fn summary(
         ("toolchain", wrapper.clone()),
         ("libc", prefix.join("lib/libc.a")),
         ("libc", prefix.join("lib/libc.so")),
-        (
-            "core",
-            built
-                .patches
-                .join(built.archive.file_name().unwrap_or_default()),
-        ),
         ("patches", built.patches.clone()),
     ];
     rows.extend(libraries.iter().map(|l| (l.what, l.path.clone())));
@@ -161,14 +157,17 @@ fn summary(
         return Ok(());
     }
     let prefix = prefix.display();
-    say(&format!(
-        "  LD_PRELOAD={} python3 -c 'print(1)'",
-        quoted(&project.out.join("lib/libbyssal.so"))
-    ));
+    if built.compiler.target.is_own() {
+        say(&format!(
+            "  LD_PRELOAD={} python3 -c 'print(1)'",
+            quoted(&project.out.join("lib/libbyssal.so"))
+        ));
+    }
     say(&format!(
         "  from Rust:   RUSTFLAGS='-L native={prefix}/lib' \\"
     ));
-    say("               cargo build --target x86_64-unknown-linux-musl");
+    let rust = &built.compiler.target.rust;
+    say(&format!("               cargo build --target {rust}"));
     say(&format!(
         "               or, with a libunwind.a in DIR: RUSTFLAGS='-C linker={} \
          -C link-self-contained=no -C relocation-model=static -L DIR'",

@@ -4,19 +4,20 @@
 //!
 //! ```text
 //! pins -> fetch (download, distro) -> source -> edit -> series
-//!                                                 |
-//!                     probe (thread offset) <- musl (configure, make) <- archive (the Rust core)
-//!                                                 |
-//!     sysroot (prefix, musl-gcc) -> library -> verify, sample, libc_test -> publish, install
+//!                                                ^
+//!       target -> core (rustc) -> assembly -> cores
+//!                                                |
+//!     tree (musl: configure, make) -> prefix -> library -> verify, sample, libc_test -> publish, install
 //! ```
 //!
 //! `error`, `project`, `progress`, `run` and `digest` serve all of them and know none.
 
-pub mod archive;
+pub mod assembly;
 #[cfg(feature = "bindings")]
 pub mod bindings;
 pub mod build;
 pub mod core;
+pub mod cores;
 pub mod digest;
 pub mod distro;
 pub mod download;
@@ -32,12 +33,12 @@ pub mod musl;
 pub mod needs;
 pub mod pins;
 pub mod prefix;
-pub mod probe;
 pub mod progress;
 pub mod project;
 pub mod run;
 pub mod sample;
 pub mod series;
 pub mod source;
+pub mod target;
 pub mod tree;
 pub mod verify;

@@ -36,7 +36,8 @@ struct Beside<'a> {
     dest: PathBuf,
 }
 
-/// Builds libbyssal.so and libbyssal.a for the host and for the musl that was built.
+/// Builds libbyssal.so and libbyssal.a for the musl that was built, and if that is for this machine
+/// for the host's libc, too.
 ///
 /// # Errors
 /// `Step` when one does not build.
@@ -59,8 +60,13 @@ pub fn build(project: &Project, settings: &Settings, built: &Built) -> Result<Ve
         },
     ];
     let mut made = Vec::new();
-    for beside in both {
-        for path in one(project, settings, built, &beside)? {
+    let wanted = if built.compiler.target.is_own() {
+        &both[..]
+    } else {
+        &both[1..]
+    };
+    for beside in wanted {
+        for path in one(project, settings, built, beside)? {
             made.push(Library {
                 what: beside.what,
                 path,
@@ -76,7 +82,7 @@ fn one(
     built: &Built,
     beside: &Beside,
 ) -> Result<[PathBuf; 2]> {
-    let workspace = settings.recipe(project, 0).workspace;
+    let workspace = settings.workspace(project);
     let made = ["libbyssal.so", "libbyssal.a"].map(|f| beside.dest.join(f));
     let mut inputs = core::sources(&workspace)?
         .text("preset", settings.preset.name())
@@ -106,7 +112,15 @@ fn one(
             let target_dir = core::target_dir(&workspace, &project.out)?;
             let _lock = project::lock_dir(&target_dir)?;
             let target_dir = target_dir.join(&beside.name);
-            let whole = cargo(&workspace, settings.preset, beside, &target_dir, &log)?;
+            let target = built.compiler.target.rust()?;
+            let whole = cargo(
+                &workspace,
+                &target,
+                settings.preset,
+                beside,
+                &target_dir,
+                &log,
+            )?;
             let temp = project::temp_beside(&beside.dest.join("libbyssal"))?;
             archive(project, built, &whole, temp.path(), &log)?;
             shared(project, settings, built, beside, &whole, temp.path(), &log)?;
@@ -124,13 +138,13 @@ fn one(
 /// The static library as cargo makes it: ours, and whatever of Rust's own.
 fn cargo(
     workspace: &Path,
+    target: &str,
     preset: Preset,
     beside: &Beside,
     target_dir: &Path,
     log: &Path,
 ) -> Result<PathBuf> {
-    let target = core::host_target()?;
-    let mut cmd = core::cargo(workspace, &target);
+    let mut cmd = core::cargo(workspace, target)?;
     cmd.args([
         "rustc",
         "-p",
@@ -146,7 +160,7 @@ fn cargo(
         "--crate-type",
         "staticlib",
     ])
-    .args(["--target", &target, "--target-dir"])
+    .args(["--target", target, "--target-dir"])
     .arg(target_dir)
     .env(format!("CC_{}", target.replace('-', "_")), beside.cc);
     run::logged(&mut cmd, log)?;
@@ -183,9 +197,11 @@ fn object(
         .args(exports.iter().map(|e| format!("-u{e}")))
         .arg(whole);
     run::logged(&mut ld, log)?;
-    project::write_file(&path("keep"), exports.join("\n").as_bytes())?;
+    // Made by the compiler in groups of which the linker keeps one, by the name; hidden.
+    let thunks = "\n__x86.get_pc_thunk.*\n";
+    project::write_file(&path("keep"), (exports.join("\n") + thunks).as_bytes())?;
     let mut objcopy = Command::new(built.compiler.program("objcopy")?);
-    objcopy.args(["--strip-debug", "--discard-locals", "-R", ".comment"]);
+    objcopy.args(["--strip-debug", "--discard-locals", "-R", ".comment", "-w"]);
     objcopy.arg(format!("--keep-global-symbols={}", path("keep").display()));
     run::logged(objcopy.arg(path("all.o")).arg(path(name)), log)?;
     check(&path(name), exports)?;

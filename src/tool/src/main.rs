@@ -38,9 +38,12 @@ struct Common {
     /// musl: a version, a tarball, or a source tree [default: that of patches/pins.toml]
     #[arg(long)]
     musl: Option<String>,
-    /// The C compiler, one word [default: gcc]
+    /// The C compiler, one word [default: gcc, or a cross compiler for the target]
     #[arg(long)]
     cc: Option<String>,
+    /// The machine to build for, a triple such as aarch64-linux-musl [default: the compiler's]
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<String>,
     /// Jobs of make at a time [default: one for each core]
     #[arg(long, short, value_parser = jobs, allow_hyphen_values = true)]
     jobs: Option<usize>,
@@ -69,6 +72,7 @@ impl Common {
         Settings {
             musl: self.musl,
             cc: self.cc,
+            target: self.target,
             jobs: self.jobs,
             preset: self.preset.unwrap_or_default(),
             workspace: self.core_workspace,
@@ -89,17 +93,6 @@ enum Command {
         common: Common,
         /// The directory to write [default: out/patches/musl-VERSION]
         #[arg(long, value_name = "DIR")]
-        dest: Option<PathBuf>,
-    },
-    /// Makes the archive of the compiled core
-    Archive {
-        #[command(flatten)]
-        common: Common,
-        /// A tree that is patched and configured, to make it for
-        #[arg(long, value_name = "DIR")]
-        tree: Option<PathBuf>,
-        /// The file to write [default: beside the series, or within the tree]
-        #[arg(long, value_name = "FILE")]
         dest: Option<PathBuf>,
     },
     /// Makes the Rust view of musl-glue/glue.h anew (needs libclang)
@@ -169,15 +162,6 @@ fn run(cli: Cli) -> Result<()> {
         Command::Patch { common, dest } => {
             let dest = build::patch(&project, &common.settings(), dest.as_deref())?;
             say(&dest.display().to_string());
-        }
-        Command::Archive { common, tree, dest } => {
-            let made = build::core_archive(
-                &project,
-                &common.settings(),
-                tree.as_deref(),
-                dest.as_deref(),
-            )?;
-            say(&made.display().to_string());
         }
         #[cfg(feature = "bindings")]
         Command::Bindings => {

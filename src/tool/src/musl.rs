@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::error::{Error, Kind, Result};
 use crate::prefix::PLACE;
+use crate::target::Target;
 use crate::{project, run};
 
 /// The C compiler and how it is run.
@@ -14,6 +15,8 @@ pub struct Compiler {
     pub cc: String,
     pub jobs: usize,
     pub family: Family,
+    /// The machine that it compiles for.
+    pub target: &'static Target,
 }
 
 /// Which of musl's wrappers a compiler needs.
@@ -27,20 +30,28 @@ pub enum Family {
 const PLAIN: &str = "/-_.+,:@%=~";
 
 impl Compiler {
-    /// Takes the compiler that was asked for, or gcc, or cc.
+    /// Takes the compiler that was asked for; or a cross compiler for the machine that was; or gcc,
+    /// or cc.
     ///
     /// # Errors
     /// `Usage` for a command that musl's Makefile would not run as it is, or that is not like gcc;
     /// `Missing` when it is not there.
-    pub fn find(cc: Option<&str>, jobs: Option<usize>) -> Result<Self> {
-        let asked = cc.filter(|c| !c.is_empty());
-        let cc = asked.unwrap_or(if run::exists("gcc") { "gcc" } else { "cc" });
+    pub fn find(
+        cc: Option<&str>,
+        target: Option<&'static Target>,
+        jobs: Option<usize>,
+    ) -> Result<Self> {
+        let cc = &match (cc.filter(|c| !c.is_empty()), target) {
+            (Some(asked), _) => asked.to_owned(),
+            (None, Some(target)) if !target.is_own() => cross(target)?,
+            _ => if run::exists("gcc") { "gcc" } else { "cc" }.to_owned(),
+        };
         let plain = |c: char| c.is_ascii_alphanumeric() || PLAIN.contains(c);
         // A name with a directory is meant from here, not from musl's tree.
         let cc = if cc.contains('/') && cc.chars().all(plain) {
             project::absolute(Path::new(cc))?.display().to_string()
         } else {
-            cc.to_owned()
+            cc.clone()
         };
         if cc.starts_with('-') || !cc.chars().all(plain) {
             return Err(Error::new(
@@ -61,6 +72,7 @@ impl Compiler {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Compiler {
             family: Family::of(&cc)?,
+            target: Target::of_compiler(&cc)?,
             jobs: jobs.unwrap_or(cores),
             cc,
         })
@@ -100,6 +112,31 @@ impl Compiler {
         let path = run::output(Command::new(&self.cc).arg(format!("-print-prog-name={name}")))?;
         Ok(path.trim().to_owned())
     }
+}
+
+/// A cross compiler for a machine: under its own name, or under those of the distribution's.
+fn cross(target: &Target) -> Result<String> {
+    let triples = std::iter::once(&target.name).chain(&target.compilers);
+    let names: Vec<String> = triples.map(|t| format!("{t}-gcc")).collect();
+    names
+        .iter()
+        .find(|n| run::exists(n))
+        .cloned()
+        .ok_or_else(|| {
+            let package = target.compilers.first().map(|t| t.replace('_', "-"));
+            let debian = package.map_or(String::new(), |p| {
+                format!("install one (Debian: apt-get install gcc-{p}), or ")
+            });
+            Error::new(
+                Kind::Missing,
+                format!(
+                    "no compiler for {} is there: none of {}",
+                    target.name,
+                    names.join(", ")
+                ),
+            )
+            .remedy(format!("{debian}name one with CC= or CROSS_COMPILE="))
+        })
 }
 
 impl Family {
@@ -150,6 +187,9 @@ pub fn configure(
             Family::Clang => "--enable-wrapper=clang",
         })
         .args(more);
+    if let Some(flags) = &compiler.target.flags {
+        cmd.arg(format!("CFLAGS={flags}"));
+    }
     if let Some(cross) = compiler.cc.strip_suffix("-gcc") {
         cmd.arg(format!("CROSS_COMPILE={cross}-"));
     }
@@ -182,16 +222,4 @@ pub fn variable(tree: &Path, name: &str) -> Result<String> {
             format!("{} does not set {name}", path.display()),
         )
     })
-}
-
-/// The name of the core's archive in this tree: `byssal-ARCH.a`.
-///
-/// # Errors
-/// When the tree is not configured.
-pub fn archive_name(tree: &Path) -> Result<String> {
-    Ok(format!(
-        "byssal-{}{}.a",
-        variable(tree, "ARCH")?,
-        variable(tree, "SUBARCH")?
-    ))
 }

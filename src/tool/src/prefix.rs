@@ -75,11 +75,12 @@ pub fn rename(dir: &Path, from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Installs a made tree, and puts what came of it at `prefix`.
+/// Installs a made tree, and puts what came of it at `prefix`. The wrapper of the compiler tells it
+/// `flags`, too.
 ///
 /// # Errors
 /// `Step` when musl's make fails.
-pub fn install(tree: &Path, prefix: &Path, log: &Path) -> Result<()> {
+pub fn install(tree: &Path, prefix: &Path, flags: Option<&str>, log: &Path) -> Result<()> {
     let root = tree.join(INSTALLED);
     if root.exists() {
         fs::remove_dir_all(&root).at("removing", &root)?;
@@ -88,6 +89,12 @@ pub fn install(tree: &Path, prefix: &Path, log: &Path) -> Result<()> {
     let made = root.join(PLACE.trim_start_matches('/'));
     relative_loader(&made.join("lib"))?;
     rename(&made, Path::new(PLACE), prefix)?;
+    if let Some(flags) = flags {
+        let wrapper = made.join("bin/musl-gcc");
+        let text = project::read_text(&wrapper)?;
+        let told = text.replace("\"$@\"", &format!("{flags} \"$@\""));
+        fs::write(&wrapper, told).at("writing", &wrapper)?;
+    }
     project::replace_dir(&made, prefix)?;
     fs::remove_dir_all(&root).at("removing", &root)
 }

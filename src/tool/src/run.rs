@@ -103,14 +103,7 @@ pub fn neutral(cmd: &mut Command) -> &mut Command {
 
 /// Flags for compilers in the environment that are not used, for a word about it.
 pub fn unused_flags() -> Vec<&'static str> {
-    let names = [
-        "CFLAGS",
-        "CPPFLAGS",
-        "LDFLAGS",
-        "CROSS_COMPILE",
-        "CPATH",
-        "LIBRARY_PATH",
-    ];
+    let names = ["CFLAGS", "CPPFLAGS", "LDFLAGS", "CPATH", "LIBRARY_PATH"];
     let set = |name: &&str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
     names.into_iter().filter(set).collect()
 }

@@ -12,6 +12,7 @@ use crate::error::{At, Error, Kind, Result};
 use crate::pins::{Family, Pins, Release};
 use crate::progress::say;
 use crate::project::{self, Project};
+use crate::target::Target;
 use crate::{digest, fetch, run};
 
 /// A musl source that may be patched.
@@ -32,6 +33,15 @@ const NOT_SOURCE: [&str; 4] = ["obj", "lib", "config.mak", ".git"];
 const NAMED: usize = 8;
 
 impl Source {
+    /// The same, for results that are for a machine.
+    #[must_use]
+    pub fn labelled(self, target: &Target) -> Self {
+        Source {
+            label: self.label + &target.suffix(),
+            ..self
+        }
+    }
+
     /// The tarball or tree itself.
     pub fn path(&self) -> &Path {
         &self.path

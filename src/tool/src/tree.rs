@@ -3,19 +3,14 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::core::Recipe;
+use crate::cores::Cores;
 use crate::digest::{Inputs, Stamp};
-use crate::error::{At, Error, Kind, Result};
+use crate::error::{At, Result};
 use crate::musl::{self, Compiler};
 use crate::progress::step;
 use crate::project::{self, Project};
 use crate::source::Source;
-use crate::{archive, edit, prefix, probe, run, series};
-
-/// File of a kept tree that holds the thread offset which the compiler told.
-const OFFSET: &str = ".byssal-thread-offset";
-/// Directory of a kept tree that holds the series which made it.
-const SERIES: &str = ".byssal-series";
+use crate::{edit, prefix, run};
 
 /// File of a kept tree that is there while make works in it: a killed make may have left an object
 /// that is not whole.
@@ -67,7 +62,8 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Lays, patches and configures the tree, unless it is there with the same inputs.
+    /// Lays, patches and configures the tree, unless it is there with the same inputs, and puts the
+    /// cores in place.
     ///
     /// # Errors
     /// `Refused` when the edits do not fit, `Step` when configure fails.
@@ -76,6 +72,7 @@ impl Tree {
         source: &Source,
         malloc: Malloc,
         compiler: &Compiler,
+        cores: &Cores,
     ) -> Result<Self> {
         let label = &source.label;
         let prefix = malloc.prefix(project, label);
@@ -92,9 +89,12 @@ impl Tree {
         let made = [tree.dir.join("config.mak")];
         if !stamp.holds(&made) || tree.dir.join(MAKING).exists() {
             step(&tree.named("patch and configure"), || {
-                tree.lay(project, source, compiler)
+                tree.lay(project, source, compiler, cores)
             })?;
             stamp.note(&made)?;
+        }
+        if malloc == Malloc::Byssal {
+            cores.place(&tree.dir)?;
         }
         Ok(tree)
     }
@@ -127,96 +127,39 @@ impl Tree {
         project.log(&format!("musl-{}-{}", self.label, self.malloc.what()))
     }
 
-    fn lay(&self, project: &Project, source: &Source, compiler: &Compiler) -> Result<()> {
+    fn lay(
+        &self,
+        project: &Project,
+        source: &Source,
+        compiler: &Compiler,
+        cores: &Cores,
+    ) -> Result<()> {
         let log = self.log(project);
         run::fresh_log(&log)?;
         let temp = project::temp_beside(&self.dir)?;
         let tree = source.lay(temp.path())?;
         if self.malloc == Malloc::Byssal {
             let patches = edit::read(&project.root)?;
-            let fitted = edit::fit(&project.root, &patches, source, &tree)?;
+            let fitted = edit::fit(&project.root, &patches, cores, source, &tree)?;
             edit::apply(&tree, &fitted)?;
-            series::write(&tree.join(SERIES), &fitted)?;
         }
         musl::configure(&tree, self.malloc.name(), compiler, &[], &log)?;
-        if self.malloc == Malloc::Byssal {
-            let offset = probe::thread_offset(&tree, &log)?;
-            project::write_file(&tree.join(OFFSET), offset.to_string().as_bytes())?;
-        }
         project::replace_dir(&tree, &self.dir)
-    }
-
-    /// Bytes from the thread pointer to the heap field in this tree.
-    ///
-    /// # Errors
-    /// When the tree is not a prepared one with byssal.
-    pub fn thread_offset(&self) -> Result<i64> {
-        let path = self.dir.join(OFFSET);
-        let text = project::read_text(&path)?;
-        text.trim()
-            .parse()
-            .map_err(|e| Error::new(Kind::System, format!("{}: {e}", path.display())))
-    }
-
-    /// The directory of the series that made this tree.
-    pub fn series(&self) -> PathBuf {
-        self.dir.join(SERIES)
-    }
-
-    /// Where this tree expects the archive of the core.
-    ///
-    /// # Errors
-    /// When the tree is not configured.
-    pub fn archive(&self) -> Result<PathBuf> {
-        Ok(self
-            .dir
-            .join("src/malloc/byssal")
-            .join(musl::archive_name(&self.dir)?))
-    }
-
-    /// Builds the core for this tree and puts it in place, unless it is there already.
-    /// Gives its path.
-    ///
-    /// # Errors
-    /// `Step` when the build fails.
-    pub fn place_core(
-        &self,
-        project: &Project,
-        recipe: &Recipe,
-        compiler: &Compiler,
-    ) -> Result<PathBuf> {
-        let dest = self.archive()?;
-        let inputs = Inputs::new()
-            .text("core", &recipe.identity()?)
-            .text("header", &archive::header(recipe))
-            .text("compiler", &compiler.identity()?)
-            .tree(&project.root, "musl-glue")?;
-        let stamp = Stamp::new(&project.out, &self.step_name("core"), inputs.finish());
-        let made = [dest.clone()];
-        if stamp.holds(&made) {
-            return Ok(dest);
-        }
-        let log = project.log("archive");
-        run::fresh_log(&log)?;
-        let what = format!(
-            "allocator core, preset {}, thread offset {}",
-            recipe.preset.name(),
-            recipe.thread_offset
-        );
-        step(&what, || {
-            archive::make(project, recipe, compiler, &dest, &log)
-        })?;
-        stamp.note(&made)?;
-        Ok(dest)
     }
 
     /// Makes the tree and installs it to its prefix, unless nothing changed. True when it did.
     ///
     /// # Errors
     /// `Step` when make fails.
-    pub fn install(&self, project: &Project, source: &Source, compiler: &Compiler) -> Result<bool> {
+    pub fn install(
+        &self,
+        project: &Project,
+        source: &Source,
+        compiler: &Compiler,
+        cores: &Cores,
+    ) -> Result<bool> {
         let core = match self.malloc {
-            Malloc::Byssal => crate::digest::file(&self.archive()?)?,
+            Malloc::Byssal => cores.identity(),
             Malloc::Stock | Malloc::Old => String::new(),
         };
         let tree = self.stamp(project, source, compiler)?;
@@ -234,7 +177,12 @@ impl Tree {
             let making = self.dir.join(MAKING);
             project::write_file(&making, b"")?;
             musl::make(&self.dir, &[], compiler.jobs, &log)?;
-            prefix::install(&self.dir, &self.prefix, &log)?;
+            prefix::install(
+                &self.dir,
+                &self.prefix,
+                compiler.target.flags.as_deref(),
+                &log,
+            )?;
             fs::remove_file(&making).at("removing", &making)
         })?;
         stamp.note(&made)?;

@@ -1,6 +1,7 @@
 //! The gates: what must hold of every toolchain that is handed out. Each is printed with its
 //! evidence, passed or failed.
 
+mod code;
 mod library;
 mod programs;
 mod threads;
@@ -14,6 +15,7 @@ use crate::error::{At, Error, Kind, Result};
 use crate::progress::say;
 use crate::project::Project;
 use crate::run;
+use crate::target::Target;
 
 /// What a gate found.
 pub enum Finding {
@@ -45,6 +47,11 @@ impl Subject<'_> {
         self.project.log("verify")
     }
 
+    /// A command that runs a program of the target.
+    fn command(&self, program: &Path) -> Command {
+        self.built.compiler.target.command(program)
+    }
+
     /// Compiles one of the programs in `src/tool/probes` with a prefix's wrapper.
     fn compile(&self, prefix: &Path, name: &str, flags: &[&str]) -> Result<PathBuf> {
         let kind = prefix.strip_prefix(&self.project.out).unwrap_or(prefix);
@@ -69,54 +76,113 @@ fn clear(dir: &Path) -> Result<()> {
     }
 }
 
-type Gate = (&'static str, fn(&Subject) -> Result<Finding>);
+/// What a gate is called, what it does with programs of the target, and itself.
+type Gate = (&'static str, Needs, fn(&Subject) -> Result<Finding>);
 
-const GATES: [Gate; 15] = [
-    ("libc.so has no TLS segment", library::no_tls),
+/// What a gate needs of the machine.
+#[derive(Clone, Copy)]
+enum Needs {
+    Nothing,
+    /// Programs of the target run.
+    Run,
+    /// They run without an emulator, whose memory would count.
+    Alone,
+}
+
+impl Needs {
+    /// Why the gate cannot be looked at here.
+    fn missing(self, target: &Target) -> Option<String> {
+        match (self, target.emulator()) {
+            (Needs::Nothing, _) | (_, Ok(None)) | (Needs::Run, Ok(Some(_))) => None,
+            (Needs::Alone, Ok(Some(emulator))) => {
+                Some(format!("the memory of {emulator} would count"))
+            }
+            (_, Err(why)) => Some(why),
+        }
+    }
+}
+
+const GATES: [Gate; 16] = [
+    (
+        "libc.so has no TLS segment",
+        Needs::Nothing,
+        library::no_tls,
+    ),
     (
         "libc.so has no text relocations",
+        Needs::Nothing,
         library::no_text_relocations,
     ),
-    ("libc.so has no constructors", library::no_constructors),
+    (
+        "libc.so has no constructors",
+        Needs::Nothing,
+        library::no_constructors,
+    ),
     (
         "libc.so exports what stock musl exports",
+        Needs::Nothing,
         library::same_exports,
     ),
     (
+        "the core's text is what the compiler made",
+        Needs::Nothing,
+        library::same_code,
+    ),
+    (
         "the core needs and defines only what is listed",
+        Needs::Nothing,
         library::core_contract,
     ),
     (
         "libc.so takes malloc and its hooks from the core",
+        Needs::Nothing,
         library::hooks_are_ours,
     ),
-    ("an empty static program does not grow", programs::empty),
+    (
+        "an empty static program does not grow",
+        Needs::Run,
+        programs::empty,
+    ),
     (
         "a program that only mallocs gets what its preset promises",
+        Needs::Run,
         programs::only_malloc,
     ),
     (
         "a static program that frees grows by little",
+        Needs::Run,
         programs::cost,
     ),
     (
         "a static program with its own malloc links and runs",
+        Needs::Run,
         programs::own_malloc,
     ),
     (
         "the other kind of compiler (PIE or not) builds it too",
+        Needs::Run,
         programs::other_kind,
     ),
-    ("the thread hook is reached, static", threads::exits_static),
+    (
+        "the thread hook is reached, static",
+        Needs::Run,
+        threads::exits_static,
+    ),
     (
         "the thread hook is reached, dynamic",
+        Needs::Run,
         threads::exits_dynamic,
     ),
     (
         "the fork hook is reached, static and dynamic",
+        Needs::Run,
         threads::forks,
     ),
-    ("what 1000 threads leave is used again", threads::bounded),
+    (
+        "what 1000 threads leave is used again",
+        Needs::Alone,
+        threads::bounded,
+    ),
 ];
 
 /// Runs every gate and prints each. Gives what was printed; the last line has the counts.
@@ -136,8 +202,11 @@ pub fn all(project: &Project, built: &Built) -> Result<String> {
     say(&format!("verify {}", built.byssal.prefix.display()));
     let mut lines = Vec::new();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for (name, gate) in GATES {
-        let finding = gate(&subject).unwrap_or_else(|e| Finding::Failed(e.to_string()));
+    for (name, needs, gate) in GATES {
+        let finding = match needs.missing(built.compiler.target) {
+            Some(why) => Finding::Skipped(why),
+            None => gate(&subject).unwrap_or_else(|e| Finding::Failed(e.to_string())),
+        };
         let (count, word, evidence) = match finding {
             Finding::Passed(evidence) => (&mut passed, "passed ", evidence),
             Finding::Failed(evidence) => (&mut failed, "FAILED ", evidence),

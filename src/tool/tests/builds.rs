@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use byssal_tool::core::{Preset, Recipe};
-use byssal_tool::musl::Compiler;
-use byssal_tool::{archive, project};
+use byssal_tool::build::Settings;
+use byssal_tool::core::Preset;
+use byssal_tool::cores::Cores;
+use byssal_tool::project;
 use common::{byssal, configured, make, outcome, root, succeed};
 
 /// A copy of the sources at `dir`.
@@ -18,25 +19,32 @@ fn copy(dir: &Path) -> PathBuf {
     dir.to_path_buf()
 }
 
+/// The settings of a plain build.
+fn settings(workspace: Option<PathBuf>) -> Settings {
+    Settings {
+        musl: None,
+        cc: None,
+        target: None,
+        jobs: None,
+        preset: Preset::Default,
+        workspace,
+    }
+}
+
 #[test]
-fn the_archive_is_the_same_from_two_directories() {
+fn the_core_is_the_same_from_two_directories() {
     let temp = tempfile::tempdir().unwrap();
-    let compiler = Compiler::find(None, None).unwrap();
-    let mut archives = Vec::new();
+    let mut cores = Vec::new();
     for name in ["a", "another/place/with a space"] {
         let workspace = copy(&temp.path().join(name));
         let project = project::Project::find(Some(&workspace), None).unwrap();
-        let recipe = Recipe {
-            workspace: workspace.clone(),
-            preset: Preset::Default,
-            thread_offset: 200,
-        };
-        let dest = workspace.join("made.a");
-        archive::make(&project, &recipe, &compiler, &dest, &workspace.join("log")).unwrap();
-        archives.push(fs::read(&dest).unwrap());
+        let settings = settings(Some(workspace));
+        let target = settings.machine().unwrap();
+        cores.push(settings.cores(&project, &[target]).unwrap());
     }
-    assert!(archives[0].len() > 1000, "the archive holds something");
-    assert!(archives[0] == archives[1], "the archives differ");
+    let [one, other] = [&cores[0], &cores[1]].map(|c| c.files());
+    assert!(one.values().all(|text| text.len() > 1000) && !one.is_empty());
+    assert!(one == other, "the cores differ");
 }
 
 #[test]
@@ -52,28 +60,63 @@ fn a_second_build_does_nothing() {
 }
 
 #[test]
-fn an_archive_made_for_a_tree_completes_it() {
+fn a_tree_with_the_series_builds_without_rust() {
     let temp = tempfile::tempdir().unwrap();
-    let Some(tree) = configured(temp.path()) else {
+    let settings = settings(None);
+    let out = temp.path().join("out");
+    let cores = settings.cores(&common::project(&out), &[settings.machine().unwrap()]);
+    let Some(tree) = configured(&temp.path().join("tree"), &cores.unwrap()) else {
         return;
     };
-    let out = temp.path().join("out");
-    let args = [
-        "archive",
-        "--tree",
-        tree.to_str().unwrap(),
-        "--out",
-        out.to_str().unwrap(),
-    ];
-    let (code, text) = outcome(&byssal(&args));
-    assert_eq!(code, 0, "{text}");
-    for target in [
-        "obj/src/malloc/byssal/malloc.lo",
-        "obj/src/malloc/byssal/glue.lo",
-    ] {
-        let (code, text) = make(&tree, target);
-        assert_eq!(code, 0, "{text}");
+    let arch = &settings.machine().unwrap().arch;
+    let objects = [format!("{arch}/malloc.lo"), "glue.lo".to_owned()];
+    for object in objects.map(|o| format!("obj/src/malloc/byssal/{o}")) {
+        // As a build system would: it knows nothing of cargo.
+        let mut make = Command::new("make");
+        make.current_dir(&tree)
+            .arg(object)
+            .env("PATH", "/usr/bin:/bin");
+        for name in ["MAKEFLAGS", "MAKELEVEL", "CARGO", "RUSTC"] {
+            make.env_remove(name);
+        }
+        succeed(&mut make);
     }
+}
+
+#[test]
+fn the_thread_offset_follows_the_structure() {
+    let temp = tempfile::tempdir().unwrap();
+    let Some(tree) = configured(temp.path(), &Cores::none()) else {
+        return;
+    };
+    let header = "obj/src/internal/byssal_offset.h";
+    let told = || {
+        let (code, text) = make(&tree, header);
+        assert_eq!(code, 0, "{text}");
+        let text = fs::read_to_string(tree.join(header)).unwrap();
+        let number = text
+            .strip_prefix("#define BYSSAL_THREAD_OFFSET ")
+            .expect(&text);
+        number.trim().parse::<i64>().expect(&text)
+    };
+    let before = told();
+    let file = tree.join("src/internal/pthread_impl.h");
+    let text = fs::read_to_string(&file).unwrap();
+    // A field more, at either end of the structure, as a distribution's patch may have it.
+    let more = text.replacen("\tint tid;", "\tlong more[3];\n\tint tid;", 1);
+    assert_ne!(more, text);
+    fs::write(&file, more).unwrap();
+    let above = cfg!(any(
+        target_arch = "x86_64",
+        target_arch = "x86",
+        target_arch = "s390x"
+    ));
+    let moved = if above {
+        3 * size_of::<usize>() as i64
+    } else {
+        0
+    };
+    assert_eq!(told() - before, moved);
 }
 
 /// Installs what is built, which is the case already where `make check` runs this.

@@ -22,8 +22,7 @@ fn compile(dir: &Path, text: &str) -> PathBuf {
 }
 
 /// The state of the process, in a section that `#` ends before the compiler's own attributes.
-const STATE: &str =
-    r#"__attribute__((used, section(".lbss,\"aw\",@nobits #"))) static char state[64];"#;
+const STATE: &str = r#"__attribute__((used, section(".bss.byssal_process,\"aw\",@nobits #"))) static char state[64];"#;
 
 /// What the check says of a C file with the state, that may define `here` and need `there`.
 fn checked(text: &str) -> Result<Vec<String>, String> {
@@ -38,6 +37,7 @@ fn checked_alone(text: &str) -> Result<Vec<String>, String> {
         ["here".to_owned()],
         ["there".to_owned(), "_GLOBAL_OFFSET_TABLE_".to_owned()],
     );
+    let object = fs::read(object).unwrap();
     core::check(&object, &exports, &imports).map_err(|e| e.to_string())
 }
 
@@ -74,5 +74,5 @@ fn each_breach_is_named() {
 fn the_state_must_have_left_bss() {
     let error =
         checked_alone("static char state[64]; void here(void) { state[0]++; }").unwrap_err();
-    assert!(error.contains("no section .lbss"), "{error}");
+    assert!(error.contains("no section .bss.byssal_process"), "{error}");
 }

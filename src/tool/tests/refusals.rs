@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use byssal_tool::cores::Cores;
 use byssal_tool::{digest, run};
-use common::{byssal, configured, likeness, make, outcome, project_with_pins, succeed};
+use common::{byssal, configured, likeness, make, outcome, project_with_pins};
 
 #[test]
 fn old_and_unknown_versions_are_refused_with_the_reason() {
@@ -183,47 +184,28 @@ fn libc_test_without_a_path_says_where_it_is() {
 }
 
 #[test]
-fn a_missing_archive_stops_make_with_a_word_on_where_to_get_it() {
+fn a_machine_without_a_core_stops_make() {
     let temp = tempfile::tempdir().unwrap();
-    let Some(tree) = configured(temp.path()) else {
+    let Some(tree) = configured(temp.path(), &Cores::none()) else {
         return;
     };
     for target in ["lib/libc.a", "lib/libc.so", "obj/src/malloc/byssal/glue.lo"] {
         let (code, text) = make(&tree, target);
         assert_ne!(code, 0, "{text}");
-        assert!(
-            text.contains("is missing") && text.contains("byssal -- archive"),
-            "{text}"
-        );
+        assert!(text.contains("no core for this machine"), "{text}");
     }
 }
 
 #[test]
-fn a_core_made_for_another_thread_layout_stops_make() {
-    let temp = tempfile::tempdir().unwrap();
-    let Some(tree) = configured(temp.path()) else {
-        return;
-    };
-    let arch = byssal_tool::musl::archive_name(&tree).unwrap();
-    let offset = byssal_tool::probe::thread_offset(&tree, &temp.path().join("log")).unwrap();
-    let build = |stated: i64| {
-        let header = temp.path().join("core.h");
-        fs::write(
-            &header,
-            format!("#define BYSSAL_THREAD_OFFSET ({stated})\n"),
-        )
-        .unwrap();
-        let archive = tree.join("src/malloc/byssal").join(&arch);
-        let _ = fs::remove_file(&archive);
-        let _ = fs::remove_file(tree.join("obj/src/internal/byssal_core.h"));
-        succeed(Command::new("ar").arg("rc").arg(&archive).arg(&header));
-        make(&tree, "obj/src/malloc/byssal/glue.lo")
-    };
-    let (code, text) = build(offset + 8);
-    assert_ne!(code, 0, "{text}");
-    assert!(text.contains("another struct pthread"), "{text}");
-    let (code, text) = build(offset);
-    assert_eq!(code, 0, "the right offset must do: {text}");
+fn an_unknown_machine_is_refused_with_the_known_ones() {
+    for args in [
+        ["build", "--target", "sh4-linux-musl"],
+        ["patch", "--target", "x"],
+    ] {
+        let (code, text) = outcome(&byssal(&args));
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains("aarch64-linux-musl"), "{text}");
+    }
 }
 
 #[test]

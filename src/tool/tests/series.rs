@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use byssal_tool::cores::Cores;
 use byssal_tool::{edit, project, run, series};
 use common::{musl, root, succeed, versions};
 
@@ -61,7 +62,7 @@ fn series_gives_the_edited_tree_by_git_am_and_by_patch() {
         let temp = tempfile::tempdir().unwrap();
         let lay = |name: &str| source.lay(&temp.path().join(name)).unwrap();
         let edited = lay("edited");
-        let fitted = edit::fit(&root(), &patches, &source, &edited).unwrap();
+        let fitted = edit::fit(&root(), &patches, &Cores::none(), &source, &edited).unwrap();
         assert_eq!(fitted.len(), patches.len());
         edit::apply(&edited, &fitted).unwrap();
         let dir = temp.path().join("series");
@@ -103,7 +104,7 @@ fn series_gives_the_edited_tree_by_git_am_and_by_patch() {
         } else {
             println!("skipped: git am on musl {version}: git is not installed");
         }
-        let again = edit::fit(&root(), &patches, &source, &edited)
+        let again = edit::fit(&root(), &patches, &Cores::none(), &source, &edited)
             .err()
             .expect("a patched tree must be refused");
         assert!(
@@ -133,7 +134,7 @@ fn series_is_the_same_every_time() {
             byssal_tool::source::Source::find(&project, &pins, &tree.to_string_lossy()).unwrap();
         let laid = source.lay(&temp.path().join("laid").join(name)).unwrap();
         texts.push(series::whole(
-            &edit::fit(&root(), &patches, &source, &laid).unwrap(),
+            &edit::fit(&root(), &patches, &Cores::none(), &source, &laid).unwrap(),
         ));
     }
     assert_eq!(texts[0], texts[1]);

@@ -159,7 +159,7 @@ pub fn prepare(project: &Project, names: &[&str]) -> Result<Vec<Peer>> {
         .remedy(format!("the names are: {}", list.join(" "))));
     }
     needs::programs(project, &["gcc", "g++", "make", "nm", "ar"])?;
-    let compiler = Compiler::find(None, None)?;
+    let compiler = Compiler::find(None, None, None)?;
     for peer in &known {
         if names.is_empty() || names.contains(&peer.name) {
             one(project, peer, &compiler).map_err(|e| Error {
@@ -212,17 +212,16 @@ fn byssal(project: &Project, hardened: bool, compiler: &Compiler) -> Result<()> 
     let _lock = project.lock()?;
     let settings = musl::settings(Preset::Hardened);
     let source = settings.source(&project)?;
-    let tree = Tree::prepare(&project, &source, Malloc::Byssal, compiler)?;
-    let recipe = settings.recipe(&project, tree.thread_offset()?);
-    let archive = tree.place_core(&project, &recipe, compiler)?;
-    tree.install(&project, &source, compiler)?;
+    let cores = settings.cores(&project, &[compiler.target])?;
+    let tree = Tree::prepare(&project, &source, Malloc::Byssal, compiler, &cores)?;
+    tree.install(&project, &source, compiler, &cores)?;
     let built = Built {
         source,
         compiler: compiler.clone(),
-        patches: tree.series(),
+        patches: project.made.join("patches"),
         byssal: tree,
         stock,
-        archive,
+        cores,
         preset: Preset::Hardened,
     };
     library::build(&project, &settings, &built).map(drop)

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use byssal_tool::build::Settings;
 use byssal_tool::core::Preset;
+use byssal_tool::cores::Cores;
 use byssal_tool::digest;
 use byssal_tool::error::{At, Error, Kind, Result};
 use byssal_tool::musl::Compiler;
@@ -22,6 +23,7 @@ pub fn settings(preset: Preset) -> Settings {
     Settings {
         musl: None,
         cc: None,
+        target: None,
         jobs: None,
         preset,
         workspace: None,
@@ -33,8 +35,8 @@ pub fn own(project: &Project, compiler: &Compiler, old: bool) -> Result<Tree> {
     let settings = settings(Preset::Default);
     let source = settings.source(project)?;
     let malloc = if old { Malloc::Old } else { Malloc::Stock };
-    let tree = Tree::prepare(project, &source, malloc, compiler)?;
-    tree.install(project, &source, compiler)?;
+    let tree = Tree::prepare(project, &source, malloc, compiler, &Cores::none())?;
+    tree.install(project, &source, compiler, &Cores::none())?;
     Ok(tree)
 }
 

@@ -1,14 +1,16 @@
 //! Gates that read libc.so and the archive of the core.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::process::Command;
 
 use object::elf;
 
+use super::code::Code;
 use super::{judged, Finding, Subject};
-use crate::core;
+use crate::core::{self, Core};
 use crate::elf::{Elf, Exported};
-use crate::error::Result;
+use crate::error::{At, Result};
 use crate::tree::Tree;
 use crate::{project, run};
 
@@ -134,19 +136,58 @@ pub fn same_exports(subject: &Subject) -> Result<Finding> {
     )))
 }
 
-pub fn core_contract(subject: &Subject) -> Result<Finding> {
+/// The object that musl's build made of the core.
+fn object(subject: &Subject) -> Result<Vec<u8>> {
+    let built = subject.built;
+    let arch = &built.compiler.target.arch;
+    let path = built
+        .byssal
+        .dir
+        .join(format!("obj/src/malloc/byssal/{arch}/malloc.lo"));
+    fs::read(&path).at("reading", &path)
+}
+
+/// The C compiler's assembler must make of the text what rustc's own one makes of what the compiler
+/// wrote, byte for byte: then nobody has changed the code on the way.
+pub fn same_code(subject: &Subject) -> Result<Finding> {
+    let core = &subject.built.cores.cores[0];
+    if let Some(why) = &core.target.unmeasured {
+        return Ok(Finding::Skipped(why.clone()));
+    }
+    let text = subject.work.join("core.S");
     let object = subject.work.join("core.o");
-    let mut ar = Command::new(subject.built.compiler.program("ar")?);
-    ar.arg("x")
-        .arg(&subject.built.archive)
-        .arg("core.o")
-        .current_dir(&subject.work);
-    run::logged(&mut ar, &subject.log())?;
+    project::write_file(&text, core.text.as_bytes())?;
+    let mut cc = Command::new(&subject.built.compiler.cc);
+    cc.arg(Core::known_offset())
+        .args(["-c", "-o"])
+        .arg(&object)
+        .arg(&text);
+    run::logged(&mut cc, &subject.log())?;
+    let [ours, theirs] = [&object, &core.object].map(|path| Code::read(path));
+    let (ours, theirs) = (ours?, theirs?);
+    let different = ours.unlike(&theirs);
+    Ok(judged(
+        different.is_empty() && theirs.bytes() > 0,
+        if different.is_empty() {
+            format!(
+                "{} bytes in {} sections, {} relocations",
+                theirs.bytes(),
+                theirs.sections(),
+                theirs.relocations()
+            )
+        } else {
+            format!("differs in {}", different.join(", "))
+        },
+    ))
+}
+
+pub fn core_contract(subject: &Subject) -> Result<Finding> {
+    let object = object(subject)?;
     let glue = subject.project.root.join("musl-glue");
     let exports = core::names(&glue.join("exports.txt"))?;
     let imports = core::names(&glue.join("imports.txt"))?;
     let needs = core::check(&object, &exports, &imports)?;
-    let size = std::fs::metadata(&object).map_or(0, |m| m.len());
+    let size = object.len();
     Ok(Finding::Passed(format!(
         "defines the {} of exports.txt, needs {} ({size} bytes)",
         exports.len(),

@@ -15,6 +15,8 @@ use crate::{prefix, project, run};
 /// What a static program costs: bytes of the file, and of what is loaded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Size {
+    /// Bytes of a pointer in it.
+    pointer: u64,
     file: u64,
     text: u64,
     data: u64,
@@ -25,7 +27,7 @@ impl Size {
     /// The same but for the one pointer by which struct pthread grew: the main thread's is in
     /// .bss of every program (`builtin_tls`), and takes no byte of the file.
     fn is_stock(self, stock: Size) -> bool {
-        let pointer = size_of::<*const ()>() as u64;
+        let pointer = self.pointer;
         let bss = self.bss.saturating_sub(stock.bss);
         Size {
             bss: stock.bss,
@@ -42,6 +44,7 @@ impl std::fmt::Display for Size {
             text,
             data,
             bss,
+            ..
         } = self;
         write!(f, "file {file}, text {text}, data {data}, bss {bss} bytes")
     }
@@ -66,8 +69,8 @@ fn compared(ours: Size, stock: Size) -> String {
 pub fn only_malloc(subject: &Subject) -> Result<Finding> {
     let (ours, stock) = sizes(subject, "only_malloc")?;
     let program = subject.compile(&subject.built.byssal.prefix, "only_malloc", &["-static"])?;
-    run::output(&mut Command::new(&program))?;
-    let zero = Command::new(&program).arg("zero").output();
+    run::output(&mut subject.command(&program))?;
+    let zero = subject.command(&program).arg("zero").output();
     let zero = zero.at("running", &program)?.status;
     let elf = Elf::read(&program)?;
     let malloc = elf.address("__libc_malloc_impl");
@@ -92,7 +95,7 @@ pub fn only_malloc(subject: &Subject) -> Result<Finding> {
 
 pub fn own_malloc(subject: &Subject) -> Result<Finding> {
     let program = subject.compile(&subject.built.byssal.prefix, "own_malloc", &["-static"])?;
-    run::output(&mut Command::new(&program))?;
+    run::output(&mut subject.command(&program))?;
     Ok(Finding::Passed(
         "defines malloc, aligned_alloc, malloc_usable_size; calls freelocale; exit 0".into(),
     ))
@@ -110,11 +113,12 @@ pub fn cost(subject: &Subject) -> Result<Finding> {
 
 /// Sizes of a static program with ours and with stock musl; the program must run, too.
 fn sizes(subject: &Subject, name: &str) -> Result<(Size, Size)> {
+    let size = subject.built.compiler.program("size")?;
     let one = |prefix: &Path| -> Result<Size> {
         let program = subject.compile(prefix, name, &["-static", "-s"])?;
-        run::output(&mut Command::new(&program))?;
+        run::output(&mut subject.command(&program))?;
         let file = fs::metadata(&program).at("reading", &program)?.len();
-        let printed = run::output(Command::new("size").arg(&program))?;
+        let printed = run::output(Command::new(&size).arg(&program))?;
         let numbers: Vec<u64> = printed
             .lines()
             .nth(1)
@@ -124,6 +128,7 @@ fn sizes(subject: &Subject, name: &str) -> Result<(Size, Size)> {
             .collect();
         match numbers[..] {
             [text, data, bss, ..] => Ok(Size {
+                pointer: Elf::read(&program)?.pointer,
                 file,
                 text,
                 data,
@@ -185,11 +190,16 @@ pub fn other_kind(subject: &Subject) -> Result<Finding> {
     )?;
     crate::progress::step(&format!("libc.a by a {kind} compiler"), || {
         musl::make(&tree, &[], compiler.jobs, &subject.log())?;
-        prefix::install(&tree, &dest, &subject.log())
+        prefix::install(
+            &tree,
+            &dest,
+            compiler.target.flags.as_deref(),
+            &subject.log(),
+        )
     })?;
     let members = musl::variable(&tree, "AOBJS").unwrap_or_else(|_| "$(LIBC_OBJS)".into());
     let program = subject.compile(&dest, "hooks", &["-static"])?;
-    run::output(Command::new(&program).arg("return"))?;
+    run::output(subject.command(&program).arg("return"))?;
     Ok(Finding::Passed(format!(
         "{} is {}; built with a {kind} wrapper too (AOBJS = {members}), a threaded program runs",
         built.compiler.cc,

@@ -4,7 +4,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::{judged, Finding, Subject};
 use crate::elf::Elf;
@@ -17,8 +17,8 @@ const WAYS: [&str; 4] = ["return", "exit", "cancel", "detached"];
 const SIGILL: i32 = 4;
 
 /// How a run ended.
-fn ending(program: &[&Path], way: &str) -> Result<String> {
-    let mut cmd = Command::new(program[0]);
+fn ending(subject: &Subject, program: &[&Path], way: &str) -> Result<String> {
+    let mut cmd = subject.command(program[0]);
     cmd.args(&program[1..])
         .arg(way)
         .stdout(Stdio::null())
@@ -34,11 +34,16 @@ fn ending(program: &[&Path], way: &str) -> Result<String> {
 }
 
 /// The plain program must end well in every way; the one with the trap must die in `reach` only.
-fn reached(plain: &[&Path], trapped: &[&Path], reach: &[&str], others: &[&str]) -> Result<Finding> {
+fn reached(
+    subject: &Subject,
+    [plain, trapped]: [&[&Path]; 2],
+    reach: &[&str],
+    others: &[&str],
+) -> Result<Finding> {
     let mut evidence = Vec::new();
     let mut good = true;
     for way in reach.iter().chain(others) {
-        let (normal, marked) = (ending(plain, way)?, ending(trapped, way)?);
+        let (normal, marked) = (ending(subject, plain, way)?, ending(subject, trapped, way)?);
         let want = if reach.contains(way) {
             "trapped"
         } else {
@@ -76,21 +81,31 @@ fn dynamic_with_trap(subject: &Subject, hook: &str) -> Result<(PathBuf, PathBuf,
 
 pub fn exits_static(subject: &Subject) -> Result<Finding> {
     let (plain, trapped) = static_with_trap(subject, THREAD_HOOK)?;
-    reached(&[&plain], &[&trapped], &WAYS, &["none"])
+    reached(subject, [&[&plain], &[&trapped]], &WAYS, &["none"])
 }
 
 pub fn exits_dynamic(subject: &Subject) -> Result<Finding> {
     let (program, libc, trapped) = dynamic_with_trap(subject, THREAD_HOOK)?;
-    reached(&[&libc, &program], &[&trapped, &program], &WAYS, &["none"])
+    reached(
+        subject,
+        [&[&libc, &program], &[&trapped, &program]],
+        &WAYS,
+        &["none"],
+    )
 }
 
 pub fn forks(subject: &Subject) -> Result<Finding> {
     let (plain, trapped) = static_with_trap(subject, FORK_HOOK)?;
-    let first = reached(&[&plain], &[&trapped], &["fork"], &["none", "return"])?;
+    let first = reached(
+        subject,
+        [&[&plain], &[&trapped]],
+        &["fork"],
+        &["none", "return"],
+    )?;
     let (program, libc, trapped) = dynamic_with_trap(subject, FORK_HOOK)?;
     let second = reached(
-        &[&libc, &program],
-        &[&trapped, &program],
+        subject,
+        [&[&libc, &program], &[&trapped, &program]],
         &["fork"],
         &["none", "return"],
     )?;
@@ -112,7 +127,7 @@ pub fn bounded(subject: &Subject) -> Result<Finding> {
     let mut good = true;
     for flags in [&["-static"][..], &[]] {
         let program = subject.compile(&subject.built.byssal.prefix, "many_threads", flags)?;
-        let printed = run::output(&mut Command::new(&program))?;
+        let printed = run::output(&mut subject.command(&program))?;
         let numbers: Vec<i64> = printed
             .split_whitespace()
             .filter_map(|n| n.parse().ok())

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use byssal_tool::cores::Cores;
 use byssal_tool::edit;
 use byssal_tool::pins::Pins;
 use byssal_tool::project::{self, Project};
@@ -100,8 +101,9 @@ pub fn likeness(dir: &Path, version: &str) {
     }
 }
 
-/// A patched and configured tree of the default musl; `None` when it cannot be had.
-pub fn configured(dir: &Path) -> Option<PathBuf> {
+/// A patched and configured tree of the default musl, with these cores; `None` when it cannot be
+/// had.
+pub fn configured(dir: &Path, cores: &Cores) -> Option<PathBuf> {
     let source = match musl("1.2.6") {
         Ok(source) => source,
         Err(why) => {
@@ -111,7 +113,7 @@ pub fn configured(dir: &Path) -> Option<PathBuf> {
     };
     let tree = source.lay(dir).unwrap();
     let patches = edit::read(&root()).unwrap();
-    let fitted = edit::fit(&root(), &patches, &source, &tree).unwrap();
+    let fitted = edit::fit(&root(), &patches, cores, &source, &tree).unwrap();
     edit::apply(&tree, &fitted).unwrap();
     succeed(
         Command::new("./configure")
