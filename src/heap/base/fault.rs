@@ -1,8 +1,8 @@
 //! Every detected misuse has a name and a number; there is one way to stop.
 //!
 //! The number and the address lie in `FAULT` (gdb: `info variables fault::FAULT`, as its symbol
-//! ends in a hash) and, on x86_64 and aarch64, in the first two argument registers at the
-//! trapping instruction. Nothing is printed here: output machinery is not part of libc's core.
+//! ends in a hash) and, where `trap` has an instruction for it, in the first two argument registers
+//! at the trapping one. Nothing is printed here: output machinery is not part of libc's core.
 
 /// A detected misuse. The numbers are stable: documentation and tests name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,11 +97,13 @@ pub fn stop(fault: Fault, address: usize) -> ! {
     }
 }
 
-/// An instruction that raises SIGILL or SIGTRAP, with both words in registers.
+/// An instruction that raises SIGILL or SIGTRAP, with both words in registers: the first two of a
+/// call's arguments, but on x86, which has none. Elsewhere a store that raises SIGSEGV.
 #[cfg(not(any(test, feature = "model")))]
 #[inline(always)]
 fn trap(fault: usize, address: usize) {
-    // SAFETY: these instructions only raise a signal.
+    // SAFETY: these instructions only raise a signal. They are undefined for ever, or what
+    // debuggers set as breakpoints.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         core::arch::asm!("ud2", in("rdi") fault, in("rsi") address);
@@ -109,8 +111,29 @@ fn trap(fault: usize, address: usize) {
         core::arch::asm!("ud2", in("eax") fault, in("edx") address);
         #[cfg(target_arch = "aarch64")]
         core::arch::asm!("brk #1", in("x0") fault, in("x1") address);
-        // Elsewhere a store to the null page raises SIGSEGV; FAULT holds the words.
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64")))]
-        core::ptr::without_provenance_mut::<usize>(fault).write_volatile(address);
+        #[cfg(target_arch = "arm")]
+        core::arch::asm!("udf #0", in("r0") fault, in("r1") address);
+        #[cfg(any(target_arch = "riscv32", target_arch = "riscv64"))]
+        core::arch::asm!("unimp", in("a0") fault, in("a1") address);
+        #[cfg(target_arch = "loongarch64")]
+        core::arch::asm!("break 0", in("$a0") fault, in("$a1") address);
+        #[cfg(target_arch = "s390x")]
+        core::arch::asm!(".short 0", in("r2") fault, in("r3") address);
+        // The null page is nobody's. A byte, as a misaligned word may raise another signal, or be
+        // stored in parts; at the number, which the signal's handler then finds in `si_addr`.
+        #[cfg(not(any(
+            target_arch = "x86_64",
+            target_arch = "x86",
+            target_arch = "aarch64",
+            target_arch = "arm",
+            target_arch = "riscv32",
+            target_arch = "riscv64",
+            target_arch = "loongarch64",
+            target_arch = "s390x",
+        )))]
+        {
+            let _ = address;
+            core::ptr::without_provenance_mut::<u8>(fault).write_volatile(0);
+        }
     }
 }
