@@ -52,7 +52,7 @@ static CAPACITY: [u8; TABLE] = {
 #[repr(C, align(64))]
 pub struct Class {
     /// Position of the oldest slot in the reuse queue. The owner's, as all of a class, but at exit
-    /// another thread looks at it, at `tail` and at `starts`, see `watch`.
+    /// another thread looks at it, at `tail` and at `queue`, see `watch`.
     head: AtomicU32,
     /// Position behind the youngest.
     tail: AtomicU32,
@@ -90,7 +90,13 @@ pub struct Class {
     pub queued: Cell<u32>,
     /// How many of them are empty.
     pub empty: Cell<u32>,
-    /// The reuse queue: the slots' addresses, and where their records are.
+    /// The reuse queue.
+    queue: Queue,
+}
+
+/// A reuse queue, on lines of its own: the slots' addresses, and where their records are.
+#[repr(C, align(64))]
+struct Queue {
     starts: [AtomicPtr<u8>; REUSE_QUEUE],
     places: [Cell<u32>; REUSE_QUEUE],
 }
@@ -179,8 +185,8 @@ impl Class {
     /// Adds a slot; the queue is not full.
     pub fn give(&self, entry: Entry) {
         let place = self.tail() as usize % REUSE_QUEUE;
-        self.starts[place].store(entry.start, Relaxed);
-        self.places[place].set(entry.place);
+        self.queue.starts[place].store(entry.start, Relaxed);
+        self.queue.places[place].set(entry.place);
         // Release: whoever watches and counts the slot finds its address and canaries.
         self.tail
             .store(self.tail.load(Relaxed).wrapping_add(1), Release);
@@ -216,7 +222,7 @@ impl Class {
         let mut position = self.head.load(Relaxed);
         // Acquire: see `give`.
         while (1..=REUSE_QUEUE as u32).contains(&self.tail.load(Acquire).wrapping_sub(position)) {
-            let start = &self.starts[position as usize % REUSE_QUEUE];
+            let start = &self.queue.starts[position as usize % REUSE_QUEUE];
             let look = || {
                 let looked = look(start.load(Relaxed));
                 // Acquire: the head is read behind all that `look` reads.
@@ -238,8 +244,8 @@ impl Class {
     fn at(&self, position: u32) -> Entry {
         let place = position as usize % REUSE_QUEUE;
         Entry {
-            start: self.starts[place].load(Relaxed),
-            place: self.places[place].get(),
+            start: self.queue.starts[place].load(Relaxed),
+            place: self.queue.places[place].get(),
         }
     }
 
@@ -286,8 +292,8 @@ impl Class {
             position as usize % REUSE_QUEUE,
             self.head() as usize % REUSE_QUEUE,
         );
-        self.starts[place].store(self.starts[oldest].load(Relaxed), Relaxed);
-        self.places[place].set(self.places[oldest].get());
+        self.queue.starts[place].store(self.queue.starts[oldest].load(Relaxed), Relaxed);
+        self.queue.places[place].set(self.queue.places[oldest].get());
         self.leave();
     }
 
@@ -422,13 +428,14 @@ impl Class {
     }
 }
 
-#[cfg(all(target_pointer_width = "64", not(any(loom, small_constants))))]
+#[cfg(not(any(loom, small_constants)))]
 const _: () = {
     assert!(
-        core::mem::offset_of!(Class, starts) == 64,
+        core::mem::offset_of!(Class, queue) == 64,
         "one line before the reuse queue"
     );
-    assert!(size_of::<Class>() == 256);
+    // A line for eight addresses, or for 16 on 32 bits; and one for all places.
+    assert!(size_of::<Class>() == 128 + 16 * size_of::<usize>());
 };
 
 #[cfg(all(test, not(loom)))]
