@@ -70,7 +70,7 @@ pub fn fence_behind_exchange() {
 /// to be tested last.
 #[inline(always)]
 pub fn seldom(value: usize) -> usize {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[cfg(all(target_arch = "x86_64", target_pointer_width = "64", not(miri)))]
     {
         let mut value = value;
         // SAFETY: no instruction.
@@ -79,20 +79,24 @@ pub fn seldom(value: usize) -> usize {
         }
         value
     }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    #[cfg(not(all(target_arch = "x86_64", target_pointer_width = "64", not(miri))))]
     value
 }
 
 /// The atomic byte `index + AT` bytes behind the address `base`, of memory whose provenance was
 /// exposed; relaxed. On x86_64 in one instruction: the compiler widens what an atomic load gave
-/// with another one.
+/// with another one. (Not on x32, whose addresses fill half a register.)
 ///
 /// # Safety
 /// It is there.
 #[cfg(not(loom))]
 #[inline(always)]
 pub unsafe fn read_byte<const AT: usize>(base: usize, index: usize) -> usize {
-    #[cfg(all(target_arch = "x86_64", not(any(miri, tsan))))]
+    #[cfg(all(
+        target_arch = "x86_64",
+        target_pointer_width = "64",
+        not(any(miri, tsan))
+    ))]
     {
         let value;
         // SAFETY: reads what the caller says is there.
@@ -103,7 +107,11 @@ pub unsafe fn read_byte<const AT: usize>(base: usize, index: usize) -> usize {
         }
         value
     }
-    #[cfg(not(all(target_arch = "x86_64", not(any(miri, tsan)))))]
+    #[cfg(not(all(
+        target_arch = "x86_64",
+        target_pointer_width = "64",
+        not(any(miri, tsan))
+    )))]
     // SAFETY: the caller says that it is there.
     unsafe {
         &*core::ptr::with_exposed_provenance::<AtomicU8>(base.wrapping_add(index.wrapping_add(AT)))
@@ -119,7 +127,11 @@ pub unsafe fn read_byte<const AT: usize>(base: usize, index: usize) -> usize {
 #[cfg(not(loom))]
 #[inline(always)]
 pub unsafe fn read_pair<const AT: usize>(base: usize, index: usize) -> usize {
-    #[cfg(all(target_arch = "x86_64", not(any(miri, tsan))))]
+    #[cfg(all(
+        target_arch = "x86_64",
+        target_pointer_width = "64",
+        not(any(miri, tsan))
+    ))]
     {
         let value;
         // SAFETY: reads what the caller says is there.
@@ -130,7 +142,11 @@ pub unsafe fn read_pair<const AT: usize>(base: usize, index: usize) -> usize {
         }
         value
     }
-    #[cfg(not(all(target_arch = "x86_64", not(any(miri, tsan)))))]
+    #[cfg(not(all(
+        target_arch = "x86_64",
+        target_pointer_width = "64",
+        not(any(miri, tsan))
+    )))]
     // SAFETY: the caller says that it is there.
     unsafe {
         &*core::ptr::with_exposed_provenance::<AtomicU16>(
