@@ -24,10 +24,30 @@ std::thread_local! {
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
     static TOLD: Cell<bool> = const { Cell::new(false) };
     static NUMBER: Cell<u32> = const { Cell::new(0) };
+    /// Bytes of a page of the processes that this thread makes.
+    static PAGE_BYTES: Cell<usize> = Cell::new(default_page());
     /// Locks that this thread holds.
     static LOCKS: Cell<usize> = const { Cell::new(0) };
     /// The fault whose handler runs.
     static HANDLED: Cell<Option<crate::base::fault::Fault>> = const { Cell::new(None) };
+}
+
+/// Bytes of the system's page, as far as the mock minds.
+const PAGE: usize = 4096;
+
+/// Bytes of a page, unless a test asks for longer ones: `BYSSAL_PAGE`, or the system's.
+fn default_page() -> usize {
+    let set = std::env::var("BYSSAL_PAGE").ok();
+    set.map_or(PAGE, |text| text.parse().expect("BYSSAL_PAGE is a number"))
+}
+
+/// Runs a test whose processes have pages of `bytes`. The mock claims them although the system's
+/// own are shorter: mappings lie at multiples, and a call for a part of a page is a bug.
+pub fn with_pages(bytes: usize, test: impl FnOnce()) {
+    assert!(bytes.is_power_of_two() && bytes >= PAGE);
+    let before = PAGE_BYTES.replace(bytes);
+    test();
+    PAGE_BYTES.set(before);
 }
 
 /// What the random choices of the tests depend on: `BYSSAL_SEED`, 0 without one, so that a test
@@ -140,6 +160,8 @@ impl Plan {
 
 /// The mock system of one process. A test thread uses one process at a time.
 pub struct Mock {
+    /// Bytes of a page.
+    page: usize,
     /// Mappings by start, with their lengths.
     maps: Mutex<BTreeMap<usize, usize>>,
     /// Calls until they start to fail; usize::MAX for never.
@@ -180,8 +202,9 @@ pub struct Mock {
 
 impl Mock {
     /// A system without limits.
-    pub const fn new(has_break: bool) -> Self {
+    pub fn new(has_break: bool) -> Self {
         Mock {
+            page: PAGE_BYTES.get(),
             maps: Mutex::new(BTreeMap::new()),
             calls_left: AtomicUsize::new(usize::MAX),
             fail_once: AtomicBool::new(false),
@@ -280,6 +303,35 @@ impl Mock {
         true
     }
 
+    /// Panics unless [at, at + len) is whole pages: the system would refuse the call, or take what
+    /// lies around for a part of it.
+    fn expect_pages(&self, at: usize, len: usize) {
+        let whole = at % self.page == 0 && len % self.page == 0 && len > 0;
+        assert!(whole, "{len:#x} bytes at {at:#x} are not whole pages");
+    }
+
+    /// New memory at a multiple of a page, at `hint` if nothing is there.
+    fn map_pages(&self, hint: usize, len: usize) -> Option<NonNull<u8>> {
+        let at = system::map(hint, len)?;
+        if at.addr().get() % self.page == 0 {
+            return Some(at);
+        }
+        // The system's own pages are shorter: more is mapped, and the ends go back.
+        let more = self.page - PAGE;
+        // SAFETY: just mapped, and nobody uses it; the ends, too.
+        unsafe {
+            system::unmap(at.addr().get(), len);
+            let at = system::map(0, len + more)?.addr().get();
+            let first = at.next_multiple_of(self.page);
+            for (from, to) in [(at, first), (first + len, at + len + more)] {
+                if from < to {
+                    system::unmap(from, to - from);
+                }
+            }
+            NonNull::new(with_exposed_provenance_mut(first))
+        }
+    }
+
     /// Removes [at, at + len) from the books; every byte must be in them.
     fn forget(&self, at: usize, len: usize) {
         let mut maps = self.maps.lock().unwrap();
@@ -353,7 +405,7 @@ impl Drop for Mock {
 unsafe impl Platform for Mock {
     const BREAK_ROOM: usize = BREAK_SPACE;
     fn page_size(&self) -> usize {
-        4096
+        self.page
     }
     fn clock(&self) -> u32 {
         let pause = if self.frozen.load(Ordering::Relaxed) {
@@ -366,13 +418,14 @@ unsafe impl Platform for Mock {
             .wrapping_add(pause)
     }
     fn map(&self, hint: usize, len: usize) -> Option<NonNull<u8>> {
-        assert!(len > 0 && len % 4096 == 0);
+        self.expect_pages(hint, len);
         if !self.may(Call::Map) {
             return None;
         }
         let mut hint = hint;
         if self.crowded.load(Ordering::Relaxed) && !self.is_free(hint, len) {
             let start = self.break_start.load(Ordering::Relaxed) + BREAK_SPACE;
+            let start = start.next_multiple_of(self.page);
             let maps = self.maps.lock().unwrap().clone();
             let behind = maps.range(start..).map(|(&at, &len)| at + len);
             let free = [start].into_iter().chain(behind);
@@ -391,7 +444,7 @@ unsafe impl Platform for Mock {
             } else {
                 0
             };
-            let at = system::map(wish, len)?;
+            let at = self.map_pages(wish, len)?;
             let missed = wish != 0 && at.as_ptr() as usize != wish;
             self.unheard.fetch_add(missed as usize, Ordering::Relaxed);
             at
@@ -400,6 +453,7 @@ unsafe impl Platform for Mock {
         Some(at)
     }
     unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool {
+        self.expect_pages(at.addr().get(), len);
         assert!(
             self.holds(at.as_ptr() as usize, len),
             "unmap of foreign memory"
@@ -419,6 +473,7 @@ unsafe impl Platform for Mock {
         }
     }
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
+        self.expect_pages(at.addr().get(), len);
         assert!(
             self.holds(at.as_ptr() as usize, len),
             "purge of foreign memory"
@@ -427,6 +482,7 @@ unsafe impl Platform for Mock {
         self.may(Call::Purge) && unsafe { system::purge(at.as_ptr() as usize, len) }
     }
     unsafe fn close(&self, at: NonNull<u8>, len: usize) -> bool {
+        self.expect_pages(at.addr().get(), len);
         assert!(
             self.holds(at.as_ptr() as usize, len),
             "closing foreign memory"
@@ -435,11 +491,24 @@ unsafe impl Platform for Mock {
         self.may(Call::Map) && unsafe { system::shut(at.as_ptr() as usize, len) }
     }
     unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
+        self.expect_pages(at.addr().get(), old);
+        self.expect_pages(at.addr().get(), new);
         if !self.may(Call::Remap) {
             return None;
         }
-        // SAFETY: the caller uses only what this gives.
-        let moved = unsafe { system::remap(at.as_ptr() as usize, old, new) }?;
+        let moved = if self.page == PAGE {
+            // SAFETY: the caller uses only what this gives.
+            unsafe { system::remap(at.as_ptr() as usize, old, new) }?
+        } else {
+            // The system would move it to where a page of its own begins.
+            let moved = self.map_pages(0, new)?;
+            // SAFETY: both have so many bytes, and the caller uses the first no more.
+            unsafe {
+                core::ptr::copy_nonoverlapping(at.as_ptr(), moved.as_ptr(), old.min(new));
+                system::unmap(at.as_ptr() as usize, old);
+            }
+            moved
+        };
         self.forget(at.as_ptr() as usize, old);
         self.maps
             .lock()

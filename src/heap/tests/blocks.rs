@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::base::config::{LARGE_TURNS, PRESET};
+use crate::base::platform::Platform;
+use crate::base::size_class::NARROW_SLOTS;
 
 /// Not one page of the static in libc stands in the file.
 #[test]
 #[cfg_attr(miri, ignore = "Miri leaves the padding of a static uninitialised")]
 fn a_new_process_is_zero() {
     use crate::allocator::Allocator;
-    use crate::base::platform::Platform;
     use core::ptr::NonNull;
     struct Nothing;
     // SAFETY: never used.
@@ -84,7 +85,7 @@ fn a_new_process_is_zero() {
 }
 
 #[test]
-fn blocks_of_every_size_are_aligned_apart_and_usable() {
+pub(super) fn blocks_of_every_size_are_aligned_apart_and_usable() {
     let process = Boxed::new(true);
     let mut live = Vec::new();
     let step = if cfg!(miri) { 61 } else { 1 };
@@ -113,7 +114,7 @@ fn a_freed_slot_is_not_handed_out_at_once() {
 }
 
 #[test]
-fn aligned_blocks_are_aligned_and_cheap() {
+pub(super) fn aligned_blocks_are_aligned_and_cheap() {
     let process = Boxed::new(true);
     for shift in (4..=24).step_by(if cfg!(miri) { 12 } else { 1 }) {
         let align = 1usize << shift;
@@ -160,6 +161,21 @@ fn aligned_blocks_are_aligned_and_cheap() {
     assert_eq!(process.verify().live_bytes, 0);
 }
 
+/// Wherever in a run of inaccessible pages the next group of such blocks begins.
+#[test]
+pub(super) fn blocks_of_no_bytes_are_aligned_up_to_a_page() {
+    for groups in (0..300).step_by(if cfg!(miri) { 119 } else { 7 }) {
+        let process = Boxed::new(true);
+        let page = process.platform().page_size();
+        for _ in 0..groups * NARROW_SLOTS {
+            assert!(!process.malloc(0).is_null());
+        }
+        let block = process.aligned_alloc(page, 0);
+        assert!(!block.is_null(), "behind {groups} groups");
+        assert_eq!(block.addr() % page, 0, "behind {groups} groups");
+    }
+}
+
 #[test]
 fn sizes_are_checked_by_free_sized() {
     for n in [0, 10, 100, 700, 5000, 200_000] {
@@ -187,24 +203,22 @@ fn sizes_are_checked_by_free_sized() {
 /// it that is one look under the lock, and nothing is asked of the system.
 #[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
-fn large_blocks_are_resized_within_their_mapping_at_little_cost() {
+pub(super) fn large_blocks_are_resized_within_their_mapping_at_little_cost() {
     use std::sync::atomic::Ordering::Relaxed;
     let process = Boxed::new(true);
+    let page = process.platform().page_size();
+    // So many pages, however long.
+    let (from, long) = (page * 92 + page / 2, page * 100);
     // SAFETY: live blocks, used within their sizes.
     unsafe {
         // The block takes the freed mapping of another as it is, if it is not sealed. That is kept,
         // as it is wanted again and again.
         for _ in 0..LARGE_TURNS + 2 {
-            process.free(process.malloc(400 << 10));
+            process.free(process.malloc(long));
         }
-        let from = 370 << 10;
         let block = process.malloc(from);
-        let to = if PRESET.has_guard_pages() {
-            from
-        } else {
-            400 << 10
-        };
-        let to = (to | 4095) - 1;
+        let to = if PRESET.has_guard_pages() { from } else { long };
+        let to = (to | (page - 1)) - 1;
         let (calls, locks) = (
             process.platform().calls.load(Relaxed),
             &process.platform().locks,

@@ -67,11 +67,13 @@ fn closed_chunks_are_used_before_new_ones() {
 /// found and freed as any other, and chunks go elsewhere.
 #[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
-fn large_blocks_may_lie_where_chunks_grow() {
+pub(super) fn large_blocks_may_lie_where_chunks_grow() {
     let process = Boxed::new(true);
     let chunks = peak(&process);
     process.platform().crowded.store(true, Ordering::Relaxed);
-    let large: Vec<_> = (0..64).map(|_| process.malloc(150_000)).collect();
+    // Enough to fill what lies between, too: inaccessible pages around them are as long.
+    let count = 64 * process.platform().page_size() / RUN_PAGE;
+    let large: Vec<_> = (0..count).map(|_| process.malloc(150_000)).collect();
     process.platform().crowded.store(false, Ordering::Relaxed);
     let window = |block: &&*mut u8| chunks.contains(&(block.addr() & !(CHUNK - 1)));
     assert!(large.iter().filter(window).count() > chunks.len() / 2);

@@ -403,7 +403,7 @@ fn hardened_keeps_every_16th_small_slot_as_a_guard() {
 
 #[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
-fn blocks_of_no_bytes_have_no_memory() {
+pub(super) fn blocks_of_no_bytes_have_no_memory() {
     let process = Boxed::new(true);
     // More than the first run has addresses for.
     let mut blocks: Vec<_> = (0..40_000).map(|_| process.malloc(0)).collect();

@@ -12,7 +12,7 @@ use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
 use std::path::PathBuf;
 
 /// Sequences of a plain `cargo test`; each has up to `STEPS` steps.
-const CASES: u32 = few(60, 15) as u32;
+pub(super) const CASES: u32 = few(60, 15) as u32;
 const STEPS: usize = few(300, 10);
 
 fn folder() -> PathBuf {
@@ -48,7 +48,7 @@ fn sequence() -> impl Strategy<Value = Vec<Step>> {
 /// Sequences that failed once.
 #[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
-fn sequences_that_failed_once() {
+pub(super) fn sequences_that_failed_once() {
     for entry in std::fs::read_dir(folder()).expect("the folder of regressions") {
         let path = entry.expect("readable").path();
         let steps = parse(&std::fs::read_to_string(&path).expect("text"));
@@ -64,13 +64,18 @@ fn sequences_that_failed_once() {
 #[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
 fn the_fuzzers_corpus_agrees_with_the_model() {
+    corpus_agrees(if cfg!(debug_assertions) { 8 } else { 1 });
+}
+
+/// Every so many-th input of it.
+pub(super) fn corpus_agrees(every: usize) {
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fuzz/corpus");
     let folders = std::env::var("BYSSAL_CORPUS").unwrap_or_else(|_| own.into());
     let mut inputs = 0;
     for folder in folders.split(':') {
         for entry in std::fs::read_dir(folder).expect("the corpus") {
             inputs += 1;
-            if cfg!(debug_assertions) && inputs % 8 != 0 {
+            if inputs % every != 0 {
                 continue;
             }
             let path = entry.expect("readable").path();
@@ -89,7 +94,11 @@ fn the_fuzzers_corpus_agrees_with_the_model() {
 #[test]
 fn random_steps_agree_with_the_model() {
     let cases = std::env::var("BYSSAL_CASES");
-    let cases = cases.ok().and_then(|n| n.parse().ok()).unwrap_or(CASES);
+    steps_agree(cases.ok().and_then(|n| n.parse().ok()).unwrap_or(CASES));
+}
+
+/// So many random sequences.
+pub(super) fn steps_agree(cases: u32) {
     let config = ProptestConfig {
         cases,
         failure_persistence: None,
