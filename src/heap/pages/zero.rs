@@ -56,8 +56,9 @@ impl Zero {
             let next = self.pop();
             self.change_turn(next);
         }
-        // Of the groups that fill a page, one is aligned to it.
-        for _ in 0..=pages.platform().page_size() / GRANULE {
+        // Of the groups that fill a page, one is aligned to it. What is left of a run may be the
+        // most of a page without it.
+        for _ in 0..2 * pages.platform().page_size() / GRANULE {
             let group = self.make(pages)?;
             self.change_turn(Some(group));
             if let Some(block) = self.take(align) {
@@ -144,7 +145,9 @@ impl Zero {
     /// Makes the pages of a new run inaccessible, for ever.
     fn close_run<P: Platform>(&mut self, pages: &mut Pages<'_, P>) -> Option<()> {
         let align = (pages.platform().page_size() / RUN_PAGE).max(1);
-        let run = pages.take_run(Kind::COMMON, PAGES.max(align), align)?;
+        // Two of the system's pages: the first granule is no group's, and would be the only one at
+        // a multiple of a page.
+        let run = pages.take_run(Kind::COMMON, PAGES.max(2 * align), align)?;
         let at = NonNull::new(run.start())?;
         // SAFETY: the run was just taken, and nothing uses it.
         if !unsafe { pages.platform().close(at, run.pages * RUN_PAGE) } {
