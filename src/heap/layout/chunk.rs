@@ -143,6 +143,21 @@ impl Header {
         self.limit.set(self.open.get());
     }
 
+    /// Of free run pages from `first` to before `end` those that make whole pages of the system, of
+    /// `each` run pages, with free ones beside them as need be: the first, and the one behind the
+    /// last. None if that is not below it.
+    pub fn whole_pages(&self, first: usize, end: usize, each: usize) -> (usize, usize) {
+        let is_free = |from: usize, to: usize| from == to || self.used.seek(from, true) >= to;
+        let (mut start, mut stop) = (first / each * each, end.next_multiple_of(each));
+        if !is_free(start, first) {
+            start += each;
+        }
+        if !is_free(end, stop) {
+            stop -= each;
+        }
+        (start, stop)
+    }
+
     /// Whether all cells that have memory are in use.
     pub fn are_cells_out(&self) -> bool {
         let open = (self.cells_open.get() as usize).min(CELLS_END) / CELL;
@@ -166,12 +181,12 @@ impl Header {
             .map(|number| number as u16)
     }
 
-    /// Whether page `page` of cells is not as new, and none of its cells is in use. From now on it
-    /// counts as new.
-    pub fn take_free_page(&self, page: usize) -> bool {
-        page < CELL_PAGES
-            && self.used_cells.is_clear(page)
-            && self.dirty_cells.set(page, 1, false) != 0
+    /// Whether of `count` run pages of cells from `first` on one is not as new, and none has a cell
+    /// in use. From now on they count as new.
+    pub fn take_free_pages(&self, first: usize, count: usize) -> bool {
+        first + count <= CELL_PAGES
+            && (first..first + count).all(|page| self.used_cells.is_clear(page))
+            && self.dirty_cells.set(first, count, false) != 0
     }
 }
 

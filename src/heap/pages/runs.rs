@@ -122,24 +122,23 @@ impl<P: Platform> Pages<'_, P> {
 
     /// Gives the physical pages of all dirty free runs back.
     pub fn purge(&mut self) {
-        let system_page = self.platform().page_size();
+        let each = self.platform().page_size() / RUN_PAGE;
         let mut next = self.chunks;
         while let Some(chunk) = next {
             let header = self.header(chunk);
             next = header.next.get();
             let mut from = 0;
             while let Some((first, count)) = header.dirty.next_run(from) {
-                from = first + count;
-                let start = (first * RUN_PAGE).next_multiple_of(system_page);
-                let end = from * RUN_PAGE / system_page * system_page;
-                let Some(at) = NonNull::new(chunk.at(start)).filter(|_| start < end) else {
+                let (start, end) = header.whole_pages(first, first + count, each);
+                from = end.max(first + count);
+                let Some(at) = NonNull::new(chunk.at(start * RUN_PAGE)).filter(|_| start < end)
+                else {
                     continue;
                 };
-                // SAFETY: dirty runs are free and in the opened part of the chunk.
-                if unsafe { self.platform().purge(at, end - start) } {
-                    let (first, count) = (start / RUN_PAGE, (end - start) / RUN_PAGE);
-                    header.dirty.set(first, count, false);
-                    self.dirty.sub(count);
+                // SAFETY: the pages are free. Some are dirty, so they lie in the opened part of the
+                // chunk, which is whole pages of the system.
+                if unsafe { self.platform().purge(at, (end - start) * RUN_PAGE) } {
+                    self.dirty.sub(header.dirty.set(start, end - start, false));
                 }
             }
             self.purge_cells(chunk);
@@ -149,16 +148,13 @@ impl<P: Platform> Pages<'_, P> {
 
     /// Gives the pages of a chunk back in which all cells are free.
     fn purge_cells(&self, chunk: &'static Chunk) {
-        if self.platform().page_size() != RUN_PAGE {
-            // Where pages are longer, these stay.
-            return;
-        }
+        let each = self.platform().page_size() / RUN_PAGE;
         let header = self.header(chunk);
         let mut page = 0;
         while page < CELL_PAGES {
             let first = page;
-            while header.take_free_page(page) {
-                page += 1;
+            while header.take_free_pages(page, each) {
+                page += each;
             }
             let at = NonNull::new(chunk.at(first * RUN_PAGE));
             if let Some(at) = at.filter(|_| page > first) {
@@ -166,7 +162,7 @@ impl<P: Platform> Pages<'_, P> {
                 // SAFETY: no entry leads to a free cell, and zero memory is one.
                 unsafe { self.platform().purge(at, (page - first) * RUN_PAGE) };
             }
-            page += 1;
+            page += each;
         }
     }
 

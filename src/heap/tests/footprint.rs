@@ -1,14 +1,15 @@
 //! What is freed goes back.
 
 use super::*;
-use crate::base::config::{CHUNK, CLASSES, PRESET};
+use crate::base::config::{CHUNK, CLASSES, PRESET, RUN_PAGE};
+use crate::base::platform::Platform;
 use crate::layout::chunk::CELL_PAGES;
 use crate::mock::Call;
 use std::sync::atomic::Ordering;
 
 #[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
-fn memory_goes_back_after_a_peak() {
+pub(super) fn memory_goes_back_after_a_peak() {
     let process = Boxed::new(true);
     let live: Vec<_> = (0..200_000).map(|i| process.malloc(16 + i % 900)).collect();
     let peak = process.verify();
@@ -81,8 +82,9 @@ fn far_too_many_pages_go_back_without_a_pause() {
 /// Pages of cells, whose groups went before all others of their chunk did, go back, too.
 #[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
-fn cells_of_groups_that_went_go_back() {
+pub(super) fn cells_of_groups_that_went_go_back() {
     let process = Boxed::new(false);
+    let each = process.platform().page_size() / RUN_PAGE;
     let purged = || process.platform().asked[Call::Purge as usize].load(Ordering::Relaxed);
     for _ in 0..3 {
         // Groups of a few slots each: many cells.
@@ -101,7 +103,8 @@ fn cells_of_groups_that_went_go_back() {
         for chunk in &chunks {
             let header = locked.pages.header(chunk);
             // Nothing is left to give back.
-            assert!(!(0..CELL_PAGES).any(|page| header.take_free_page(page)));
+            let mut pages = (0..CELL_PAGES).step_by(each);
+            assert!(!pages.any(|page| header.take_free_pages(page, each)));
         }
         drop(locked);
         assert!(
@@ -183,6 +186,8 @@ fn free_slots_keep_their_pages_while_they_are_used_again_and_again() {
         }
         process.platform().pass(100);
     }
-    assert!(purged() > before, "they lay free all the while");
+    // Pages of many slots each are hardly ever free as a whole.
+    let short = process.platform().page_size() <= 4 * RUN_PAGE;
+    assert!(purged() > before || !short, "they lay free all the while");
     process.verify();
 }
