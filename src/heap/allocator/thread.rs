@@ -130,9 +130,13 @@ impl<P: Platform> Allocator<P> {
         }
         let heap = self.heaps.enter(locked, |locked| match first {
             None => Some(self.main_body()),
-            // Pages of its own, to go alone.
             Some(_) => {
-                let body = locked.pages.metadata(BODY_BYTES, RUN_PAGE);
+                let align = if self.heaps.have_bodies_pages() {
+                    self.platform().page_size()
+                } else {
+                    RUN_PAGE
+                };
+                let body = locked.pages.metadata(BODY_BYTES, align);
                 body.map(|at| at.cast())
             }
         })?;

@@ -458,14 +458,19 @@ impl<P: Platform> Heaps<P> {
         Some(heap)
     }
 
+    /// Whether the bodies of heaps behind the first fill pages of the system, so that each can go
+    /// alone. Longer pages hold several: to give each its own would cost more than a body.
+    pub fn have_bodies_pages(&self) -> bool {
+        BODY_BYTES % self.memory.system.platform.page_size() == 0
+    }
+
     /// Lets the body of a heap that no thread has any more be zero memory again, if the heap has no
     /// group: the next thread sets it up anew.
     pub fn leave(&self, claim: &Claim<Heap>) {
         let heap = MyHeap::claimed(claim, self);
         let is_bare = heap.bytes.get() == 0 && heap.spans.get().is_none();
-        // The first one's body is a part of the process. Further ones have pages of their own,
-        // where these are no longer than that.
-        let has_pages = claim.heap().id() != 1 && heap.platform().page_size() == RUN_PAGE;
+        // The first one's body is a part of the process.
+        let has_pages = claim.heap().id() != 1 && self.have_bodies_pages();
         let body = NonNull::new(claim.heap().body.load(Ordering::Relaxed).cast());
         if let Some(body) = body.filter(|_| is_bare && has_pages) {
             // Refused, all stays as it is.

@@ -174,7 +174,7 @@ impl<P: Platform> Pages<'_, P> {
         }
     }
 
-    /// `bytes` of zero memory for ever, at a multiple of `align`, a cache line or a run page: for
+    /// `bytes` of zero memory for ever, at a multiple of `align`, a cache line or a page: for
     /// heaps and their tables, which no overflow of a block should reach. They lie in windows of
     /// their own; in the hardened preset in mappings of their own between inaccessible pages, each
     /// at a random place.
