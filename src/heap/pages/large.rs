@@ -40,6 +40,14 @@ const MOST_APART: usize = 8192;
 /// the system has long pages for them.
 const LEAST_JOINED: usize = 2 << 20;
 
+/// Bytes of inaccessible pages before a large block, or behind it, at most (a page at least): where
+/// addresses are few no more than if pages are short.
+const MOST_GUARD: usize = if usize::BITS == 64 {
+    usize::MAX
+} else {
+    PRESET.guard_pages * RUN_PAGE
+};
+
 /// Frees of large blocks between two looks at the clock.
 const DECAY_FREES: u32 = 16;
 
@@ -485,9 +493,10 @@ impl<P: Platform> Locked<'_, P> {
 
     /// How many inaccessible pages a mapping has before its memory and behind it.
     fn draw_guards(&self) -> [u8; 2] {
+        let fit = (MOST_GUARD / self.pages.platform().page_size()).max(1);
         [(); 2].map(|_| match PRESET.guard_pages {
             0 => 0,
-            most => 1 + self.pages.choose(most) as u8,
+            most => 1 + self.pages.choose(most.min(fit)) as u8,
         })
     }
 
