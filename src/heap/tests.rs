@@ -13,6 +13,7 @@ mod faults;
 mod footprint;
 mod fork;
 mod misuse;
+mod pages;
 mod races;
 mod random;
 mod rare;
