@@ -401,6 +401,22 @@ impl Drop for Mock {
     }
 }
 
+/// Addresses for the break of a process and what lies behind it: where they are far from stacks, if
+/// the processes of other tests leave a place. Elsewhere there may be none behind the break.
+fn reserve_arena() -> Option<usize> {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    for _ in 1..ARENA_PLACES {
+        let hint = ARENAS + MADE.fetch_add(1, Ordering::Relaxed) % ARENA_PLACES * 2 * ARENA;
+        let at = system::reserve(hint, ARENA)?.addr().get();
+        if at == hint || cfg!(miri) {
+            return Some(at);
+        }
+        // SAFETY: just reserved, and nobody uses it.
+        unsafe { system::unmap(at, ARENA) };
+    }
+    Some(system::reserve(0, ARENA)?.addr().get())
+}
+
 // SAFETY: real pages, a real lock, a thread-local word.
 unsafe impl Platform for Mock {
     const BREAK_ROOM: usize = BREAK_SPACE;
@@ -521,12 +537,9 @@ unsafe impl Platform for Mock {
             return 0;
         }
         if self.break_start.load(Ordering::Relaxed) == 0 {
-            static MADE: AtomicUsize = AtomicUsize::new(0);
-            let hint = ARENAS + MADE.fetch_add(1, Ordering::Relaxed) % ARENA_PLACES * 2 * ARENA;
-            let Some(at) = system::reserve(hint, ARENA) else {
+            let Some(at) = reserve_arena() else {
                 return 0;
             };
-            let at = at.as_ptr() as usize;
             self.break_start.store(at, Ordering::Relaxed);
             // Anywhere in a chunk.
             self.break_now.store(at + 0x5000, Ordering::Relaxed);
