@@ -30,7 +30,7 @@ const CANARY: usize = CLASSES;
 
 /// Bytes of freed mappings that may be kept, or a 12th of the live ones more, while blocks are
 /// freed in a row. Inaccessible ones are addresses only.
-const KEPT_BYTES: usize = if !PRESET.seal_freed_large {
+pub const KEPT_BYTES: usize = if !PRESET.seal_freed_large {
     KEEP * 10
 } else if usize::BITS == 64 {
     1 << 30

@@ -11,17 +11,16 @@ use std::sync::atomic::Ordering;
 #[cfg_attr(miri, ignore = "too long for Miri")]
 pub(super) fn memory_goes_back_after_a_peak() {
     let process = Boxed::new(true);
-    let live: Vec<_> = (0..200_000).map(|i| process.malloc(16 + i % 900)).collect();
-    let peak = process.verify();
+    // No more than there are addresses for behind the mock's break: chunks elsewhere keep theirs.
+    let count = if usize::BITS == 64 { 200_000 } else { 80_000 };
+    let live: Vec<_> = (0..count).map(|i| process.malloc(16 + i % 900)).collect();
+    assert!(process.verify().used_bytes > 32 << 20);
     for block in live {
         // SAFETY: live.
         unsafe { process.free(block) };
     }
     let end = process.verify();
-    assert!(
-        end.used_bytes < peak.used_bytes / 50,
-        "{end:?} after {peak:?}"
-    );
+    assert!(end.used_bytes < 2 << 20, "{end:?}");
     assert!(end.dirty_bytes <= 2 << 20, "{end:?}");
     // Address space goes back too, but for a chunk or two and what can be read for ever.
     let mapped = process.platform().mapped();
