@@ -104,6 +104,8 @@
 //! more than 4 MiB and a quarter of those in use. And of each chunk that went a page of memory and
 //! 20 KiB of addresses stay, until it is used again (`grow.rs`).
 //!
+//! On 32 bits all that is kept of 64 KiB, or a multiple or a part of that, is half as much.
+//!
 //! These are limits at any moment. Of the process's pages and of large mappings, those that lie
 //! unused from one look at the clock to the next go back altogether (`decay.rs`): looks come with
 //! every 256th refill of a heap or 16th free of a large block, at least 250 ms apart.
@@ -128,6 +130,10 @@
 //! The first chunk lies behind the program break and grows in place: a call that asks for the
 //! break, and two mappings, of 20 KiB and of 64 KiB. It dirties one page for header, map and first
 //! cells together, and then the data, where the first groups of eight classes share a page.
+//! On 32 bits, with chunks of 1 MiB, the static has 32 KiB, its 4 KiB of pagemap tell of all
+//! addresses, and the first mapping has 8 KiB; as many pages are touched. Where the system's pages
+//! are longer than 4 KiB, mappings are multiples of them, and what shares a page with something in
+//! use stays.
 //! Programs that never free keep musl's bump allocator and pay nothing. `make bench` prints the
 //! sums beside mallocng's.
 #![cfg_attr(not(any(test, loom, feature = "model")), no_std)]

@@ -54,11 +54,13 @@ pub const FIRST_GROUP: usize = 512;
 /// and deferred frees of this; free slots twice as much, free granules of spans half as much; empty
 /// groups and heaps without a thread four times as much, large mappings ten times. What each heap
 /// keeps of a kind is its share, see `KEEP_SHARES`; where much is in use a part of that may be kept
-/// instead.
+/// instead. Half on 32 bits: many such machines have 32 MiB of memory for all processes.
 pub const KEEP: usize = if cfg!(small_constants) {
     8 << 10
-} else {
+} else if usize::BITS == 64 {
     64 << 10
+} else {
+    32 << 10
 };
 
 /// Heaps that share what each may keep; more keep as much each.

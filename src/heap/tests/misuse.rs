@@ -1,7 +1,7 @@
 //! Each misuse is named, at the latest where docs/guarantees.md says.
 
 use super::*;
-use crate::base::config::PRESET;
+use crate::base::config::{KEEP, PRESET};
 use crate::base::platform::Platform;
 use crate::base::size_class::{class_of, MAX_SMALL};
 use crate::layout::chunk::Chunk;
@@ -224,7 +224,11 @@ fn an_exit_while_threads_are_at_work_finds_nothing() {
 #[cfg_attr(miri, ignore = "too long for Miri")]
 fn an_underflow_into_a_free_slot_is_found_at_its_reuse() {
     // Where pages of longer slots are given back, the damage goes with them.
-    let most = if cfg!(small_constants) { 2 } else { 4 };
+    let most = match KEEP {
+        0..0x8000 => 2,
+        0x8000..0x10000 => 3,
+        _ => 4,
+    };
     for n in [15, 127, 1023, 4671].into_iter().take(most) {
         let process = Boxed::new(true);
         let blocks: Vec<_> = (0..64).map(|_| process.malloc(n)).collect();
