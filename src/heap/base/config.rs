@@ -9,8 +9,11 @@
 pub const UNIT: usize = 16;
 /// Number of size classes of slots.
 pub const CLASSES: usize = 48;
-/// Bits of a user-space address. Miri counts its addresses up from 0, and clears a short pagemap
-/// sooner.
+/// Bits of an address that the pagemap has room for. Linux gives a program no address beyond,
+/// unless it wishes for one: 47 bits on x86_64, ppc64le and loongarch64, 48 on aarch64 (where there
+/// are 52, too), 42 on s390x before a process has 4 TiB, 40 or 48 on mips64, 38 or 47 on riscv64,
+/// but see `Pages::next_window`. Beyond, no chunk is made, and no pointer leads to one
+/// (`pagemap.rs`). Miri counts its addresses up from 0, and clears a short pagemap sooner.
 pub const ADDRESS_BITS: u32 = if usize::BITS == 32 {
     32
 } else if cfg!(miri) {

@@ -1,7 +1,7 @@
 //! Where memory from the system lies: chunks in windows behind the program break, mappings apart or
 //! at a multiple, and the pool of memory for heaps and tables.
 
-use crate::base::config::{CHUNK, PRESET};
+use crate::base::config::{ADDRESS_BITS, CHUNK, PRESET};
 use crate::base::platform::Platform;
 use crate::layout::chunk::CELL;
 use crate::pages::page_heap::Pages;
@@ -62,7 +62,12 @@ impl<P: Platform> Pages<'_, P> {
     fn next_window(&mut self) -> usize {
         if self.next_window == 0 {
             let (now, here) = (self.platform().program_break(), (&raw const self).addr());
-            let first = (now.wrapping_add(P::BREAK_ROOM) | (CHUNK - 1)).wrapping_add(1);
+            let mut first = (now.wrapping_add(P::BREAK_ROOM) | (CHUNK - 1)).wrapping_add(1);
+            if cfg!(target_arch = "riscv64") {
+                // With five levels of page tables Linux 5.18 to 6.5 has programs that are moved
+                // (PIE) beyond what the pagemap has room for, and the stack at 2^56.
+                first &= usize::MAX >> (usize::BITS - ADDRESS_BITS);
+            }
             let fit = now != 0 && here.wrapping_sub(first) > CHUNK << 8;
             self.next_window = if fit { first } else { NOWHERE };
         }
