@@ -117,6 +117,10 @@ night: tool
 tsan miri:
 	@ci/$@
 
+# Toolchains for every machine that has a compiler here, their gates and programs: docs/targets.md.
+everywhere: tool
+	@ci/result everywhere targets "Every target" ci/everywhere
+
 # That the models of loom can fail: one weakened ordering or dropped check after the other.
 mutants:
 	@ci/result mutants concurrency "What the models notice of weakened code" ci/mutants
@@ -147,4 +151,4 @@ tool:
 	@ci/tool
 
 .PHONY: all check verify fetch patch prove libc-test fuzz coverage bench counts footprint install misuse \
-	stress night tsan miri mutants shortage fresh clean tool
+	stress night tsan miri mutants shortage everywhere fresh clean tool

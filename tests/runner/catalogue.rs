@@ -47,6 +47,7 @@ pub struct Program {
     faults: &'static [u32],
     cxx: bool,
     stress: bool,
+    alone: bool,
 }
 
 /// The modes in which everything runs; the others are for a chosen few ([`ALL`]).
@@ -82,12 +83,20 @@ impl Program {
             faults: &[],
             cxx: false,
             stress: false,
+            alone: false,
         }
     }
 
     /// The only modes in which the program means something.
     fn only(mut self, modes: &'static [Mode]) -> Self {
         self.modes = modes;
+        self
+    }
+
+    /// It looks at the memory of the process, or limits it: under an emulator that is the emulator's,
+    /// too.
+    fn alone(mut self) -> Self {
+        self.alone = true;
         self
     }
 
@@ -151,6 +160,7 @@ impl Program {
         let long_form = long_stress();
         Program {
             stress: true,
+            alone: true,
             modes: MISUSE,
             runs: if long_form { long } else { short },
             limit: if long_form { 300 } else { 60 },
@@ -222,6 +232,11 @@ impl Program {
     /// Numbers of the faults that a misuse may end in.
     pub fn faults(&self) -> &'static [u32] {
         self.faults
+    }
+
+    /// Whether it means nothing under an emulator.
+    pub fn is_alone(&self) -> bool {
+        self.alone
     }
 
     pub fn is_cxx(&self) -> bool {
@@ -307,8 +322,8 @@ fn semantics() -> Vec<Program> {
         Program::new("api_usable_size"),
         Program::new("api_aligned").only(ALL),
         Program::new("api_host").only(ALL),
-        Program::new("api_aligned_huge"),
-        Program::new("api_aligned_footprint"),
+        Program::new("api_aligned_huge").alone(),
+        Program::new("api_aligned_footprint").alone(),
         Program::new("api_every_size"),
         Program::new("api_valloc"),
         Program::new("api_posix").only(ALL),
@@ -341,13 +356,13 @@ fn semantics() -> Vec<Program> {
 
 fn threads() -> Vec<Program> {
     vec![
-        Program::new("threads_hundreds").only(ALL),
-        Program::new("threads_thousand"),
-        Program::new("thread_exits").only(ALL),
+        Program::new("threads_hundreds").alone().only(ALL),
+        Program::new("threads_thousand").alone(),
+        Program::new("thread_exits").alone().only(ALL),
         Program::new("exit_at_work")
             .only(ALL)
             .with(&[&["sound"], &["damaged"]]),
-        Program::new("thread_late").only(ALL).with(&[
+        Program::new("thread_late").alone().only(ALL).with(&[
             &["strerror"],
             &["dlerror"],
             &["rounds"],
@@ -444,7 +459,13 @@ fn process() -> Vec<Program> {
         Program::new("replaced_malloc").only(MUSL),
         Program::new("freelocale_link").only(&[Mode::MuslStatic]),
         Program::new("own_libc_names").only(&[Mode::MuslStatic]),
-        Program::new("oom").with(&[&["as"], &["data"], &["large"], &["threads"], &["realloc"]]),
+        Program::new("oom").alone().with(&[
+            &["as"],
+            &["data"],
+            &["large"],
+            &["threads"],
+            &["realloc"],
+        ]),
         Program::new("sandbox").only(ALL).with(&[
             &["malloc"],
             &["realloc"],
@@ -462,19 +483,25 @@ fn process() -> Vec<Program> {
             &["all", "ENOSYS"],
             &["clock"],
         ]),
-        Program::new("no_growth").with(&[&["brk"], &["mmap"], &["both"]]),
+        Program::new("no_growth")
+            .alone()
+            .with(&[&["brk"], &["mmap"], &["both"]]),
     ]
 }
 
 fn footprint() -> Vec<Program> {
     vec![
-        Program::new("memory_return").with(&[&["fifo"], &["random"], &["thread"]]),
-        Program::new("map_count").only(&[Mode::MuslStatic, Mode::Preload]),
+        Program::new("memory_return")
+            .alone()
+            .with(&[&["fifo"], &["random"], &["thread"]]),
+        Program::new("map_count")
+            .alone()
+            .only(&[Mode::MuslStatic, Mode::Preload]),
         Program::new("large_realloc"),
-        Program::new("large_churn"),
-        Program::new("large_reach"),
-        Program::new("calloc_sparse"),
-        Program::new("small_process"),
+        Program::new("large_churn").alone(),
+        Program::new("large_reach").alone(),
+        Program::new("calloc_sparse").alone(),
+        Program::new("small_process").alone(),
     ]
 }
 

@@ -31,7 +31,7 @@ const fn parse(text: &[u8]) -> isize {
     }
 }
 
-#[cfg(all(feature = "musl", target_arch = "x86_64"))]
+#[cfg(all(feature = "musl", target_arch = "x86_64", target_pointer_width = "64"))]
 mod access {
     use super::OFFSET;
 
@@ -72,7 +72,10 @@ mod access {
 }
 
 /// Reading and writing the word: `{0}` is its value, `{1}` the offset, `{2}` a register to spare.
-#[cfg(all(feature = "musl", not(target_arch = "x86_64")))]
+#[cfg(all(
+    feature = "musl",
+    not(all(target_arch = "x86_64", target_pointer_width = "64"))
+))]
 macro_rules! access {
     ($class:ident, [$($read:literal),+], [$($write:literal),+]) => {
         mod access {
@@ -102,6 +105,10 @@ macro_rules! access {
         }
     };
 }
+
+// Of x32, too, only half a register is the word.
+#[cfg(all(feature = "musl", target_arch = "x86_64", target_pointer_width = "32"))]
+access!(reg, ["mov {0:e}, fs:[{1}]"], ["mov fs:[{1}], {0:e}"]);
 
 #[cfg(all(feature = "musl", target_arch = "x86"))]
 access!(reg, ["mov {0}, gs:[{1}]"], ["mov gs:[{1}], {0}"]);
@@ -192,7 +199,11 @@ access!(
     ]
 );
 
-#[cfg(all(feature = "library", target_arch = "x86_64"))]
+#[cfg(all(
+    feature = "library",
+    target_arch = "x86_64",
+    target_pointer_width = "64"
+))]
 mod access {
     extern "C" {
         /// Thread-local word, see library.c.
@@ -287,7 +298,10 @@ mod access {
     }
 }
 
-#[cfg(all(feature = "library", not(target_arch = "x86_64")))]
+#[cfg(all(
+    feature = "library",
+    not(all(target_arch = "x86_64", target_pointer_width = "64"))
+))]
 mod access {
     extern "C" {
         #[link_name = "byssal_thread_field"]
@@ -310,12 +324,12 @@ mod access {
 }
 
 /// `base` and the word.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(all(target_arch = "x86_64", target_pointer_width = "64")))]
 #[inline(always)]
 pub fn add_to(base: usize) -> usize {
     base.wrapping_add(get())
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
 pub use access::add_to;
 pub use access::{get, set};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use byssal_tool::build::{self, Settings};
 use byssal_tool::core::Preset;
-use byssal_tool::error::Result;
+use byssal_tool::error::{Error, Kind, Result};
 use byssal_tool::progress::say;
 use byssal_tool::project::Project;
 use byssal_tool::run::printable;
@@ -130,6 +130,12 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         destdir: Option<PathBuf>,
     },
+    /// Prints what runs programs of the target here: nothing if they run by themselves
+    #[command(hide = true)]
+    Emulator {
+        #[command(flatten)]
+        common: Common,
+    },
     /// Removes what was made
     Clean {
         /// Also what was downloaded
@@ -150,7 +156,7 @@ fn run(cli: Cli) -> Result<()> {
     let project = Project::find(cli.root.as_deref(), cli.out.as_deref())?.staged();
     // Held until the end; the kernel lets go of it however that comes.
     let _lock = match cli.command {
-        Command::Setup | Command::LibcTest { path: None, .. } => None,
+        Command::Setup | Command::Emulator { .. } | Command::LibcTest { path: None, .. } => None,
         Command::Install { .. } => project.lock_to_read()?,
         _ => Some(project.lock()?),
     };
@@ -198,6 +204,13 @@ fn run(cli: Cli) -> Result<()> {
             let ready = install::Ready::find(&project, &common.settings(), preset)?;
             let dest = ready.install(&prefix, destdir.as_deref())?;
             say(&format!("installed {ready} to {}", dest.display()));
+        }
+        Command::Emulator { common } => {
+            let target = common.settings().machine()?;
+            let emulator = target
+                .emulator()
+                .map_err(|why| Error::new(Kind::Missing, why))?;
+            say(&emulator.unwrap_or_default());
         }
         Command::Clean { cache } => install::clean(&project, cache)?,
         Command::Setup => needs::for_tests(&project)?,
