@@ -54,7 +54,7 @@ all: tool
 check: tool
 	@ci/check $(FLAGS)
 
-verify fetch patch prove: tool
+verify fetch patch dist prove: tool
 	@$(BYSSAL) $@ $(FLAGS)
 
 libc-test: tool
@@ -150,5 +150,5 @@ clean:
 tool:
 	@ci/tool
 
-.PHONY: all check verify fetch patch prove libc-test fuzz coverage bench counts footprint install misuse \
+.PHONY: all check verify fetch patch dist prove libc-test fuzz coverage bench counts footprint install misuse \
 	stress night tsan miri mutants shortage everywhere fresh clean tool

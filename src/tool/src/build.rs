@@ -162,7 +162,12 @@ pub fn build(project: &Project, settings: &Settings) -> Result<Built> {
 ///
 /// # Errors
 /// `Refused` when the edits do not fit.
-pub fn patch(project: &Project, settings: &Settings, dest: Option<&Path>) -> Result<PathBuf> {
+pub fn patch(
+    project: &Project,
+    settings: &Settings,
+    default: bool,
+    dest: Option<&Path>,
+) -> Result<PathBuf> {
     needs::programs(project, &["cargo", "rustc"])?;
     let target = settings.machine()?;
     let source = settings.source(project)?.labelled(target);
@@ -171,7 +176,7 @@ pub fn patch(project: &Project, settings: &Settings, dest: Option<&Path>) -> Res
         None => project.out.join(format!("patches/musl-{}", source.label)),
     };
     let cores = settings.cores(project, &[target])?;
-    write_series(project, &cores, &source, &dest)?;
+    write_series(project, &cores, &source, default, &dest)?;
     Ok(dest)
 }
 
@@ -191,15 +196,25 @@ fn publish(project: &Project, cores: &Cores, source: &Source, dest: &Path) -> Re
     if stamp.holds(&made) {
         return Ok(());
     }
-    write_series(project, cores, source, dest)?;
+    write_series(project, cores, source, false, dest)?;
     stamp.note(&made)
 }
 
 /// Fits the edits to the source, and writes them as patches, with a text on what to do with them.
-fn write_series(project: &Project, cores: &Cores, source: &Source, dest: &Path) -> Result<()> {
+///
+/// # Errors
+/// `Refused` when they do not fit.
+/// With `default`, configure takes byssal without being told.
+pub fn write_series(
+    project: &Project,
+    cores: &Cores,
+    source: &Source,
+    default: bool,
+    dest: &Path,
+) -> Result<()> {
     let temp = project::temp_beside(dest)?;
     let tree = source.lay(temp.path())?;
-    let patches = edit::read(&project.root)?;
+    let patches = edit::read(&project.root, default)?;
     let fitted = edit::fit(&project.root, &patches, cores, source, &tree)?;
     let made = temp.path().join("series");
     series::write(&made, &fitted)?;

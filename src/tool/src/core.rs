@@ -321,6 +321,14 @@ fn rustc() -> Command {
     Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
 }
 
+/// rustc and its version, as it says.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn rustc_version() -> Result<String> {
+    Ok(run::output(rustc().arg("--version"))?.trim().to_owned())
+}
+
 fn rustc_line(field: &str) -> Result<String> {
     let version = run::output(rustc().arg("-vV"))?;
     let line = version.lines().find_map(|l| l.strip_prefix(field));

@@ -23,6 +23,9 @@ pub struct Patch {
     pub name: String,
     pub subject: String,
     pub body: String,
+    /// Whether it is made only if it is asked for.
+    #[serde(default)]
+    pub optional: bool,
     /// Releases of musl that it is made for.
     pub versions: Vec<String>,
     #[serde(default)]
@@ -102,11 +105,11 @@ pub struct Fitted<'a> {
     pub changes: Vec<Change>,
 }
 
-/// Reads the patches of the project, in order of their names.
+/// Reads the patches of the project, in order of their names, with the optional ones or without.
 ///
 /// # Errors
 /// When one is not well formed.
-pub fn read(root: &Path) -> Result<Vec<Patch>> {
+pub fn read(root: &Path, optional: bool) -> Result<Vec<Patch>> {
     let dir = root.join("patches");
     let mut patches = Vec::new();
     for entry in fs::read_dir(&dir).at("reading directory", &dir)? {
@@ -127,6 +130,7 @@ pub fn read(root: &Path) -> Result<Vec<Patch>> {
         patch.name = name;
         patches.push(patch);
     }
+    patches.retain(|patch| optional || !patch.optional);
     patches.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(patches)
 }

@@ -19,6 +19,7 @@ pub mod build;
 pub mod core;
 pub mod cores;
 pub mod digest;
+pub mod dist;
 pub mod distro;
 pub mod download;
 pub mod edit;

@@ -10,7 +10,7 @@ use byssal_tool::error::{Error, Kind, Result};
 use byssal_tool::progress::say;
 use byssal_tool::project::Project;
 use byssal_tool::run::printable;
-use byssal_tool::{install, job, libc_test, needs, sample, verify};
+use byssal_tool::{dist, install, job, libc_test, needs, sample, verify};
 use clap::{Args, Parser, Subcommand};
 
 const EXIT_CODES: &str = "\
@@ -91,6 +91,9 @@ enum Command {
     Patch {
         #[command(flatten)]
         common: Common,
+        /// musl's configure takes byssal without being told
+        #[arg(long)]
+        default: bool,
         /// The directory to write [default: out/patches/musl-VERSION]
         #[arg(long, value_name = "DIR")]
         dest: Option<PathBuf>,
@@ -98,6 +101,15 @@ enum Command {
     /// Makes the Rust view of musl-glue/glue.h anew (needs libclang)
     #[cfg(feature = "bindings")]
     Bindings,
+    /// Writes what is handed out: one patch with the cores for all machines, and an archive with the
+    /// series of both presets
+    Dist {
+        #[command(flatten)]
+        common: Common,
+        /// The directory to write [default: out/dist]
+        #[arg(long, value_name = "DIR")]
+        dest: Option<PathBuf>,
+    },
     /// Checks a built toolchain: every gate, passed or failed with the evidence
     Verify {
         #[command(flatten)]
@@ -165,9 +177,18 @@ fn run(cli: Cli) -> Result<()> {
             let source = common.settings().source(&project)?;
             say(&source.path().display().to_string());
         }
-        Command::Patch { common, dest } => {
-            let dest = build::patch(&project, &common.settings(), dest.as_deref())?;
+        Command::Patch {
+            common,
+            default,
+            dest,
+        } => {
+            let dest = build::patch(&project, &common.settings(), default, dest.as_deref())?;
             say(&dest.display().to_string());
+        }
+        Command::Dist { common, dest } => {
+            for file in dist::make(&project, &common.settings(), dest.as_deref())? {
+                say(&file.display().to_string());
+            }
         }
         #[cfg(feature = "bindings")]
         Command::Bindings => {

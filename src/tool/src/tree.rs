@@ -139,7 +139,7 @@ impl Tree {
         let temp = project::temp_beside(&self.dir)?;
         let tree = source.lay(temp.path())?;
         if self.malloc == Malloc::Byssal {
-            let patches = edit::read(&project.root)?;
+            let patches = edit::read(&project.root, false)?;
             let fitted = edit::fit(&project.root, &patches, cores, source, &tree)?;
             edit::apply(&tree, &fitted)?;
         }

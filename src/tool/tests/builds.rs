@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use byssal_tool::build::Settings;
+use byssal_tool::build::{self, Settings};
 use byssal_tool::core::Preset;
 use byssal_tool::cores::Cores;
-use byssal_tool::project;
+use byssal_tool::{dist, project};
 use common::{byssal, configured, make, outcome, root, succeed};
 
 /// A copy of the sources at `dir`.
@@ -45,6 +45,74 @@ fn the_core_is_the_same_from_two_directories() {
     let [one, other] = [&cores[0], &cores[1]].map(|c| c.files());
     assert!(one.values().all(|text| text.len() > 1000) && !one.is_empty());
     assert!(one == other, "the cores differ");
+}
+
+#[test]
+fn what_is_handed_out_is_the_same_from_two_directories() {
+    let temp = tempfile::tempdir().unwrap();
+    if let Err(why) = common::musl("1.2.6") {
+        println!("skipped: needs musl 1.2.6: {why}");
+        return;
+    }
+    let mut made = Vec::new();
+    for name in ["a", "another/place"] {
+        let out = temp.path().join(name);
+        let settings = settings(None);
+        let settings = Settings {
+            // Of this machine alone: others may need what is not here.
+            target: Some(settings.machine().unwrap().name.clone()),
+            ..settings
+        };
+        let files = dist::make(&common::project(&out), &settings, None).unwrap();
+        assert_eq!(files.len(), 3, "{files:?}");
+        succeed(
+            Command::new("sha256sum")
+                .args(["-c", "--quiet", "SHA256SUMS"])
+                .current_dir(out.join("dist")),
+        );
+        made.push(
+            files
+                .iter()
+                .map(|f| fs::read(f).unwrap())
+                .collect::<Vec<_>>(),
+        );
+    }
+    assert!(made[0] == made[1], "the files differ");
+}
+
+#[test]
+fn a_series_that_is_the_default_needs_no_word_to_configure() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = match common::musl("1.2.6") {
+        Ok(source) => source,
+        Err(why) => {
+            println!("skipped: needs musl 1.2.6: {why}");
+            return;
+        }
+    };
+    let project = common::project(&temp.path().join("out"));
+    let settings = settings(None);
+    let cores = settings.cores(&project, &[settings.machine().unwrap()]);
+    let dir = temp.path().join("series");
+    build::write_series(&project, &cores.unwrap(), &source, true, &dir).unwrap();
+    let tree = source.lay(&temp.path().join("tree")).unwrap();
+    let mut patches: Vec<_> = fs::read_dir(&dir)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    patches.retain(|p| p.extension().is_some_and(|e| e == "patch"));
+    patches.sort();
+    for patch in patches {
+        succeed(
+            Command::new("patch")
+                .current_dir(&tree)
+                .args(["-p1", "-i"])
+                .arg(patch),
+        );
+    }
+    succeed(Command::new("./configure").current_dir(&tree).arg("CC=gcc"));
+    let config = fs::read_to_string(tree.join("config.mak")).unwrap();
+    assert!(config.contains("MALLOC_DIR = byssal"), "{config}");
 }
 
 #[test]

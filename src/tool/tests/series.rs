@@ -49,7 +49,7 @@ fn assert_same(a: &Path, b: &Path) {
 
 #[test]
 fn series_gives_the_edited_tree_by_git_am_and_by_patch() {
-    let patches = edit::read(&root()).unwrap();
+    let patches = edit::read(&root(), true).unwrap();
     let mut tried = 0;
     for version in versions() {
         let source = match musl(&version) {
@@ -123,7 +123,7 @@ fn series_gives_the_edited_tree_by_git_am_and_by_patch() {
 #[test]
 fn series_is_the_same_every_time() {
     let temp = tempfile::tempdir().unwrap();
-    let patches = edit::read(&root()).unwrap();
+    let patches = edit::read(&root(), true).unwrap();
     let mut texts = Vec::new();
     for name in ["a", "a-longer-name"] {
         let tree = temp.path().join(name);

@@ -86,6 +86,10 @@ pub fn likeness(dir: &Path, version: &str) {
                 .to_owned(),
         ),
         (
+            "configure",
+            "malloc_dir=mallocng\nchoose malloc implementation [mallocng]\n".to_owned(),
+        ),
+        (
             "src/exit/atexit.c",
             "void __funcs_on_exit()\n{\n}\n".to_owned(),
         ),
@@ -112,7 +116,7 @@ pub fn configured(dir: &Path, cores: &Cores) -> Option<PathBuf> {
         }
     };
     let tree = source.lay(dir).unwrap();
-    let patches = edit::read(&root()).unwrap();
+    let patches = edit::read(&root(), false).unwrap();
     let fitted = edit::fit(&root(), &patches, cores, &source, &tree).unwrap();
     edit::apply(&tree, &fitted).unwrap();
     succeed(
