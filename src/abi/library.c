@@ -54,6 +54,18 @@ HIDDEN void **byssal_thread_field(void)
 	return &byssal_thread_heap;
 }
 
+/* Memory, and inaccessible pages in its place. Here, as how long off_t is each libc decides. */
+
+HIDDEN void *byssal_map(void *at, size_t len)
+{
+	return mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+HIDDEN void *byssal_close(void *at, size_t len)
+{
+	return mmap(at, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
+
 /* Milliseconds of a clock that only goes on, coarse to a few of them. Where a filter of system calls
  * refuses to tell, each question counts as 10 ms. */
 HIDDEN unsigned byssal_clock(void)

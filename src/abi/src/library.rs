@@ -14,28 +14,12 @@ use core::ptr::{self, NonNull};
 
 const ENOMEM: c_int = 12;
 const EINVAL: c_int = 22;
-const PROT_NONE: c_int = 0;
-const PROT_READ_WRITE: c_int = 3;
-const MAP_PRIVATE_ANONYMOUS: c_int = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
-    0x802
-} else {
-    0x22
-};
-const MAP_FIXED: c_int = 0x10;
 const MADV_DONTNEED: c_int = 4;
 const MREMAP_MAYMOVE: c_int = 1;
 const SC_PAGESIZE: c_int = 30;
 
 extern "C" {
     // The host libc. errno is saved around all of them.
-    fn mmap(
-        at: *mut c_void,
-        len: usize,
-        prot: c_int,
-        flags: c_int,
-        fd: c_int,
-        off: c_long,
-    ) -> *mut c_void;
     fn munmap(at: *mut c_void, len: usize) -> c_int;
     fn madvise(at: *mut c_void, len: usize, advice: c_int) -> c_int;
     fn mremap(at: *mut c_void, old: usize, new: usize, flags: c_int, ...) -> *mut c_void;
@@ -43,6 +27,8 @@ extern "C" {
     fn sysconf(name: c_int) -> c_long;
     fn write(fd: c_int, bytes: *const c_void, len: usize) -> isize;
     // library.c.
+    fn byssal_map(at: *mut c_void, len: usize) -> *mut c_void;
+    fn byssal_close(at: *mut c_void, len: usize) -> *mut c_void;
     fn byssal_tell_exit() -> c_int;
     fn byssal_frees_often() -> c_int;
     fn byssal_glibc() -> c_int;
@@ -155,16 +141,7 @@ unsafe impl Platform for Host {
         note!(Map);
         let hint = ptr::without_provenance_mut(hint);
         // SAFETY: a new private mapping.
-        keeping_errno(|| unsafe {
-            mapped(mmap(
-                hint,
-                len,
-                PROT_READ_WRITE,
-                MAP_PRIVATE_ANONYMOUS,
-                -1,
-                0,
-            ))
-        })
+        keeping_errno(|| unsafe { mapped(byssal_map(hint, len)) })
     }
     unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool {
         note!(Unmap);
@@ -178,10 +155,9 @@ unsafe impl Platform for Host {
     }
     unsafe fn close(&self, at: NonNull<u8>, len: usize) -> bool {
         note!(Map);
-        let flags = MAP_PRIVATE_ANONYMOUS | MAP_FIXED;
         let at = at.as_ptr().cast();
         // SAFETY: the caller says that nobody needs what the pages hold; they are ours.
-        keeping_errno(|| unsafe { mmap(at, len, PROT_NONE, flags, -1, 0) == at })
+        keeping_errno(|| unsafe { byssal_close(at, len) == at })
     }
     unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
         note!(Remap);
