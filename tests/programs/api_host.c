@@ -88,7 +88,7 @@ static void odd_alignments(void)
 /* posix_memalign takes powers of two that are multiples of a pointer everywhere. */
 static void posix(void)
 {
-	static const size_t bad[] = { 0, 1, 2, 3, 4, 12, 24, 100, SIZE_MAX };
+	static const size_t bad[] = { 0, 1, 2, 3, sizeof(void *) / 2, 12, 24, 100, SIZE_MAX };
 	void *p = NULL;
 	for (size_t i = 0; i < COUNT(bad); i++) {
 		volatile size_t align = bad[i], big = (size_t)PTRDIFF_MAX + 1;

@@ -8,6 +8,9 @@ static const size_t huge[] = {
 	SIZE_MAX - 65536, SIZE_MAX - (4 << 20), SIZE_MAX / 2 + 2, SIZE_MAX / 4 * 3,
 };
 
+#define HALF ((size_t)1 << 4 * sizeof(size_t))
+#define MOST_ALIGN ((size_t)1 << (sizeof(size_t) == 8 ? 40 : 28))
+
 #define REFUSED(call) \
 	do { \
 		errno = 0; \
@@ -32,7 +35,7 @@ int main(void)
 		REFUSED(calloc(n, 1));
 		REFUSED(realloc(null, n));
 		REFUSED(reallocarray(null, n, 1));
-		for (size_t align = 16; align <= (size_t)1 << 40; align <<= 3) {
+		for (size_t align = 16; align <= MOST_ALIGN; align <<= 3) {
 			REFUSED(aligned_alloc(align, n));
 			REFUSED(memalign(align, n));
 			void *p = &null;
@@ -47,10 +50,10 @@ int main(void)
 	}
 	/* Products that overflow, among them those whose wrapped value is small or zero. */
 	static const size_t product[][2] = {
-		{ (size_t)1 << 32, (size_t)1 << 32 }, { ((size_t)1 << 32) + 1, (size_t)1 << 32 },
+		{ HALF, HALF }, { HALF + 1, HALF },
 		{ SIZE_MAX, 2 }, { 2, SIZE_MAX }, { SIZE_MAX, SIZE_MAX }, { SIZE_MAX / 2 + 1, 2 },
-		{ (size_t)1 << 63, 2 }, { SIZE_MAX / 3 + 1, 3 }, { 16, SIZE_MAX / 16 + 1 },
-		{ SIZE_MAX / 16 + 2, 16 }, { ((size_t)1 << 32) + 1, ((size_t)1 << 32) - 1 },
+		{ SIZE_MAX / 2 + 1, 2 }, { SIZE_MAX / 3 + 1, 3 }, { 16, SIZE_MAX / 16 + 1 },
+		{ SIZE_MAX / 16 + 2, 16 }, { HALF + 1, HALF - 1 },
 		{ PTRDIFF_MAX, 3 },
 	};
 	for (size_t i = 0; i < COUNT(product); i++) {
@@ -63,7 +66,7 @@ int main(void)
 		}
 	}
 	/* posix_memalign refuses alignments by its result. */
-	static const size_t bad[] = { 0, 1, 2, 3, 4, 12, 24, 48, 100, 4097, SIZE_MAX };
+	static const size_t bad[] = { 0, 1, 2, 3, sizeof(void *) / 2, 12, 24, 48, 100, 4097, SIZE_MAX };
 	for (size_t i = 0; i < COUNT(bad); i++) {
 		void *p = &null;
 		volatile size_t align = bad[i];

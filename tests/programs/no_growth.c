@@ -14,10 +14,11 @@ struct program { unsigned short count; struct filter *filter; };
 enum { LOAD = 0x20, EQUAL = 0x15, RETURN = 0x06, NUMBER = 0 };
 enum { ALLOW = 0x7fff0000, FAIL = 0x00050000, MODE_FILTER = 2 };
 
-#ifdef SYS_mmap
-#define MMAP SYS_mmap
-#else
+/* What musl calls where both are. */
+#ifdef SYS_mmap2
 #define MMAP SYS_mmap2
+#else
+#define MMAP SYS_mmap
 #endif
 
 static void close_break(void)

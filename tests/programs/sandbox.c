@@ -21,10 +21,11 @@ enum { ALLOW = 0x7fff0000, FAIL = 0x00050000, TRAP = 0x00030000, MODE_FILTER = 2
 #define LOW (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 0 : 4)
 enum { ADVICE_FREE = 8 };
 
-#ifdef SYS_mmap
-#define MMAP SYS_mmap
-#else
+/* What musl calls where both are. */
+#ifdef SYS_mmap2
 #define MMAP SYS_mmap2
+#else
+#define MMAP SYS_mmap
 #endif
 /* Newer names first: musl calls both on 32-bit systems. */
 #ifdef SYS_clock_gettime64

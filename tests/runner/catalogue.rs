@@ -48,6 +48,7 @@ pub struct Program {
     cxx: bool,
     stress: bool,
     alone: bool,
+    remaps: bool,
 }
 
 /// The modes in which everything runs; the others are for a chosen few ([`ALL`]).
@@ -84,6 +85,7 @@ impl Program {
             cxx: false,
             stress: false,
             alone: false,
+            remaps: false,
         }
     }
 
@@ -97,6 +99,12 @@ impl Program {
     /// too.
     fn alone(mut self) -> Self {
         self.alone = true;
+        self
+    }
+
+    /// It needs a mapping that the system refuses to move to stay where it is.
+    fn remaps(mut self) -> Self {
+        self.remaps = true;
         self
     }
 
@@ -239,6 +247,11 @@ impl Program {
         self.alone
     }
 
+    /// Whether a refused mremap must leave the mapping.
+    pub fn does_remap(&self) -> bool {
+        self.remaps
+    }
+
     pub fn is_cxx(&self) -> bool {
         self.cxx
     }
@@ -369,7 +382,7 @@ fn threads() -> Vec<Program> {
             &["keys"],
         ]),
         Program::new("remote_free").with(&[&["pipe"], &["all"], &["lifo"]]),
-        Program::new("remote_large"),
+        Program::new("remote_large").remaps(),
         Program::new("exchange"),
         Program::new("tsd_destructors").only(ALL),
         Program::new("signals"),
@@ -497,7 +510,7 @@ fn footprint() -> Vec<Program> {
         Program::new("map_count")
             .alone()
             .only(&[Mode::MuslStatic, Mode::Preload]),
-        Program::new("large_realloc"),
+        Program::new("large_realloc").remaps(),
         Program::new("large_churn").alone(),
         Program::new("large_reach").alone(),
         Program::new("calloc_sparse").alone(),
