@@ -39,6 +39,7 @@ struct Segment {
 pub struct Elf {
     path: PathBuf,
     machine: u16,
+    is_little: bool,
     /// Bytes of a pointer.
     pub pointer: u64,
     segments: Vec<Segment>,
@@ -86,7 +87,7 @@ impl Elf {
     /// # Errors
     /// When there is no such symbol or the file cannot be written.
     pub fn with_trap_at(&self, name: &str, dest: &Path) -> Result<()> {
-        let trap = trap(self.machine);
+        let trap = trap(self.machine, self.is_little);
         let place = self.address(name).and_then(|a| {
             let holds =
                 |s: &&Segment| s.kind == elf::PT_LOAD && a >= s.address && a - s.address < s.size;
@@ -111,12 +112,13 @@ impl Elf {
 }
 
 /// An illegal instruction of a machine: on most of those that musl knows all bits zero are one.
-fn trap(machine: u16) -> &'static [u8] {
+fn trap(machine: u16, is_little: bool) -> &'static [u8] {
     match machine {
         elf::EM_X86_64 | elf::EM_386 => &[0x0f, 0x0b],
         elf::EM_ARM => &[0xf0, 0, 0xf0, 0xe7],
-        // Reserved, whichever the order of bytes is: the highest operation code, and the lowest bits.
-        elf::EM_MIPS => &[0xff, 0xff, 0xff, 0xff],
+        // A reserved function of the operation code 0.
+        elf::EM_MIPS if is_little => &[0x39, 0, 0, 0],
+        elf::EM_MIPS => &[0, 0, 0, 0x39],
         // The first two instructions are for callers from other modules only.
         elf::EM_PPC64 => &[0; 12],
         _ => &[0; 4],
@@ -149,6 +151,7 @@ fn parse<H: FileHeader<Endian = Endianness>>(
     Ok(Elf {
         path: path.to_path_buf(),
         machine: header.e_machine(endian),
+        is_little: header.is_little_endian(),
         pointer: if header.is_class_64() { 8 } else { 4 },
         segments,
         dynamic,
