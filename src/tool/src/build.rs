@@ -139,7 +139,9 @@ pub fn build(project: &Project, settings: &Settings) -> Result<Built> {
     }
     needs::programs(project, &["make", "cargo", "rustc"])?;
     let compiler = settings.compiler()?;
-    let source = settings.source(project)?.labelled(compiler.target);
+    let source = settings.source(project)?;
+    try_edits(project, &source)?;
+    let source = source.labelled(compiler.target);
     let cores = settings.cores(project, &[compiler.target])?;
     let byssal = Tree::prepare(project, &source, Malloc::Byssal, &compiler, &cores)?;
     let patches = project.made.join(format!("patches/musl-{}", source.label));
@@ -170,7 +172,9 @@ pub fn patch(
 ) -> Result<PathBuf> {
     needs::programs(project, &["cargo", "rustc"])?;
     let target = settings.machine()?;
-    let source = settings.source(project)?.labelled(target);
+    let source = settings.source(project)?;
+    try_edits(project, &source)?;
+    let source = source.labelled(target);
     let dest = match dest {
         Some(d) => project::absolute(d)?,
         None => project.out.join(format!("patches/musl-{}", source.label)),
@@ -178,6 +182,17 @@ pub fn patch(
     let cores = settings.cores(project, &[target])?;
     write_series(project, &cores, &source, default, &dest)?;
     Ok(dest)
+}
+
+/// Fits the edits to a tree that is no pinned release, before anything is compiled for it.
+fn try_edits(project: &Project, source: &Source) -> Result<()> {
+    if source.is_pinned() {
+        return Ok(());
+    }
+    let temp = tempfile::tempdir()?;
+    let tree = source.lay(temp.path())?;
+    let patches = edit::read(&project.root, false)?;
+    edit::fit(&project.root, &patches, &Cores::none(), source, &tree).map(drop)
 }
 
 /// Writes the series at `dest`, unless it is there with the same inputs.

@@ -43,6 +43,8 @@ pub struct Edit {
     pub place: Place,
     /// Whole lines.
     pub text: String,
+    /// What no line may contain: whoever wrote it has plumbed in another allocator.
+    pub absent: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -245,6 +247,14 @@ fn fit_one(root: &Path, patch: &Patch, cores: &Cores, state: &mut State) -> Resu
 /// The text after the edit, or why it has no place.
 fn edited(text: &str, edit: &Edit) -> std::result::Result<String, String> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let foreign = |line: &&str| edit.absent.as_ref().is_some_and(|a| line.contains(a));
+    if let Some(at) = lines.iter().position(|line| foreign(line)) {
+        return Err(format!(
+            "line {} is not musl's own: {:?}; another allocator is plumbed into this tree",
+            at + 1,
+            lines[at].trim()
+        ));
+    }
     let hits: Vec<usize> = (0..lines.len())
         .filter(|&i| lines[i].contains(&edit.anchor))
         .collect();
@@ -282,7 +292,22 @@ mod tests {
             anchor: anchor.into(),
             place,
             text: "new\n".into(),
+            absent: None,
         }
+    }
+
+    #[test]
+    fn what_must_be_absent_is_told_with_its_line() {
+        let edit = Edit {
+            absent: Some("malloc".into()),
+            ..edit("one", Place::After)
+        };
+        assert!(edited("one\ntwo\n", &edit).is_ok());
+        let why = edited("one\nvoid *malloc_tls;\n", &edit).unwrap_err();
+        assert!(
+            why.contains("line 2") && why.contains("malloc_tls"),
+            "{why}"
+        );
     }
 
     #[test]

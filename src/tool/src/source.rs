@@ -18,7 +18,8 @@ use crate::{digest, fetch, run};
 /// A musl source that may be patched.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// What it is called in names of results: `1.2.6`, or `1.2.6-local` when it is not a pinned one.
+    /// What it is called in names of results: `1.2.6`, or `1.2.6-local-` and some letters for where it lies
+    /// when it is not a pinned one.
     pub label: String,
     /// The release it is or says it is.
     pub version: String,
@@ -33,6 +34,11 @@ const NOT_SOURCE: [&str; 4] = ["obj", "lib", "config.mak", ".git"];
 const NAMED: usize = 8;
 
 impl Source {
+    /// Whether it is a pinned release.
+    pub fn is_pinned(&self) -> bool {
+        self.label == self.version
+    }
+
     /// The same, for results that are for a machine.
     #[must_use]
     pub fn labelled(self, target: &Target) -> Self {
@@ -133,8 +139,13 @@ impl Source {
         say(&format!(
             "  warning: {shown} {warning}; whether it is sound with byssal is not known"
         ));
+        // Two trees of one version are two: by where they lie, so that one that is worked on stays
+        // the same.
+        let place = digest::Inputs::new()
+            .text("path", &shown.to_string())
+            .finish();
         Ok(Source {
-            label: format!("{version}-local"),
+            label: format!("{version}-local-{}", &place[..8]),
             version,
             identity: files.digest(),
             path: given.to_path_buf(),

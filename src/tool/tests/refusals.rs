@@ -197,6 +197,25 @@ fn a_machine_without_a_core_stops_make() {
 }
 
 #[test]
+fn a_tree_with_another_allocator_in_it_is_refused_with_its_line() {
+    let (code, text, left) = patch_changed(|tree| {
+        let file = tree.join("src/internal/pthread_impl.h");
+        let text = fs::read_to_string(&file).unwrap();
+        let changed = text.replace("stdio_locks;\n", "stdio_locks;\n\tvoid *malloc_tls;\n");
+        fs::write(&file, changed).unwrap();
+    });
+    assert_eq!((code, left), (5, 0), "{text}");
+    assert!(
+        text.contains("malloc_tls") && text.contains("another allocator"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("allocator core"),
+        "the core was compiled for it:\n{text}"
+    );
+}
+
+#[test]
 fn an_unknown_machine_is_refused_with_the_known_ones() {
     for args in [
         ["build", "--target", "sh4-linux-musl"],
