@@ -19,11 +19,17 @@ use crate::error::{At, Result};
 use crate::project::{self, Project};
 use crate::target::{Target, TARGETS};
 
-/// Makes the files in `dest`, for the target that was asked for or for all. Gives their paths.
+/// Makes the files in `dest`, for the target that was asked for or for all. With `default`, musl's
+/// configure takes byssal without being told. Gives their paths.
 ///
 /// # Errors
 /// Those of the steps; a core that cannot be made for one machine stops all.
-pub fn make(project: &Project, settings: &Settings, dest: Option<&Path>) -> Result<Vec<PathBuf>> {
+pub fn make(
+    project: &Project,
+    settings: &Settings,
+    default: bool,
+    dest: Option<&Path>,
+) -> Result<Vec<PathBuf>> {
     let dest = match dest {
         Some(dest) => project::absolute(dest)?,
         None => project.out.join("dist"),
@@ -44,7 +50,7 @@ pub fn make(project: &Project, settings: &Settings, dest: Option<&Path>) -> Resu
         };
         let cores = settings.cores(project, &targets)?;
         let dir = tree.join(preset.name());
-        build::write_series(project, &cores, &source, false, &dir)?;
+        build::write_series(project, &cores, &source, default, &dir)?;
     }
     let files = files_in(&tree)?;
     let manifest = manifest(&tree, &files, &targets)?;

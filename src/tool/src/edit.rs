@@ -248,7 +248,7 @@ fn fit_one(root: &Path, patch: &Patch, cores: &Cores, state: &mut State) -> Resu
 fn edited(text: &str, edit: &Edit) -> std::result::Result<String, String> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let foreign = |line: &&str| edit.absent.as_ref().is_some_and(|a| line.contains(a));
-    if let Some(at) = lines.iter().position(|line| foreign(line)) {
+    if let Some(at) = lines.iter().position(foreign) {
         return Err(format!(
             "line {} is not musl's own: {:?}; another allocator is plumbed into this tree",
             at + 1,

@@ -106,6 +106,9 @@ enum Command {
     Dist {
         #[command(flatten)]
         common: Common,
+        /// musl's configure takes byssal without being told
+        #[arg(long)]
+        default: bool,
         /// The directory to write [default: out/dist]
         #[arg(long, value_name = "DIR")]
         dest: Option<PathBuf>,
@@ -185,8 +188,12 @@ fn run(cli: Cli) -> Result<()> {
             let dest = build::patch(&project, &common.settings(), default, dest.as_deref())?;
             say(&dest.display().to_string());
         }
-        Command::Dist { common, dest } => {
-            for file in dist::make(&project, &common.settings(), dest.as_deref())? {
+        Command::Dist {
+            common,
+            default,
+            dest,
+        } => {
+            for file in dist::make(&project, &common.settings(), default, dest.as_deref())? {
                 say(&file.display().to_string());
             }
         }

@@ -63,7 +63,7 @@ fn what_is_handed_out_is_the_same_from_two_directories() {
             target: Some(settings.machine().unwrap().name.clone()),
             ..settings
         };
-        let files = dist::make(&common::project(&out), &settings, None).unwrap();
+        let files = dist::make(&common::project(&out), &settings, true, None).unwrap();
         assert_eq!(files.len(), 3, "{files:?}");
         succeed(
             Command::new("sha256sum")
