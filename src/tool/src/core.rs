@@ -91,7 +91,6 @@ pub struct Recipe {
 /// A core for one machine.
 #[derive(Clone, Debug)]
 pub struct Core {
-    pub preset: Preset,
     pub target: &'static Target,
     /// Assembly for the C preprocessor.
     pub text: String,
@@ -115,7 +114,9 @@ impl Recipe {
     fn identity(&self, project: &Project) -> Result<String> {
         let inputs = sources(&self.workspace)?
             .text("preset", self.preset.name())
-            .text("target", &self.target.rust()?)
+            .text("rust", &self.target.rust()?)
+            .text("target", &format!("{:?}", self.target))
+            .text("reduced by", include_str!("assembly.rs"))
             .tree(&project.root, "musl-glue/exports.txt")?
             .tree(&project.root, "musl-glue/imports.txt")?;
         Ok(inputs.finish())
@@ -143,7 +144,6 @@ impl Recipe {
             stamp.note(&made)?;
         }
         Ok(Core {
-            preset: self.preset,
             target: self.target,
             text: project::read_text(&text)?,
             object,
