@@ -250,7 +250,7 @@ fn edited(text: &str, edit: &Edit) -> std::result::Result<String, String> {
     let foreign = |line: &&str| edit.absent.as_ref().is_some_and(|a| line.contains(a));
     if let Some(at) = lines.iter().position(foreign) {
         return Err(format!(
-            "line {} is not musl's own: {:?}; another allocator is plumbed into this tree",
+            "line {} is not musl's own: {:?}; another allocator is in this tree, or byssal already",
             at + 1,
             lines[at].trim()
         ));
