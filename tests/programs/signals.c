@@ -40,7 +40,7 @@ int main(void)
 	static volatile uint64_t work;
 	Random r = random_from(4);
 	timer(150);
-	for (int i = 0; ticks < 2500 && i < 20000000; i++) {
+	for (int i = 0; (ticks < 2500 || !jumps) && i < 20000000; i++) {
 		size_t slot = below(&r, LIVE);
 		if (live[slot].p) VERIFY(live[slot].p, live[slot].n, slot);
 		if (i % 5 == 0 && live[slot].p) {
