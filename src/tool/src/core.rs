@@ -157,8 +157,12 @@ impl Recipe {
         let _lock = project::lock_dir(&target_dir)?;
         let other = self.assembly(OFFSETS[1], &target_dir, log)?;
         let one = self.assembly(OFFSETS[0], &target_dir, log)?;
+        let texts = [project::read_text(&one)?, project::read_text(&other)?];
+        let texts = texts.map(|text| assembly::code(&text));
         if self.target.unmeasured.is_none() {
-            self.assemble(&one, &target_dir, log)?;
+            let plain = one.with_extension("plain.s");
+            project::write_file(&plain, texts[0].as_bytes())?;
+            self.assemble(&plain, &target_dir, log)?;
         }
         let target = self.target.rust()?;
         let ours = our_member(&target_dir.join(target).join("archive").join(STATICLIB))?;
@@ -176,7 +180,6 @@ impl Recipe {
             hidden: &hidden,
             state: STATE,
         };
-        let texts = [project::read_text(&one)?, project::read_text(&other)?];
         let reduced = assembly::reduced([&texts[0], &texts[1]], OFFSETS, &changes)?;
         project::write_file(object, &ours)?;
         project::write_file(text, reduced.as_bytes())
