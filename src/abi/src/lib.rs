@@ -38,8 +38,8 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     byssal_heap::base::fault::stop(byssal_heap::base::fault::Fault::Corruption, 0)
 }
 
-#[cfg(not(feature = "assembled"))]
 /// Seeds from what differs between processes without the kernel's help: where things lie.
+#[cfg(not(feature = "assembled"))]
 fn weak_random(somewhere: usize) -> [u64; 2] {
     let local = 0u8;
     let stack = (&raw const local).addr() as u64;

@@ -216,10 +216,10 @@ fn publish(project: &Project, cores: &Cores, source: &Source, dest: &Path) -> Re
 }
 
 /// Fits the edits to the source, and writes them as patches, with a text on what to do with them.
+/// With `default`, configure takes byssal without being told.
 ///
 /// # Errors
 /// `Refused` when they do not fit.
-/// With `default`, configure takes byssal without being told.
 pub fn write_series(
     project: &Project,
     cores: &Cores,
