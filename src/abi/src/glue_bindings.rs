@@ -1,4 +1,4 @@
-// Made from musl-glue/glue.h by bindgen: `cargo run -p byssal --features bindings -- bindings`.
+// Made from musl-glue/glue.h by bindgen: `cargo run -p byssal-tool --features bindings -- bindings`.
 // `make check` proves it current. Do not edit.
 
 unsafe extern "C" {

@@ -12,7 +12,7 @@ use crate::run;
 const NAMES: &str = "__libc_.*|__malloc_.*|__byssal_.*|BYSSAL_.*";
 
 const HEAD: &str = "\
-// Made from musl-glue/glue.h by bindgen: `cargo run -p byssal --features bindings -- bindings`.
+// Made from musl-glue/glue.h by bindgen: `cargo run -p byssal-tool --features bindings -- bindings`.
 // `make check` proves it current. Do not edit.";
 
 /// The text of `src/abi/src/glue_bindings.rs`.

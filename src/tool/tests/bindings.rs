@@ -25,7 +25,7 @@ fn committed_bindings_are_current() {
     };
     assert!(
         bare(&committed) == bare(&made),
-        "src/abi/src/glue_bindings.rs is not what glue.h gives; run: cargo run -p byssal --features bindings -- bindings"
+        "src/abi/src/glue_bindings.rs is not what glue.h gives; run: cargo run -p byssal-tool --features bindings -- bindings"
     );
 }
 

@@ -2,7 +2,7 @@
 //! above its own, and no modules use each other in a circle.
 //!
 //! ```text
-//! cargo test -p byssal --test layers -- --show-output    the heap, and that this test can fail
+//! cargo test -p byssal-tool --test layers -- --show-output    the heap, and that this test can fail
 //! LAYERS_OF=DIRECTORY cargo test ...                     the crate whose lib.rs is there
 //! ```
 //!
