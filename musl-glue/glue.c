@@ -94,12 +94,12 @@ int __byssal_entropy(unsigned char *out)
 	enum { NONBLOCK = 1 };
 	return __syscall(SYS_getrandom, out, 32, NONBLOCK) == 32;
 }
+#endif
 
 unsigned __byssal_thread_number(void)
 {
 	return __pthread_self()->tid;
 }
-#endif
 
 void __byssal_lock(void)
 {

@@ -80,6 +80,15 @@ HIDDEN unsigned byssal_clock(void)
 	return (unsigned)now.tv_sec * 1000u + (unsigned)(now.tv_nsec / 1000000);
 }
 
+/* The kernel's number of this thread. */
+HIDDEN unsigned byssal_thread_id(void)
+{
+	int saved = errno;
+	long number = syscall(SYS_gettid);
+	errno = saved;
+	return number < 0 ? 0 : (unsigned)number;
+}
+
 /* The second number of the version of glibc (36 of 2.36) that the process runs with; -1 beside
  * another libc. */
 HIDDEN int byssal_glibc(void)

@@ -11,7 +11,8 @@
 //! 4. `pages/` — memory under the one lock: chunks, runs of pages, large blocks, blocks of no bytes
 //! 5. `heap/` — a thread's heap: reuse queues, masks, groups, spans, refill, remote frees
 //! 6. `allocator/` — malloc, free, realloc, threads, fork: its page has the call tree
-//! 7. `inspect/` — the dump of a heap, which the libraries ship and musl does not
+//! 7. `inspect/` — where what lies, for those who look from outside; and the dump of a heap, which
+//!    the libraries ship and musl does not
 //!
 //! `make check` proves it (`src/tool/tests/layers/`). Beside the layers stand, for tests,
 //! `mock.rs`, `model/` and `tests/`. The system underneath is `base::platform::Platform`: musl and
@@ -147,8 +148,8 @@ pub use byssal_count as count;
 pub mod allocator;
 #[cfg(not(loom))]
 mod heap;
-#[cfg(all(any(test, feature = "model", feature = "dump"), not(loom)))]
-mod inspect;
+#[cfg(not(loom))]
+pub mod inspect;
 #[cfg(not(loom))]
 mod layout;
 #[cfg(not(loom))]

@@ -7,6 +7,7 @@ use byssal_heap::base::lock::{Futex, Lock};
 use byssal_heap::base::platform::Platform;
 use byssal_heap::base::size_class::MAX_SMALL;
 use byssal_heap::base::sync::{AtomicU32, AtomicUsize, Ordering};
+use byssal_heap::inspect::description::Description;
 use byssal_heap::note;
 use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
 use core::fmt::Write;
@@ -34,6 +35,8 @@ extern "C" {
     fn byssal_glibc() -> c_int;
     fn byssal_single_threaded() -> c_int;
     fn byssal_clock() -> c_uint;
+    /// The kernel's number of this thread.
+    fn byssal_thread_id() -> c_uint;
     fn byssal_errno_swap(value: c_int) -> c_int;
     fn byssal_random() -> *const u8;
     /// `len` bytes that the kernel draws; 0 if it refuses.
@@ -67,6 +70,10 @@ static PROCESS: Allocator<Host> = Allocator::new(Host {
     lock: Lock::new(System),
     page_size: AtomicUsize::new(0),
 });
+
+/// How to read it from outside.
+#[used]
+static DESCRIPTION: Description = Description::of(&PROCESS);
 
 /// Runs `call` and keeps errno.
 fn keeping_errno<T>(call: impl FnOnce() -> T) -> T {
@@ -198,6 +205,10 @@ unsafe impl Platform for Host {
     fn thread_number(&self) -> u32 {
         // library.c has a handler of every fork.
         0
+    }
+    fn thread_id(&self) -> u32 {
+        // SAFETY: only asks.
+        unsafe { byssal_thread_id() }
     }
     fn clock(&self) -> u32 {
         // SAFETY: only asks.

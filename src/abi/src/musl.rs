@@ -5,6 +5,7 @@ use crate::{thread, weak_random};
 use byssal_heap::allocator::Allocator;
 use byssal_heap::base::config::UNIT;
 use byssal_heap::base::platform::Platform;
+use byssal_heap::inspect::description::Description;
 use core::ffi::{c_int, c_void};
 use core::ptr::{self, NonNull};
 
@@ -16,6 +17,10 @@ struct Musl;
 /// small process touches a page at either end.
 #[link_section = ".bss.byssal_process"]
 static PROCESS: Allocator<Musl> = Allocator::new(Musl);
+
+/// How to read it from outside.
+#[used]
+static DESCRIPTION: Description = Description::of(&PROCESS);
 
 /// Bytes of a page on architectures that have one size only, where it is a constant in musl, too
 /// (glue.c compares). Roundings by it then are a mask instead of a call and a division.

@@ -42,6 +42,7 @@ impl<P: Platform> Allocator<P> {
         }
         let heap = MyHeap::claimed(&heap, &self.heaps);
         heap.cold.set(false);
+        heap.thread.set(self.platform().thread_id());
         heap.lent.set(last || !keeps);
         heap.collect();
         Some(heap)

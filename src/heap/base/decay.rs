@@ -12,6 +12,7 @@ use crate::base::config::PURGE_PAUSE;
 use crate::base::platform::Platform;
 use crate::base::zeroed::Zeroed;
 use core::cell::Cell;
+use core::mem::offset_of;
 
 /// Questions above a budget that do not look at the clock after one that came too early.
 const SKIP: u32 = 15;
@@ -35,6 +36,9 @@ pub struct Kept {
 unsafe impl Zeroed for Kept {}
 
 impl Kept {
+    /// Where the amount is.
+    pub const AMOUNT: usize = offset_of!(Kept, amount);
+
     /// How much is kept.
     pub fn amount(&self) -> usize {
         self.amount.get()

@@ -68,6 +68,12 @@ pub unsafe trait Platform: Sync {
     /// from, in a process that `after_fork_child` may not be called in; 0 where it always is.
     fn thread_number(&self) -> u32;
 
+    /// The system's number of the calling thread, for people who look at a heap. That of a thread
+    /// that forked may be its child's, too.
+    fn thread_id(&self) -> u32 {
+        self.thread_number()
+    }
+
     /// Milliseconds of a clock that only goes on, coarse to a few of them; wraps around. Where the
     /// system refuses to tell the time, each question counts as some milliseconds: what waits for
     /// time to go by must not wait for ever. It may leap once, when the refusals begin.

@@ -7,6 +7,7 @@ use crate::base::size_class::TABLE;
 use crate::base::zeroed::Zeroed;
 use core::array;
 use core::cell::Cell;
+use core::mem::offset_of;
 
 /// splitmix64 (Steele, Lea, Flood 2014): a full-period mix of a counter, for choices that need
 /// not withstand an attacker who sees its outputs.
@@ -41,6 +42,9 @@ unsafe impl Sync for Secrets {}
 unsafe impl Zeroed for Secrets {}
 
 impl Secrets {
+    /// Where its fields are: canaries, keys.
+    pub const FIELDS: [usize; 2] = [offset_of!(Secrets, canaries), offset_of!(Secrets, keys)];
+
     /// Draws the secrets from sixteen random bytes, or twice as many, once.
     pub fn draw(&self, _: &Held, random: impl Fn() -> [u64; 2]) {
         if self.ready.replace(true) {

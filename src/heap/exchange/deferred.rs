@@ -15,6 +15,7 @@
 use crate::base::config::DEFERRED;
 use crate::base::zeroed::Zeroed;
 use core::cell::Cell;
+use core::mem::offset_of;
 use core::ptr;
 
 /// Slots of one group.
@@ -48,6 +49,15 @@ impl<N> Entry<N> {
 unsafe impl<N> Zeroed for Deferred<N> {}
 
 impl<N> Deferred<N> {
+    /// Where its fields are: entries; how many, the size of one, and in it node and bits.
+    pub const FIELDS: [u16; 5] = [
+        offset_of!(Self, entries) as u16,
+        DEFERRED as u16,
+        size_of::<Entry<N>>() as u16,
+        offset_of!(Entry<N>, node) as u16,
+        offset_of!(Entry<N>, bits) as u16,
+    ];
+
     /// Where the slots of `node` stand, if any do.
     fn place(&self, node: &N) -> &Entry<N> {
         // Cells of neighbouring groups differ in the bits above a cell's size.

@@ -15,6 +15,7 @@
 
 use crate::base::sync::{fence_behind_exchange, AtomicPtr, AtomicU32, Guess, Ordering};
 use crate::note;
+use core::mem::offset_of;
 use core::ptr;
 
 /// Bits of the slots that other threads freed and the owner has not collected yet.
@@ -108,6 +109,9 @@ pub struct Mailbox<N> {
 }
 
 impl<N: Node> Mailbox<N> {
+    /// Where its fields are: head, life.
+    pub const FIELDS: [u16; 2] = [offset_of!(Self, head) as u16, offset_of!(Self, life) as u16];
+
     /// An empty one of an unused heap.
     #[allow(clippy::new_without_default)]
     #[cfg(loom)]
@@ -220,6 +224,12 @@ impl<N: Node> Mailbox<N> {
     /// what changes under it only, or asks of its own heap.
     pub fn is(&self, life: Life) -> bool {
         self.life.load(Ordering::Relaxed) == life as u32
+    }
+
+    /// The number of the `Life`, at rest.
+    #[cfg(any(test, feature = "model", feature = "dump"))]
+    pub fn life(&self) -> u32 {
+        self.life.load(Ordering::Relaxed)
     }
 
     /// Changes who may work on the heap, by whom that is so far. After `Abandoned` the caller must

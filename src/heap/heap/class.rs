@@ -19,6 +19,7 @@ use crate::layout::group::{MyGroup, State};
 use crate::layout::record::FIRST_WIDE;
 use crate::layout::slot::{Entry, FreeSlot};
 use core::cell::Cell;
+use core::mem::offset_of;
 
 /// Bytes of slots that the reuse queue of a wide class may hold.
 const WIDE_BYTES: usize = 16 << 10;
@@ -106,6 +107,21 @@ struct Queue {
 unsafe impl Zeroed for Class {}
 
 impl Class {
+    /// Where its fields are: head and tail of the reuse queue, avail, out, the current group, numbers
+    /// of queued and of empty groups, the queue's addresses and places; and the size of a class.
+    pub const FIELDS: [u16; 10] = [
+        offset_of!(Class, head) as u16,
+        offset_of!(Class, tail) as u16,
+        offset_of!(Class, avail) as u16,
+        offset_of!(Class, out) as u16,
+        offset_of!(Class, current) as u16,
+        offset_of!(Class, queued) as u16,
+        offset_of!(Class, empty) as u16,
+        offset_of!(Class, queue.starts) as u16,
+        offset_of!(Class, queue.places) as u16,
+        size_of::<Class>() as u16,
+    ];
+
     /// Readies the class before its first group comes: no earlier, as the state of a class that a
     /// thread does not use stays untouched memory.
     pub fn set_up(&self, class: usize, canary: u8) {

@@ -63,6 +63,8 @@ pub struct Mine {
     pub cold: Cell<bool>,
     /// Whether the slot of a wide class that malloc took last was never used, and zero.
     pub zero: Cell<bool>,
+    /// The thread that has it, or had it last, as the system numbers threads: for people who look.
+    pub thread: Cell<u32>,
     /// Bytes of its groups.
     pub bytes: Cell<usize>,
     /// Bytes of those in queues that are empty.
@@ -117,6 +119,15 @@ unsafe impl Zeroed for Mine {}
 unsafe impl Sync for Mine {}
 
 impl Heap {
+    /// Where its fields are: its list of remote frees and its life, number, body; and its size.
+    pub const FIELDS: [u16; 5] = [
+        offset_of!(Heap, mail) as u16 + Mailbox::<Group>::FIELDS[0],
+        offset_of!(Heap, mail) as u16 + Mailbox::<Group>::FIELDS[1],
+        offset_of!(Heap, id) as u16,
+        offset_of!(Heap, body) as u16,
+        size_of::<Heap>() as u16,
+    ];
+
     /// The body; None before the heap is entered.
     fn body(&self) -> Option<&'static Mine> {
         // Acquire: what `enter` found in the body is there.
@@ -208,6 +219,25 @@ impl<P: Platform> Deref for MyHeap<'_, P> {
     fn deref(&self) -> &Mine {
         self.mine
     }
+}
+
+impl Mine {
+    /// Where its fields are: seed, thread, bytes, retained, bytes idle, granules idle, spans, deferred
+    /// frees, classes, quarantine, slots by class; and room of the quarantine.
+    pub const FIELDS: [u16; 12] = [
+        offset_of!(Mine, seed) as u16,
+        offset_of!(Mine, thread) as u16,
+        offset_of!(Mine, bytes) as u16,
+        offset_of!(Mine, retained) as u16,
+        (offset_of!(Mine, idle) + Kept::AMOUNT) as u16,
+        (offset_of!(Mine, idle_granules) + Kept::AMOUNT) as u16,
+        offset_of!(Mine, spans) as u16,
+        offset_of!(Mine, deferred) as u16,
+        offset_of!(Mine, classes) as u16,
+        offset_of!(Mine, quarantine) as u16,
+        offset_of!(Mine, slots) as u16,
+        PRESET.quarantine as u16,
+    ];
 }
 
 impl<'a, P: Platform> MyHeap<'a, P> {
@@ -343,6 +373,18 @@ unsafe impl<P: Platform> Sync for Heaps<P> {}
 pub const BODY_BYTES: usize = size_of::<Mine>().next_multiple_of(RUN_PAGE);
 
 impl<P: Platform> Heaps<P> {
+    /// Where its fields are: the first heaps, how many of them, the number of heaps, tables of
+    /// further ones, how many, and of how many heaps each; memory.
+    pub const FIELDS: [usize; 7] = [
+        offset_of!(Self, first),
+        FIRST_HEAPS,
+        offset_of!(Self, count),
+        offset_of!(Self, more),
+        TABLES,
+        MORE_HEAPS,
+        offset_of!(Self, memory),
+    ];
+
     /// No heap. All bytes are zero, if the platform's are.
     pub const fn new(platform: P) -> Self {
         Heaps {

@@ -23,6 +23,7 @@ use crate::layout::group::Group;
 use crate::layout::kind::Kind;
 use crate::layout::span::Span;
 use core::cell::Cell;
+use core::mem::offset_of;
 use core::ptr;
 
 /// Bytes of a cell.
@@ -191,6 +192,26 @@ impl Header {
 }
 
 impl Chunk {
+    /// Where its fields are: of the header the next chunk, cells in use, the end of cells that have
+    /// memory, where data starts, is open up to and may be opened up to, pages in use by number, by
+    /// bit, and dirty ones; the map; the spans' cells.
+    pub const FIELDS: [u16; 11] = {
+        const HEADER: usize = offset_of!(Chunk, header);
+        [
+            (HEADER + offset_of!(Header, next)) as u16,
+            (HEADER + offset_of!(Header, cells)) as u16,
+            (HEADER + offset_of!(Header, cells_open)) as u16,
+            (HEADER + offset_of!(Header, data)) as u16,
+            (HEADER + offset_of!(Header, open)) as u16,
+            (HEADER + offset_of!(Header, limit)) as u16,
+            (HEADER + offset_of!(Header, used_pages)) as u16,
+            (HEADER + offset_of!(Header, used)) as u16,
+            (HEADER + offset_of!(Header, dirty)) as u16,
+            MAP_OFFSET as u16,
+            offset_of!(Chunk, spans) as u16,
+        ]
+    };
+
     /// Makes a chunk at `at`, see `Header::lay_out`.
     ///
     /// # Safety

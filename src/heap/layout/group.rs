@@ -13,6 +13,7 @@ use crate::layout::record::{
     narrow_units, wide_read, wide_tail, FIRST_WIDE, NARROW_SLOTS, NEW, PURGED, USED, WIDE_SLOTS,
     ZERO,
 };
+use core::mem::offset_of;
 use core::ops::Deref;
 use core::ptr;
 
@@ -109,6 +110,20 @@ pub struct Group {
 /// lives, tells which: a record is only ever used in its own width.
 #[repr(C, align(32))]
 struct Records([AtomicU16; WIDE_SLOTS]);
+
+impl Group {
+    /// Where its fields are, for who reads a heap from outside: next, link, freed, remote, minus, tag,
+    /// records.
+    pub const FIELDS: [u16; 7] = [
+        offset_of!(Group, next) as u16,
+        offset_of!(Group, link) as u16,
+        offset_of!(Group, freed) as u16,
+        offset_of!(Group, remote) as u16,
+        offset_of!(Group, minus) as u16,
+        offset_of!(Group, tag) as u16,
+        offset_of!(Group, records) as u16,
+    ];
+}
 
 impl Node for Group {
     fn mask(&self) -> &RemoteMask {
@@ -366,6 +381,12 @@ impl Group {
         self.tag().0 & STATE_MASK == state as u32
     }
 
+    /// The number of its `State`.
+    #[cfg(any(test, feature = "model", feature = "dump"))]
+    pub fn state(&self) -> u32 {
+        self.tag().0 & STATE_MASK
+    }
+
     /// The next group of the list that this one is in.
     pub fn next(&self) -> Option<&'static Group> {
         // SAFETY: `set_next` got it by reference, and cells stay while a list leads to them.
@@ -434,5 +455,5 @@ impl MyGroup {
 const _: () = {
     assert!(size_of::<Group>() == 64);
     // free reads the hot fields and the record from one line.
-    assert!(core::mem::offset_of!(Group, records) == NARROW_SLOTS);
+    assert!(offset_of!(Group, records) == NARROW_SLOTS);
 };

@@ -11,6 +11,7 @@ use crate::layout::record::{
     narrow_behind, narrow_freed, wide_behind, wide_freed, Place, FIRST_WIDE, NARROW_SLOTS,
     NARROW_TAIL, USED, WIDE_SLOTS, WIDE_TAIL,
 };
+use core::mem::offset_of;
 use core::ops::Deref;
 use core::ptr;
 
@@ -416,6 +417,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Where its fields are: start, place; and its size.
+    pub const FIELDS: [u16; 3] = [
+        offset_of!(Entry, start) as u16,
+        offset_of!(Entry, place) as u16,
+        size_of::<Entry>() as u16,
+    ];
+
     /// An unused place.
     pub const NONE: Entry = Entry {
         start: ptr::null_mut(),

@@ -16,7 +16,7 @@ use crate::layout::group::Group;
 use crate::layout::guard::Guard;
 use crate::layout::record::Place;
 use core::cell::Cell;
-use core::mem::MaybeUninit;
+use core::mem::{offset_of, MaybeUninit};
 use core::ptr::{self, NonNull};
 
 /// Buckets that need no mapping.
@@ -108,6 +108,16 @@ pub struct Large {
 }
 
 impl Extent {
+    /// Where its fields are: next, base, len, n, whether it is a run, guards.
+    pub const FIELDS: [u16; 6] = [
+        offset_of!(Extent, next) as u16,
+        offset_of!(Extent, base) as u16,
+        offset_of!(Extent, len) as u16,
+        offset_of!(Extent, n) as u16,
+        offset_of!(Extent, is_run) as u16,
+        offset_of!(Extent, guards) as u16,
+    ];
+
     /// Tells of `len` bytes at `base` from a cell that is the caller's.
     pub fn write(cell: &'static Group, base: *mut u8, len: usize, is_run: bool) -> &'static Extent {
         // SAFETY: a cell has 64 bytes and is aligned to them, nobody uses it as a group until it
@@ -296,6 +306,19 @@ impl List {
 }
 
 impl Large {
+    /// Where its fields are: the first buckets, how many, address and number of the further ones
+    /// (`inspect/description.rs` has a test of these two), live, the oldest kept mapping, bytes of
+    /// them, the oldest refused one.
+    pub const FIELDS: [usize; 7] = [
+        offset_of!(Large, first),
+        FIRST_BUCKETS,
+        offset_of!(Large, more),
+        offset_of!(Large, live),
+        offset_of!(Large, kept.first),
+        offset_of!(Large, kept.bytes),
+        offset_of!(Large, refused.first),
+    ];
+
     /// The buckets.
     pub fn buckets(&self) -> &[Cell<Option<&'static Extent>>] {
         self.more.unwrap_or(&self.first)

@@ -1,5 +1,6 @@
 //! The lock, and everything that its holder has in hand.
 
+use crate::base::decay::Kept;
 use crate::base::fault::{raise, Found};
 use crate::base::platform::Platform;
 use crate::base::random::Secrets;
@@ -9,6 +10,7 @@ use crate::pages::extent::Large;
 use crate::pages::page_heap::{PageHeap, Pages, System};
 use crate::pages::zero::Zero;
 use core::cell::UnsafeCell;
+use core::mem::offset_of;
 
 /// What the lock protects in this layer.
 struct Protected {
@@ -46,6 +48,24 @@ impl<P: Platform> Drop for Locked<'_, P> {
     fn drop(&mut self) {
         self.pages.platform().unlock();
     }
+}
+
+impl<P> Memory<P> {
+    /// Where its fields are: of the page heap the first chunk, pages in use, free dirty pages; those
+    /// of large blocks, whole; of blocks of no bytes closed pages and live blocks; canaries and keys.
+    pub const FIELDS: [usize; 8] = {
+        const PAGES: usize = offset_of!(Protected, pages);
+        [
+            PAGES + offset_of!(PageHeap, chunks),
+            PAGES + offset_of!(PageHeap, used_pages),
+            PAGES + offset_of!(PageHeap, dirty) + Kept::AMOUNT,
+            offset_of!(Protected, large),
+            offset_of!(Protected, zero.closed),
+            offset_of!(Protected, zero.live),
+            offset_of!(Self, system.secrets) + Secrets::FIELDS[0],
+            offset_of!(Self, system.secrets) + Secrets::FIELDS[1],
+        ]
+    };
 }
 
 impl<P: Platform> Memory<P> {

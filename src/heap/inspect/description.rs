@@ -1,0 +1,196 @@
+//! Where what lies in an allocator's memory: for those who look at a process or a core from
+//! outside, without debug information (`byssal look`).
+//!
+//! A description lies in the program's data beside the allocator that it is of. Whoever looks finds
+//! it by `MAGIC`, reads version and order of bytes, and by the places given here the rest. What the
+//! numbers mean is told at the fields: `FIELDS` of each type lists them in the order in which they
+//! stand here. Sizes of classes, records and masks are as this crate has them: who changes what they
+//! mean raises `VERSION`.
+
+use crate::allocator::Allocator;
+use crate::base::config::{CHUNK_SHIFT, PRESET};
+use crate::base::fault::FAULT;
+use crate::base::platform::Platform;
+use crate::exchange::deferred::Deferred;
+use crate::heap::class::Class;
+use crate::heap::heap::{Heap, Heaps, Mine};
+use crate::layout::chunk::Chunk;
+use crate::layout::group::Group;
+use crate::layout::slot::Entry;
+use crate::layout::span::Span;
+use crate::pages::extent::{Extent, Large};
+use crate::pages::memory::Memory;
+use core::sync::atomic::AtomicPtr;
+
+/// What a description begins with, at a multiple of 16.
+pub const MAGIC: [u8; 16] = *b"\x7fbyssal's heap\r\n";
+
+/// Of what is described, and how.
+pub const VERSION: u16 = 1;
+
+/// `Numbers::order` as the machine has it that wrote it.
+pub const ORDER: u16 = 0x0102;
+
+/// A description. The pointers are atomic, so that they lie in writable memory: cores hold that.
+#[repr(C, align(16))]
+pub struct Description {
+    /// `MAGIC`.
+    pub magic: [u8; 16],
+    /// What it says in numbers.
+    pub numbers: Numbers,
+    /// The allocator.
+    pub state: AtomicPtr<()>,
+    /// The number of the fault that stopped the process, and the address that it names; two words.
+    pub fault: AtomicPtr<()>,
+}
+
+/// What a description says in numbers, of 16 bits each. Places are in bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// `ORDER`.
+    pub order: u16,
+    /// `VERSION`.
+    pub version: u16,
+    /// Bytes of the description.
+    pub bytes: u16,
+    /// Bytes of an address.
+    pub word: u16,
+    /// log2 of the bytes of a chunk.
+    pub chunk_shift: u16,
+    /// Of the preset: bytes of the guard, slots to a guard slot (0: none), whether freed memory is
+    /// cleared.
+    pub preset: [u16; 3],
+    /// In the allocator, see `Heaps::FIELDS`, without the last.
+    pub heaps: [u16; 6],
+    /// In the allocator, see `Memory::FIELDS`, without that of large blocks.
+    pub memory: [u16; 7],
+    /// In the allocator (but the second), see `Large::FIELDS`.
+    pub large: [u16; 7],
+    /// See `Heap::FIELDS`.
+    pub heap: [u16; 5],
+    /// See `Mine::FIELDS`.
+    pub body: [u16; 12],
+    /// See `Class::FIELDS`.
+    pub class: [u16; 10],
+    /// See `Entry::FIELDS`.
+    pub entry: [u16; 3],
+    /// See `Deferred::FIELDS`.
+    pub deferred: [u16; 5],
+    /// See `Chunk::FIELDS`.
+    pub chunk: [u16; 11],
+    /// See `Group::FIELDS`.
+    pub group: [u16; 7],
+    /// See `Span::FIELDS`.
+    pub span: [u16; 5],
+    /// See `Extent::FIELDS`.
+    pub extent: [u16; 6],
+}
+
+/// How many there are.
+pub const NUMBERS: usize = size_of::<Numbers>() / 2;
+
+impl Numbers {
+    /// From as many numbers, in their order.
+    pub fn from_words(words: [u16; NUMBERS]) -> Self {
+        // SAFETY: `Numbers` is made of as many numbers of 16 bits, one behind the other.
+        unsafe { core::mem::transmute(words) }
+    }
+
+    /// Of an allocator over this system.
+    const fn of<P: Platform>() -> Self {
+        let [first, first_count, count, more, tables, more_count, memory] = Heaps::<P>::FIELDS;
+        let [chunks, used, dirty, large, closed, zero, canaries, keys] = Memory::<P>::FIELDS;
+        let [buckets, bucket_count, further, live, kept, kept_bytes, refused] = Large::FIELDS;
+        let large = memory + large;
+        Numbers {
+            order: ORDER,
+            version: VERSION,
+            bytes: size_of::<Description>() as u16,
+            word: size_of::<usize>() as u16,
+            chunk_shift: CHUNK_SHIFT as u16,
+            preset: [
+                PRESET.guard as u16,
+                PRESET.guard_slot_every as u16,
+                PRESET.zero_on_free as u16,
+            ],
+            heaps: all([first, first_count, count, more, tables, more_count]),
+            memory: all([
+                memory + chunks,
+                memory + used,
+                memory + dirty,
+                memory + closed,
+                memory + zero,
+                memory + canaries,
+                memory + keys,
+            ]),
+            large: all([
+                large + buckets,
+                bucket_count,
+                large + further,
+                large + live,
+                large + kept,
+                large + kept_bytes,
+                large + refused,
+            ]),
+            heap: Heap::FIELDS,
+            body: Mine::FIELDS,
+            class: Class::FIELDS,
+            entry: Entry::FIELDS,
+            deferred: Deferred::<Group>::FIELDS,
+            chunk: Chunk::FIELDS,
+            group: Group::FIELDS,
+            span: Span::FIELDS,
+            extent: Extent::FIELDS,
+        }
+    }
+}
+
+/// The numbers in 16 bits each, which they fit.
+const fn all<const N: usize>(numbers: [usize; N]) -> [u16; N] {
+    let mut all = [0; N];
+    let mut at = 0;
+    while at < N {
+        assert!(numbers[at] <= u16::MAX as usize);
+        all[at] = numbers[at] as u16;
+        at += 1;
+    }
+    all
+}
+
+impl Description {
+    /// Of an allocator.
+    pub const fn of<P: Platform>(allocator: &'static Allocator<P>) -> Self {
+        Description {
+            magic: MAGIC,
+            numbers: Numbers::of::<P>(),
+            state: AtomicPtr::new((&raw const *allocator).cast_mut().cast()),
+            fault: AtomicPtr::new((&raw mut FAULT).cast()),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use core::cell::Cell;
+
+    #[test]
+    fn the_address_of_further_buckets_stands_before_their_number() {
+        let extents: Vec<Cell<Option<&'static Extent>>> = (0..3).map(|_| Cell::new(None)).collect();
+        let more: Option<&[Cell<Option<&'static Extent>>]> = Some(&extents);
+        // SAFETY: two words.
+        let words: [usize; 2] = unsafe { core::mem::transmute(more) };
+        assert_eq!(words, [extents.as_ptr().addr(), 3]);
+    }
+
+    #[test]
+    fn a_class_fits_its_number() {
+        assert!(size_of::<Mine>() < 1 << 16 && size_of::<Class>() < 1 << 16);
+        let numbers = Numbers::of::<crate::mock::Mock>();
+        // SAFETY: as many numbers of 16 bits.
+        let words: [u16; NUMBERS] = unsafe { core::mem::transmute(numbers) };
+        assert_eq!(Numbers::from_words(words), numbers);
+        assert_eq!(words[..2], [ORDER, VERSION]);
+    }
+}
