@@ -10,6 +10,8 @@
 //!     tree (musl: configure, make) -> prefix -> library -> verify, sample, libc_test -> publish, install
 //! ```
 //!
+//! `look` stands beside them: it reads the heap of any program that has byssal inside.
+//!
 //! `error`, `project`, `progress`, `run` and `digest` serve all of them and know none.
 
 pub mod assembly;
@@ -30,6 +32,7 @@ pub mod install;
 pub mod job;
 pub mod libc_test;
 pub mod library;
+pub mod look;
 pub mod musl;
 pub mod needs;
 pub mod pins;

@@ -10,7 +10,7 @@ use byssal_tool::error::{Error, Kind, Result};
 use byssal_tool::progress::say;
 use byssal_tool::project::Project;
 use byssal_tool::run::printable;
-use byssal_tool::{dist, install, job, libc_test, needs, sample, verify};
+use byssal_tool::{dist, install, job, libc_test, look, needs, sample, verify};
 use clap::{Args, Parser, Subcommand};
 
 const EXIT_CODES: &str = "\
@@ -145,6 +145,11 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         destdir: Option<PathBuf>,
     },
+    /// Shows what the heap of a program holds: of a process that runs, or of a core
+    Look {
+        #[command(flatten)]
+        look: LookArgs,
+    },
     /// Prints what runs programs of the target here: nothing if they run by themselves
     #[command(hide = true)]
     Emulator {
@@ -167,7 +172,61 @@ enum Command {
     },
 }
 
+/// What `look` is to look at, and how.
+#[derive(Args)]
+struct LookArgs {
+    /// The number of a process, or the file of a core
+    #[arg(value_name = "PID|CORE", required_unless_present = "diff")]
+    program: Option<PathBuf>,
+    /// For programs: JSON, one object (with --watch, one a line)
+    #[arg(long, conflicts_with = "dump")]
+    json: bool,
+    /// What the program's own dump_heap would print: each group and slot
+    #[arg(long)]
+    dump: bool,
+    /// Writes a map of the heap into FILE
+    #[arg(long, value_name = "FILE", conflicts_with = "watch")]
+    svg: Option<PathBuf>,
+    /// Looks every so many seconds until the process ends, and shows what grew
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "dump")]
+    watch: Option<f64>,
+    /// Leaves the process running: what is seen may contradict itself
+    #[arg(long)]
+    no_stop: bool,
+    /// Shows what grew between two files of --json
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"],
+          conflicts_with_all = ["program", "json", "dump", "svg", "watch", "no_stop"])]
+    diff: Option<Vec<PathBuf>>,
+}
+
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    match text.parse() {
+        Ok(n) if (0.05..=86400.0).contains(&n) => Ok(n),
+        _ => Err("SECONDS is a number from 0.05 to 86400".to_owned()),
+    }
+}
+
+impl LookArgs {
+    fn show(self) -> Result<()> {
+        if let Some([before, after]) = self.diff.as_deref() {
+            return look::diff(before, after);
+        }
+        let wishes = look::Wishes {
+            no_stop: self.no_stop,
+            json: self.json,
+            dump: self.dump,
+            svg: self.svg,
+            watch: self.watch,
+        };
+        look::show(&self.program.unwrap_or_default(), &wishes)
+    }
+}
+
 fn run(cli: Cli) -> Result<()> {
+    // A checkout is not needed to look.
+    if let Command::Look { look } = cli.command {
+        return look.show();
+    }
     let project = Project::find(cli.root.as_deref(), cli.out.as_deref())?.staged();
     // Held until the end; the kernel lets go of it however that comes.
     let _lock = match cli.command {
@@ -242,6 +301,7 @@ fn run(cli: Cli) -> Result<()> {
         }
         Command::Clean { cache } => install::clean(&project, cache)?,
         Command::Setup => needs::for_tests(&project)?,
+        Command::Look { look } => look.show()?,
         Command::Build { common } => {
             job::all(&project, &common.settings())?;
         }

@@ -1,0 +1,204 @@
+//! What the allocator of a program keeps about its heap, copied in one go: the program may go on
+//! as soon as that is done. The heap's blocks are not among it.
+
+use std::collections::BTreeMap;
+
+use byssal_heap::base::config::{CLASSES, GRANULE};
+
+use crate::error::{Error, Kind, Result};
+use crate::look::descriptor::{self, Found};
+use crate::look::memory::Memory;
+
+/// Chunks that are read at most: all that 47 bits of address have room for would take days.
+const MOST_CHUNKS: usize = 1 << 18;
+
+/// Bytes of a table of buckets that are read at most.
+const MOST_BUCKETS: u64 = 1 << 24;
+
+/// A copy.
+pub struct Snapshot {
+    /// Where it is from.
+    pub found: Found,
+    /// Copied pieces by address. They do not overlap.
+    parts: BTreeMap<u64, Vec<u8>>,
+    /// The chunks, in the order of their making.
+    pub chunks: Vec<u64>,
+    /// The heaps by number, from 1 on: where each is.
+    pub heaps: Vec<u64>,
+    /// Number of the fault that stopped the program, and the address that it names.
+    pub fault: [u64; 2],
+    /// What could not be read.
+    pub problems: Vec<String>,
+}
+
+impl Snapshot {
+    /// Copies.
+    ///
+    /// # Errors
+    /// When not even the allocator itself can be read.
+    pub fn take(memory: &dyn Memory, found: Found) -> Result<Self> {
+        let mut snapshot = Snapshot {
+            found,
+            parts: BTreeMap::new(),
+            chunks: Vec::new(),
+            heaps: Vec::new(),
+            fault: [0; 2],
+            problems: Vec::new(),
+        };
+        let word = snapshot.word_size();
+        let [_, _, _, more, tables, _] = found.numbers.heaps.map(u64::from);
+        let state = more + tables * word;
+        if !snapshot.copy(memory, found.state, state)
+            || !snapshot.copy(memory, found.fault, 2 * word)
+        {
+            let what = format!("{}: its allocator cannot be read", memory.name());
+            return Err(Error::new(Kind::System, what)
+                .remedy("a core must hold the program's writable memory"));
+        }
+        let fault = [0, word].map(|at| snapshot.word(found.fault + at).unwrap_or(0));
+        snapshot.fault = fault;
+        snapshot.copy_heaps(memory);
+        snapshot.copy_chunks(memory);
+        snapshot.copy_buckets(memory);
+        Ok(snapshot)
+    }
+
+    /// Copies a piece, unless one that begins there was copied before. Whether it is there.
+    pub fn copy(&mut self, memory: &dyn Memory, at: u64, len: u64) -> bool {
+        if self.bytes(at, len as usize).is_some() {
+            return true;
+        }
+        let Some(bytes) = memory.bytes(at, len as usize) else {
+            return false;
+        };
+        self.parts.insert(at, bytes);
+        true
+    }
+
+    /// Notes what is wrong, but not without end.
+    pub fn problem(&mut self, what: String) {
+        if self.problems.len() < 100 {
+            self.problems.push(what);
+        }
+    }
+
+    fn copy_heaps(&mut self, memory: &dyn Memory) {
+        let numbers = self.found.numbers;
+        let [first, first_count, count, more, tables, each] = numbers.heaps.map(u64::from);
+        let [_, _, _, body, size] = numbers.heap.map(u64::from);
+        let state = self.found.state;
+        let mut heaps = self.word(state + count).unwrap_or(0);
+        if heaps >= first_count + tables * each {
+            self.problem(format!("there cannot be {heaps} heaps"));
+            heaps = 0;
+        }
+        let [.., classes, quarantine, _, room] = numbers.body.map(u64::from);
+        let class = u64::from(numbers.class[9]);
+        let entry = u64::from(numbers.entry[2]);
+        let len = (classes + CLASSES as u64 * class).max(quarantine + room * entry);
+        for id in 1..=heaps {
+            let heap = match id.checked_sub(first_count) {
+                None => state + first + id * size,
+                Some(further) => {
+                    let table = self.word(state + more + further / each * self.word_size());
+                    let table = table.unwrap_or(0);
+                    if !self.copy(memory, table, each * size) {
+                        self.problem(format!("the table of heap {id} is not at {table:#x}"));
+                        break;
+                    }
+                    table + further % each * size
+                }
+            };
+            let at = self.word(heap + body).unwrap_or(0);
+            if at != 0 && !self.copy(memory, at, len) {
+                self.problem(format!("the body of heap {id} is not at {at:#x}"));
+            }
+            self.heaps.push(heap);
+        }
+    }
+
+    fn copy_chunks(&mut self, memory: &dyn Memory) {
+        let numbers = self.found.numbers;
+        let [next, _, cells_open, .., map, _] = numbers.chunk.map(u64::from);
+        let size = 1u64 << numbers.chunk_shift;
+        let least = (map + size / GRANULE as u64 * 2).next_multiple_of(64);
+        let mut seen = std::collections::HashSet::new();
+        let first = u64::from(numbers.memory[0]);
+        let mut chunk = self.word(self.found.state + first).unwrap_or(0);
+        while chunk != 0 {
+            if chunk % size != 0 || !seen.insert(chunk) || seen.len() > MOST_CHUNKS {
+                self.problem(format!("the list of chunks leads to {chunk:#x}"));
+                return;
+            }
+            // First what says how much there is.
+            let cells = memory.bytes(chunk + cells_open, 4);
+            let cells = cells.map_or(0, |cells| descriptor::number(&cells, self.found.is_big));
+            let len = cells.clamp(least, size);
+            if !self.copy(memory, chunk, len) && !self.copy(memory, chunk, least) {
+                self.problem(format!("the chunk at {chunk:#x} cannot be read"));
+                return;
+            }
+            self.chunks.push(chunk);
+            chunk = self.word(chunk + next).unwrap_or(0);
+        }
+    }
+
+    fn copy_buckets(&mut self, memory: &dyn Memory) {
+        let [at, count] = self.further_buckets();
+        if at != 0 && (count > MOST_BUCKETS || !self.copy(memory, at, count * self.word_size())) {
+            self.problem(format!(
+                "{count} buckets of large blocks are not at {at:#x}"
+            ));
+        }
+    }
+
+    /// Address and number of the buckets of large blocks behind the first ones; 0 without any.
+    pub fn further_buckets(&self) -> [u64; 2] {
+        let at = self.found.state + u64::from(self.found.numbers.large[2]);
+        [0, self.word_size()].map(|behind| self.word(at + behind).unwrap_or(0))
+    }
+
+    /// Bytes of an address.
+    pub fn word_size(&self) -> u64 {
+        self.found.numbers.word.into()
+    }
+
+    /// Copied bytes.
+    pub fn bytes(&self, at: u64, len: usize) -> Option<&[u8]> {
+        // A piece may begin inside of a longer one.
+        let before = self.parts.range(..=at).rev().take(3);
+        before.into_iter().find_map(|(start, part)| {
+            let skip = usize::try_from(at - start).ok()?;
+            part.get(skip..skip.checked_add(len)?)
+        })
+    }
+
+    fn number(&self, at: u64, len: usize) -> Option<u64> {
+        Some(descriptor::number(self.bytes(at, len)?, self.found.is_big))
+    }
+
+    /// A number of 8 bits that was copied; so the next ones, of more.
+    pub fn u8(&self, at: u64) -> Option<u8> {
+        self.number(at, 1).map(|number| number as u8)
+    }
+
+    /// 16 bits.
+    pub fn u16(&self, at: u64) -> Option<u16> {
+        self.number(at, 2).map(|number| number as u16)
+    }
+
+    /// 32 bits.
+    pub fn u32(&self, at: u64) -> Option<u32> {
+        self.number(at, 4).map(|number| number as u32)
+    }
+
+    /// 64 bits.
+    pub fn u64(&self, at: u64) -> Option<u64> {
+        self.number(at, 8)
+    }
+
+    /// An address, or a number as long.
+    pub fn word(&self, at: u64) -> Option<u64> {
+        self.number(at, self.word_size() as usize)
+    }
+}
