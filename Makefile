@@ -94,6 +94,10 @@ footprint: all
 		$(CARGO) run --quiet --locked -p byssal-footprint; \
 		status=$$?; cp out/footprint/footprint.svg docs/results/ && exit $$status
 
+# The map of a real program's heap in docs/results/heap.svg; docs/look.md.
+picture: all
+	@ci/result picture look "What the heap of Python holds" ci/picture
+
 # Copies what `make` has built. As root, in a user's checkout, it must build and write nothing there.
 install:
 	@[ -x $(BYSSAL) ] || { echo "error: nothing is built yet; run: make (without sudo), then this again" >&2; exit 2; }
@@ -151,4 +155,4 @@ tool:
 	@ci/tool
 
 .PHONY: all check verify fetch patch dist prove libc-test fuzz coverage bench counts footprint install misuse \
-	stress night tsan miri mutants shortage everywhere fresh clean tool
+	stress night tsan miri mutants shortage everywhere picture fresh clean tool

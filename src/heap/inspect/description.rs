@@ -52,7 +52,7 @@ pub struct Numbers {
     pub order: u16,
     /// `VERSION`.
     pub version: u16,
-    /// Bytes of the description.
+    /// Bytes of these numbers.
     pub bytes: u16,
     /// Bytes of an address.
     pub word: u16,
@@ -78,7 +78,7 @@ pub struct Numbers {
     /// See `Deferred::FIELDS`.
     pub deferred: [u16; 5],
     /// See `Chunk::FIELDS`.
-    pub chunk: [u16; 11],
+    pub chunk: [u16; 12],
     /// See `Group::FIELDS`.
     pub group: [u16; 7],
     /// See `Span::FIELDS`.
@@ -106,7 +106,7 @@ impl Numbers {
         Numbers {
             order: ORDER,
             version: VERSION,
-            bytes: size_of::<Description>() as u16,
+            bytes: size_of::<Numbers>() as u16,
             word: size_of::<usize>() as u16,
             chunk_shift: CHUNK_SHIFT as u16,
             preset: [

@@ -194,8 +194,8 @@ impl Header {
 impl Chunk {
     /// Where its fields are: of the header the next chunk, cells in use, the end of cells that have
     /// memory, where data starts, is open up to and may be opened up to, pages in use by number, by
-    /// bit, and dirty ones; the map; the spans' cells.
-    pub const FIELDS: [u16; 11] = {
+    /// bit, and dirty ones; the map; the spans' cells; cells in use by bit, a word for each page.
+    pub const FIELDS: [u16; 12] = {
         const HEADER: usize = offset_of!(Chunk, header);
         [
             (HEADER + offset_of!(Header, next)) as u16,
@@ -209,6 +209,7 @@ impl Chunk {
             (HEADER + offset_of!(Header, dirty)) as u16,
             MAP_OFFSET as u16,
             offset_of!(Chunk, spans) as u16,
+            (HEADER + offset_of!(Header, used_cells)) as u16,
         ]
     };
 

@@ -150,7 +150,19 @@ fn finish(memory: &dyn Memory, snapshot: &Snapshot, stopped: Duration) -> (Look,
     let mut view = summary::of(snapshot, walk, &memory.threads());
     view.program = memory.name();
     view.at_rest = true;
+    view.signal = memory.signal();
     view.fault = fault::describe(memory, snapshot, &view);
+    // A slot that was found damaged is taken out of use: it stands nowhere.
+    let out_of_use = u64::from(
+        view.fault
+            .as_ref()
+            .is_some_and(|fault| fault.damage.is_some()),
+    );
+    if view.totals.unclear > out_of_use {
+        let unclear = view.totals.unclear;
+        let what = format!("{unclear} slots are in no place, or in more than one");
+        view.problems.push(what);
+    }
     let unclear = view.totals.unclear + view.problems.len() as u64;
     let look = Look {
         view,

@@ -98,13 +98,15 @@ fn read_at(memory: &dyn Memory, at: u64) -> Result<Option<Found>> {
         *word = number(bytes, is_big) as u16;
     }
     let numbers = Numbers::from_words(words);
-    if numbers.version != VERSION {
+    if numbers.version != VERSION || usize::from(numbers.bytes) != LEN {
         return Err(Error::new(
             Kind::Usage,
             format!(
-                "{}: its heap is laid out as version {} describes, this tool reads version {VERSION}",
+                "{}: its heap is laid out as version {} describes in {} bytes, this tool reads \
+                 version {VERSION} in {LEN} bytes",
                 memory.name(),
-                numbers.version
+                numbers.version,
+                numbers.bytes
             ),
         )
         .remedy("look with the tool of the byssal that the program has inside"));
@@ -114,9 +116,6 @@ fn read_at(memory: &dyn Memory, at: u64) -> Result<Option<Found>> {
         return Ok(None);
     }
     let first = LEN.next_multiple_of(word);
-    if usize::from(numbers.bytes) != (16 + first + 2 * word).next_multiple_of(16) {
-        return Ok(None);
-    }
     let pointer = |index: usize| number(&bytes[first + index * word..][..word], is_big);
     Ok(Some(Found {
         numbers,

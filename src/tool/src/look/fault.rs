@@ -117,6 +117,7 @@ impl Reader<'_> {
 
     fn tell_slot(&self, group: &Group, index: usize, damage: Damage) -> String {
         let state = match group.slots[index].state {
+            None if damage.is_some() => "free, and out of use for its damage",
             None => "in an unclear state",
             Some(SlotState::Live) => "live",
             Some(SlotState::Freed) => "free",
@@ -163,7 +164,7 @@ impl Reader<'_> {
                 None => {
                     let tail =
                         if let Some((offset, length)) = format::block(group.class, slot.record) {
-                            bytes.len() - offset - length
+                            bytes.len().checked_sub(offset + length)?
                         } else {
                             format::tail(group.class, slot.record)
                         };
@@ -183,6 +184,9 @@ impl Reader<'_> {
         length: usize,
     ) -> Option<(usize, usize)> {
         let word = self.guard(start);
+        // A damaged record may tell of a place behind the slot.
+        let offset = offset.min(bytes.len());
+        let length = length.min(bytes.len() - offset);
         let (front, end) = (offset - offset.min(FRONT as usize), offset + length);
         let has_nul = bytes.len() - end > 1;
         span(bytes, |at, byte| {

@@ -32,6 +32,8 @@ enum Kind {
     Live(usize),
     /// Free slots of a class.
     Free(usize),
+    /// Pages in use that no slot and no large block has: the rest of spans, heaps and tables.
+    Rest,
     /// Free slots whose pages went back.
     Purged,
     /// Large blocks.
@@ -53,6 +55,19 @@ impl Raster {
         Raster {
             pixel,
             kinds: vec![Vec::new(); len.div_ceil(pixel) as usize],
+        }
+    }
+
+    /// Paints bytes that are painted as the rest over.
+    fn paint_over(&mut self, at: u64, len: u64, kind: Kind) {
+        self.paint(at, len, kind);
+        let end = at + len;
+        for pixel in at / self.pixel..end.div_ceil(self.pixel) {
+            let part = ((pixel + 1) * self.pixel).min(end) - (pixel * self.pixel).max(at);
+            let kinds = self.kinds.get_mut(pixel as usize).into_iter().flatten();
+            for (_, sum) in kinds.filter(|(here, _)| *here == Kind::Rest) {
+                *sum = sum.saturating_sub(part);
+            }
         }
     }
 
@@ -86,6 +101,7 @@ fn colour(kind: Kind) -> String {
         Kind::Metadata => "#555".to_owned(),
         Kind::Live(class) => format!("hsl({},70%,45%)", hue(class)),
         Kind::Free(class) => format!("hsl({},60%,82%)", hue(class)),
+        Kind::Rest => "#b9c0cf".to_owned(),
         Kind::Purged => "#fff".to_owned(),
         Kind::Run => "#7b3f9e".to_owned(),
         Kind::Dirty => "#d8d2c4".to_owned(),
@@ -186,14 +202,14 @@ fn raster(view: &View, chunk: &Chunk, pixel: u64) -> Raster {
             bits.get(number as usize / 64)
                 .is_some_and(|w| w >> (number % 64) & 1 != 0)
         };
-        if !is_set(&chunk.used) {
-            let kind = if is_set(&chunk.dirty) {
-                Kind::Dirty
-            } else {
-                Kind::Clean
-            };
-            raster.paint(number * page, page, kind);
-        }
+        let kind = if is_set(&chunk.used) {
+            Kind::Rest
+        } else if is_set(&chunk.dirty) {
+            Kind::Dirty
+        } else {
+            Kind::Clean
+        };
+        raster.paint(number * page, page, kind);
     }
     let end = chunk.base + extent_of(chunk);
     let inside = |at: u64| (chunk.base..end).contains(&at);
@@ -206,7 +222,7 @@ fn raster(view: &View, chunk: &Chunk, pixel: u64) -> Raster {
             } else {
                 Kind::Free(group.class)
             };
-            raster.paint(group.slot(index) - chunk.base, group.stride(), kind);
+            raster.paint_over(group.slot(index) - chunk.base, group.stride(), kind);
         }
     }
     for extent in view
@@ -214,7 +230,7 @@ fn raster(view: &View, chunk: &Chunk, pixel: u64) -> Raster {
         .iter()
         .filter(|extent| extent.is_run && inside(extent.base))
     {
-        raster.paint(extent.base - chunk.base, extent.len, Kind::Run);
+        raster.paint_over(extent.base - chunk.base, extent.len, Kind::Run);
     }
     raster
 }
@@ -318,12 +334,13 @@ fn mappings(view: &View, mut y: u64) -> (Node, u64) {
 
 /// What the colours mean; where the picture ends.
 fn legend(view: &View, mut y: u64, pixel: u64) -> (Node, u64) {
-    const COLUMN: u64 = 180;
+    const COLUMN: u64 = 197;
     let mut items = vec![
         (Kind::Metadata, "records".to_owned()),
         (Kind::Run, "large blocks".to_owned()),
         (Kind::Dirty, "free pages, freed mappings".to_owned()),
         (Kind::Clean, "free pages of zeros".to_owned()),
+        (Kind::Rest, "rest of spans, heaps".to_owned()),
         (Kind::Purged, "pages given back".to_owned()),
     ];
     for class in &view.classes {

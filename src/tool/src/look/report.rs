@@ -31,10 +31,10 @@ fn percent(part: u64, whole: u64) -> String {
 pub fn text(view: &View) -> String {
     let mut out = String::new();
     let totals = &view.totals;
-    let rest = if view.at_rest {
-        "stopped for the look"
-    } else {
-        "not stopped: numbers may contradict each other"
+    let rest = match (view.signal, view.at_rest) {
+        (Some(signal), _) => format!("ended by signal {signal}"),
+        (None, true) => "stopped for the look".to_owned(),
+        (None, false) => "not stopped: numbers may contradict each other".to_owned(),
     };
     let _ = writeln!(
         out,
@@ -49,8 +49,11 @@ pub fn text(view: &View) -> String {
             "\nfault {}: {} at {:#x}\n  {}",
             fault.number, fault.name, fault.address, fault.place
         );
-        for line in fault.neighbours.iter().chain(&fault.damage) {
+        for line in &fault.neighbours {
             let _ = writeln!(out, "  {line}");
+        }
+        if let Some(damage) = &fault.damage {
+            let _ = writeln!(out, "  in all: {damage}");
         }
     }
     for problem in &view.problems {

@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use byssal_heap::base::config::{CLASSES, GRANULE};
+use byssal_heap::base::config::{CLASSES, GRANULE, RUN_PAGE};
 
 use crate::error::{Error, Kind, Result};
 use crate::look::descriptor::{self, Found};
 use crate::look::memory::Memory;
+
+/// Bits of an address, of any machine.
+const ADDRESS_BITS: u32 = 52;
 
 /// Chunks that are read at most: all that 47 bits of address have room for would take days.
 const MOST_CHUNKS: usize = 1 << 18;
@@ -47,16 +50,23 @@ impl Snapshot {
         };
         let word = snapshot.word_size();
         let [_, _, _, more, tables, _] = found.numbers.heaps.map(u64::from);
-        let state = more + tables * word;
-        if !snapshot.copy(memory, found.state, state)
-            || !snapshot.copy(memory, found.fault, 2 * word)
-        {
+        // The pagemap between the two is not needed.
+        let [.., keys] = found.numbers.memory.map(u64::from);
+        let pieces = [
+            (found.state, keys + 16),
+            (found.state + more, tables * word),
+            (found.fault, 2 * word),
+        ];
+        let mut copied = pieces
+            .iter()
+            .map(|&(at, len)| snapshot.copy(memory, at, len));
+        if !copied.all(|copied| copied) {
             let what = format!("{}: its allocator cannot be read", memory.name());
             return Err(Error::new(Kind::System, what)
                 .remedy("a core must hold the program's writable memory"));
         }
-        let fault = [0, word].map(|at| snapshot.word(found.fault + at).unwrap_or(0));
-        snapshot.fault = fault;
+        let number = |at: u64| snapshot.number(found.fault + at, word as usize);
+        snapshot.fault = [0, word].map(|at| number(at).unwrap_or(0));
         snapshot.copy_heaps(memory);
         snapshot.copy_chunks(memory);
         snapshot.copy_buckets(memory);
@@ -119,9 +129,9 @@ impl Snapshot {
 
     fn copy_chunks(&mut self, memory: &dyn Memory) {
         let numbers = self.found.numbers;
-        let [next, _, cells_open, .., map, _] = numbers.chunk.map(u64::from);
+        let [next, .., map, _, _] = numbers.chunk.map(u64::from);
         let size = 1u64 << numbers.chunk_shift;
-        let least = (map + size / GRANULE as u64 * 2).next_multiple_of(64);
+        let head = (map + size / GRANULE as u64 * 2).next_multiple_of(64);
         let mut seen = std::collections::HashSet::new();
         let first = u64::from(numbers.memory[0]);
         let mut chunk = self.word(self.found.state + first).unwrap_or(0);
@@ -130,16 +140,41 @@ impl Snapshot {
                 self.problem(format!("the list of chunks leads to {chunk:#x}"));
                 return;
             }
-            // First what says how much there is.
-            let cells = memory.bytes(chunk + cells_open, 4);
-            let cells = cells.map_or(0, |cells| descriptor::number(&cells, self.found.is_big));
-            let len = cells.clamp(least, size);
-            if !self.copy(memory, chunk, len) && !self.copy(memory, chunk, least) {
+            if !self.copy(memory, chunk, head) {
                 self.problem(format!("the chunk at {chunk:#x} cannot be read"));
                 return;
             }
+            self.copy_cells(memory, chunk, head);
             self.chunks.push(chunk);
             chunk = self.word(chunk + next).unwrap_or(0);
+        }
+    }
+
+    /// Copies the cells of a chunk that are in use, by the page, from those behind `head` bytes on.
+    fn copy_cells(&mut self, memory: &dyn Memory, chunk: u64, head: u64) {
+        let numbers = self.found.numbers;
+        let [_, _, cells_open, .., used] = numbers.chunk.map(u64::from);
+        let page = RUN_PAGE as u64;
+        let open = self.u32(chunk + cells_open).unwrap_or(0);
+        let pages = u64::from(open).min(1 << numbers.chunk_shift).div_ceil(page);
+        let is_used = |snapshot: &Self, number: u64| {
+            number < pages
+                && snapshot
+                    .u64(chunk + used + number * 8)
+                    .is_some_and(|word| word != 0)
+        };
+        let mut number = head / page;
+        while number < pages {
+            let first = number;
+            while is_used(self, number) {
+                number += 1;
+            }
+            let start = (chunk + first * page).max(chunk + head);
+            let end = chunk + number * page;
+            if start < end && !self.copy(memory, start, end - start) {
+                self.problem(format!("the cells at {start:#x} cannot be read"));
+            }
+            number += 1;
         }
     }
 
@@ -156,6 +191,11 @@ impl Snapshot {
     pub fn further_buckets(&self) -> [u64; 2] {
         let at = self.found.state + u64::from(self.found.numbers.large[2]);
         [0, self.word_size()].map(|behind| self.word(at + behind).unwrap_or(0))
+    }
+
+    /// Bytes that were copied.
+    pub fn copied(&self) -> u64 {
+        self.parts.values().map(|part| part.len() as u64).sum()
     }
 
     /// Bytes of an address.
@@ -197,8 +237,9 @@ impl Snapshot {
         self.number(at, 8)
     }
 
-    /// An address, or a number as long.
+    /// An address, or a number as long; None of one that is longer than any address, which is damage.
     pub fn word(&self, at: u64) -> Option<u64> {
-        self.number(at, self.word_size() as usize)
+        let word = self.number(at, self.word_size() as usize);
+        word.filter(|word| word >> ADDRESS_BITS == 0)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use byssal_heap::base::config::{CLASSES, GRANULE, RUN_PAGE};
+use byssal_heap::base::config::{CLASSES, RUN_PAGE};
 use byssal_heap::inspect::format::{Line, SlotState, Total};
 
 use crate::look::memory::Thread;
@@ -73,18 +73,11 @@ pub fn of(snapshot: &Snapshot, walk: Walk, threads: &[Thread]) -> View {
     view.totals.blocks = view.totals.small_blocks + view.totals.runs + view.totals.mappings;
     view.retained.pages = word(dirty).saturating_mul(page);
     view.retained.spans = owners.iter().map(|owner| owner.heap.idle_spans).sum();
-    view.retained.metadata = metadata(snapshot, &walk.chunks);
+    view.retained.metadata = snapshot.copied();
     view.largest = largest(&walk.groups, &walk.extents);
     name_threads(&mut owners, threads);
     view.heaps = owners.into_iter().map(|owner| owner.heap).collect();
     view.classes = by_class.into_values().collect();
-    if view.totals.unclear > 0 {
-        let what = format!(
-            "{} slots are in no place, or in more than one",
-            view.totals.unclear
-        );
-        view.problems.push(what);
-    }
     (view.groups, view.extents, view.chunks) = (walk.groups, walk.extents, walk.chunks);
     view
 }
@@ -149,17 +142,6 @@ fn add_to_heap(owner: &mut Owner, group: &Group) {
         heap.blocks += 1;
         heap.live += block.bytes;
     }
-}
-
-/// Bytes of the allocator's own state that a program has in memory, or nearly: of chunks headers,
-/// maps and cells, of heaps their bodies.
-fn metadata(snapshot: &Snapshot, chunks: &[crate::look::view::Chunk]) -> u64 {
-    let numbers = snapshot.found.numbers;
-    let map = u64::from(numbers.chunk[9]) + (2u64 << numbers.chunk_shift) / GRANULE as u64;
-    let cells = chunks.iter().map(|chunk| chunk.cells.max(map)).sum::<u64>();
-    let body = u64::from(numbers.body[8]) + CLASSES as u64 * u64::from(numbers.class[9]);
-    let heaps = snapshot.heaps.len() as u64 * (body + u64::from(numbers.heap[4]));
-    cells + heaps + u64::from(numbers.heaps[3])
 }
 
 fn largest(groups: &[Group], extents: &[crate::look::view::Extent]) -> Vec<Block> {

@@ -15,6 +15,8 @@ pub struct View {
     pub format: u32,
     /// What was looked at.
     pub program: String,
+    /// The signal that ended the program, of a core.
+    pub signal: Option<i32>,
     /// Whether nothing changed meanwhile. If not, numbers may contradict each other.
     pub at_rest: bool,
     /// The preset of the allocator.

@@ -171,7 +171,7 @@ impl Walk {
 
     fn enter_chunk(&mut self, snapshot: &Snapshot, base: u64) {
         let numbers = snapshot.found.numbers;
-        let [_, _, cells, data, open, _, _, used, dirty, map, _] = numbers.chunk.map(u64::from);
+        let [_, _, cells, data, open, _, _, used, dirty, map, ..] = numbers.chunk.map(u64::from);
         let size = 1u64 << numbers.chunk_shift;
         let [cells, data, open] =
             [cells, data, open].map(|place| u64::from(snapshot.u32(base + place).unwrap_or(0)));

@@ -1,0 +1,43 @@
+/* Threads that allocate and free without an end, for looks in the middle of it.
+ *
+ *     busy THREADS [fork]        fork: and the first thread forks, again and again
+ */
+#include "../programs/check.h"
+#include <stdio.h>
+#include <pthread.h>
+#include <sys/wait.h>
+
+static void *volatile exchange[256];
+
+static void *work(void *number)
+{
+	unsigned seed = (unsigned)(uintptr_t)number;
+	for (;;) {
+		seed = seed * 1103515245u + 12345u;
+		void *block = malloc(seed >> 8 & 4095);
+		void *other = __atomic_exchange_n(&exchange[seed >> 24], block, __ATOMIC_ACQ_REL);
+		free(other);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	CHECK(argc > 1);
+	for (int i = 0; i < atoi(argv[1]); i++) {
+		pthread_t thread;
+		CHECK(pthread_create(&thread, 0, work, (void *)(uintptr_t)(i + 1)) == 0);
+	}
+	CHECK(write(1, "ready\n", 6) == 6);
+	while (argc > 2) {
+		pid_t child = fork();
+		CHECK(child >= 0);
+		if (child == 0) {
+			for (int i = 0; i < 100; i++) free(malloc((size_t)i * 20));
+			usleep(2000);
+			_exit(0);
+		}
+		CHECK(waitpid(child, 0, 0) == child);
+	}
+	pause();
+}
