@@ -189,7 +189,7 @@ impl Memory for Core {
             .map(|segment| Region {
                 start: segment.start,
                 end: segment.start + segment.len,
-                name: String::new(),
+                is_file: true,
             })
             .collect())
     }

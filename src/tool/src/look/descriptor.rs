@@ -44,7 +44,8 @@ pub fn find(memory: &dyn Memory) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     let mut other = None;
     for region in memory.regions()? {
-        if region.name.is_empty() && region.end - region.start > LONGEST && !found.is_empty() {
+        // Those of files come first. A core does not tell them apart, and is searched as a whole.
+        if !region.is_file && (!found.is_empty() || region.end - region.start > LONGEST) {
             continue;
         }
         let mut at = region.start.next_multiple_of(16);

@@ -345,7 +345,7 @@ fn legend(view: &View, mut y: u64, pixel: u64) -> (Node, u64) {
     ];
     for class in &view.classes {
         let text = format!(
-            "slots of {} bytes, {} live",
+            "{} B slots, {} live",
             class.stride,
             bytes(class.live)
         );

@@ -9,8 +9,8 @@ pub struct Region {
     pub start: u64,
     /// The first one behind it.
     pub end: u64,
-    /// The file that it is of, or empty.
-    pub name: String,
+    /// Whether it is a file's, so that variables of programs and libraries may lie there.
+    pub is_file: bool,
 }
 
 /// A thread, as its own system numbers it.

@@ -215,7 +215,7 @@ impl Memory for Process {
     fn regions(&self) -> Result<Vec<Region>> {
         let maps = self.maps()?;
         let mut regions: Vec<Region> = maps.lines().filter_map(region).collect();
-        regions.sort_by_key(|region| !region.name.starts_with('/'));
+        regions.sort_by_key(|region| !region.is_file);
         Ok(regions)
     }
 
@@ -254,6 +254,6 @@ fn region(line: &str) -> Option<Region> {
     Some(Region {
         start: u64::from_str_radix(start, 16).ok()?,
         end: u64::from_str_radix(end, 16).ok()?,
-        name: name.to_owned(),
+        is_file: name.starts_with('/'),
     })
 }
