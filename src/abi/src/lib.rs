@@ -29,22 +29,23 @@ mod glue_bindings;
 mod library;
 #[cfg(feature = "musl")]
 mod musl;
-#[cfg(not(feature = "assembled"))]
+#[cfg(feature = "library")]
+mod process;
+#[cfg(feature = "library")]
+mod system;
+#[cfg(feature = "musl")]
 mod thread;
+#[cfg(feature = "library")]
+mod word;
+
+// As the Rust crate has them: it shares `process.rs` and `word.rs`.
+#[cfg(all(feature = "library", feature = "count"))]
+use byssal_heap::count;
+#[cfg(feature = "library")]
+use byssal_heap::{allocator, base, inspect, note};
 
 /// Nothing in the allocator panics by design; if it does, its state is not to be trusted.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     byssal_heap::base::fault::stop(byssal_heap::base::fault::Fault::Corruption, 0)
-}
-
-/// Seeds from what differs between processes without the kernel's help: where things lie.
-#[cfg(not(feature = "assembled"))]
-fn weak_random(somewhere: usize) -> [u64; 2] {
-    let local = 0u8;
-    let stack = (&raw const local).addr() as u64;
-    [
-        stack.rotate_left(17) ^ somewhere as u64,
-        stack.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-    ]
 }

@@ -1,117 +1,13 @@
 //! Beside a libc: the public malloc family, for LD_PRELOAD and for linking.
 
-use crate::{thread, weak_random};
-use byssal_heap::allocator::Allocator;
-use byssal_heap::base::fault::{self, Fault};
-use byssal_heap::base::lock::{Futex, Lock};
-use byssal_heap::base::platform::Platform;
-use byssal_heap::base::size_class::MAX_SMALL;
-use byssal_heap::base::sync::{AtomicU32, AtomicUsize, Ordering};
-use byssal_heap::inspect::description::Description;
-use byssal_heap::note;
-use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
+use crate::base::platform::Platform;
+use crate::base::size_class::MAX_SMALL;
+use crate::process::{self, keeping_errno, set_errno, ENOMEM, PROCESS};
+use core::ffi::{c_char, c_int, c_void};
 use core::fmt::Write;
 use core::ptr::{self, NonNull};
 
-const ENOMEM: c_int = 12;
 const EINVAL: c_int = 22;
-const MADV_DONTNEED: c_int = 4;
-const MREMAP_MAYMOVE: c_int = 1;
-const SC_PAGESIZE: c_int = 30;
-
-extern "C" {
-    // The host libc. errno is saved around all of them.
-    fn munmap(at: *mut c_void, len: usize) -> c_int;
-    fn madvise(at: *mut c_void, len: usize, advice: c_int) -> c_int;
-    fn mremap(at: *mut c_void, old: usize, new: usize, flags: c_int, ...) -> *mut c_void;
-    fn sbrk(by: isize) -> *mut c_void;
-    fn sysconf(name: c_int) -> c_long;
-    fn write(fd: c_int, bytes: *const c_void, len: usize) -> isize;
-    // library.c.
-    fn byssal_map(at: *mut c_void, len: usize) -> *mut c_void;
-    fn byssal_close(at: *mut c_void, len: usize) -> *mut c_void;
-    fn byssal_tell_exit() -> c_int;
-    fn byssal_frees_often() -> c_int;
-    fn byssal_glibc() -> c_int;
-    fn byssal_single_threaded() -> c_int;
-    fn byssal_clock() -> c_uint;
-    /// The kernel's number of this thread.
-    fn byssal_thread_id() -> c_uint;
-    fn byssal_errno_swap(value: c_int) -> c_int;
-    fn byssal_random() -> *const u8;
-    /// `len` bytes that the kernel draws; 0 if it refuses.
-    fn byssal_entropy(out: *mut u8, len: usize) -> c_int;
-    /// futex(word, operation | private, value) without touching errno.
-    fn byssal_futex(word: *const AtomicU32, operation: c_int, value: u32) -> c_long;
-}
-
-/// Linux's futex.
-struct System;
-
-impl Futex for System {
-    fn wait(&self, word: &AtomicU32, value: u32) {
-        // SAFETY: FUTEX_WAIT (0) on a word that is there.
-        unsafe { byssal_futex(word, 0, value) };
-    }
-    fn wake(&self, word: &AtomicU32) {
-        // SAFETY: FUTEX_WAKE (1), one thread.
-        unsafe { byssal_futex(word, 1, 1) };
-    }
-}
-
-/// The host system.
-struct Host {
-    lock: Lock<System>,
-    page_size: AtomicUsize,
-}
-
-/// The one allocator of the process.
-static PROCESS: Allocator<Host> = Allocator::new(Host {
-    lock: Lock::new(System),
-    page_size: AtomicUsize::new(0),
-});
-
-/// How to read it from outside.
-#[used]
-static DESCRIPTION: Description = Description::of(&PROCESS);
-
-/// Runs `call` and keeps errno.
-fn keeping_errno<T>(call: impl FnOnce() -> T) -> T {
-    // SAFETY: this thread's errno.
-    let saved = unsafe { byssal_errno_swap(0) };
-    let result = call();
-    // SAFETY: this thread's errno, once more.
-    unsafe { byssal_errno_swap(saved) };
-    result
-}
-
-/// mmap's and mremap's result.
-fn mapped(at: *mut c_void) -> Option<NonNull<u8>> {
-    if at.addr() == usize::MAX {
-        None
-    } else {
-        NonNull::new(at.cast())
-    }
-}
-
-/// Identifies the calling thread: the address of its word, never 0.
-fn this_thread() -> usize {
-    extern "C" {
-        fn byssal_thread_field() -> *mut *mut c_void;
-    }
-    // SAFETY: only an address.
-    unsafe { byssal_thread_field().addr() }
-}
-
-/// A clock, for how long the lock is held.
-#[cfg(feature = "count")]
-fn nanoseconds() -> u64 {
-    extern "C" {
-        fn byssal_nanoseconds() -> u64;
-    }
-    // SAFETY: only asks.
-    unsafe { byssal_nanoseconds() }
-}
 
 /// See library.c.
 ///
@@ -120,197 +16,13 @@ fn nanoseconds() -> u64 {
 #[cfg(feature = "count")]
 #[no_mangle]
 unsafe extern "C" fn byssal_count(index: usize, value: *mut u64) -> *const c_char {
-    let Some((name, count)) = byssal_heap::count::get(index) else {
+    let Some((name, count)) = crate::count::get(index) else {
         return ptr::null();
     };
     // SAFETY: library.c gives a variable of its own.
     unsafe { *value = count };
     name.as_ptr()
 }
-
-// SAFETY: ordinary system calls; a real lock; a thread-local word.
-unsafe impl Platform for Host {
-    /// Programs may move the break.
-    const BREAK_ROOM: usize = if usize::BITS == 64 { 1 << 30 } else { 16 << 20 };
-    fn page_size(&self) -> usize {
-        // Relaxed: every thread finds the same value.
-        match self.page_size.load(Ordering::Relaxed) {
-            0 => {
-                // SAFETY: no precondition.
-                let size = unsafe { sysconf(SC_PAGESIZE) } as usize;
-                self.page_size.store(size, Ordering::Relaxed);
-                size
-            }
-            size => size,
-        }
-    }
-    fn map(&self, hint: usize, len: usize) -> Option<NonNull<u8>> {
-        note!(Map);
-        let hint = ptr::without_provenance_mut(hint);
-        // SAFETY: a new private mapping.
-        keeping_errno(|| unsafe { mapped(byssal_map(hint, len)) })
-    }
-    unsafe fn unmap(&self, at: NonNull<u8>, len: usize) -> bool {
-        note!(Unmap);
-        // SAFETY: the caller gives the range up.
-        keeping_errno(|| unsafe { munmap(at.as_ptr().cast(), len) == 0 })
-    }
-    unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
-        note!(Purge);
-        // SAFETY: the caller says that nobody needs what the pages hold.
-        keeping_errno(|| unsafe { madvise(at.as_ptr().cast(), len, MADV_DONTNEED) == 0 })
-    }
-    unsafe fn close(&self, at: NonNull<u8>, len: usize) -> bool {
-        note!(Map);
-        let at = at.as_ptr().cast();
-        // SAFETY: the caller says that nobody needs what the pages hold; they are ours.
-        keeping_errno(|| unsafe { byssal_close(at, len) == at })
-    }
-    unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
-        note!(Remap);
-        // SAFETY: the caller gives the mapping up where it is.
-        keeping_errno(|| unsafe { mapped(mremap(at.as_ptr().cast(), old, new, MREMAP_MAYMOVE)) })
-    }
-    fn program_break(&self) -> usize {
-        // SAFETY: only asks.
-        let now = keeping_errno(|| unsafe { sbrk(0) }).addr();
-        if now == usize::MAX {
-            0
-        } else {
-            now
-        }
-    }
-    fn move_break(&self, _: usize) -> bool {
-        // The break is the host libc's.
-        false
-    }
-    fn random(&self) -> [u64; 2] {
-        // SAFETY: null or sixteen bytes of the kernel's.
-        unsafe {
-            let bytes = byssal_random();
-            if bytes.is_null() {
-                weak_random((&raw const PROCESS).addr())
-            } else {
-                bytes.cast::<[u64; 2]>().read_unaligned()
-            }
-        }
-    }
-    fn entropy(&self) -> Option<[u64; 4]> {
-        let mut bytes = [[0u8; 8]; 4];
-        // SAFETY: 32 bytes.
-        let drawn = unsafe { byssal_entropy(bytes.as_mut_ptr().cast(), size_of_val(&bytes)) };
-        (drawn != 0).then(|| bytes.map(u64::from_ne_bytes))
-    }
-    #[inline(always)]
-    fn thread_number(&self) -> u32 {
-        // library.c has a handler of every fork.
-        0
-    }
-    fn thread_id(&self) -> u32 {
-        // SAFETY: only asks.
-        unsafe { byssal_thread_id() }
-    }
-    fn clock(&self) -> u32 {
-        // SAFETY: only asks.
-        unsafe { byssal_clock() }
-    }
-    fn lock(&self) {
-        if self.threaded() {
-            self.lock.lock(this_thread());
-            #[cfg(feature = "count")]
-            byssal_heap::count::hold(nanoseconds);
-        }
-    }
-    fn try_lock(&self) -> bool {
-        !self.threaded() || self.lock.try_lock(this_thread())
-    }
-    fn unlock(&self) {
-        #[cfg(feature = "count")]
-        byssal_heap::count::release(nanoseconds);
-        self.lock.unlock(this_thread());
-    }
-    unsafe fn reset_lock(&self) {
-        self.lock.reset();
-    }
-    fn threaded(&self) -> bool {
-        // SAFETY: only asks.
-        unsafe { byssal_single_threaded() == 0 }
-    }
-    #[inline(always)]
-    fn heap_field(&self) -> usize {
-        thread::get()
-    }
-    #[inline(always)]
-    fn add_heap_field(&self, base: usize) -> usize {
-        thread::add_to(base)
-    }
-    fn set_heap_field(&self, value: usize) {
-        thread::set(value);
-    }
-    fn tell_exit(&self) -> bool {
-        // SAFETY: the thread has a heap, if this allocates.
-        unsafe { byssal_tell_exit() != 0 }
-    }
-    fn frees_often(&self) -> bool {
-        // SAFETY: only asks and counts.
-        unsafe { byssal_frees_often() != 0 }
-    }
-    fn first_heap(&self) {
-        // library.c has a destructor.
-    }
-    fn out_of_memory(&self) {
-        set_errno(ENOMEM);
-    }
-}
-
-/// Sets this thread's errno.
-fn set_errno(value: c_int) {
-    // SAFETY: this thread's errno.
-    unsafe { byssal_errno_swap(value) };
-}
-
-/// Text of bounded length for the last message.
-struct Line {
-    bytes: [u8; 96],
-    len: usize,
-}
-
-impl Write for Line {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        let room = &mut self.bytes[self.len..];
-        let n = text.len().min(room.len());
-        room[..n].copy_from_slice(&text.as_bytes()[..n]);
-        self.len += n;
-        Ok(())
-    }
-}
-
-/// Prints the fault on stderr.
-fn report(fault: Fault, address: usize) {
-    let mut line = Line {
-        bytes: [0; 96],
-        len: 0,
-    };
-    let _ = writeln!(
-        line,
-        "byssal: fault {}: {} at {address:#x}",
-        fault as u32,
-        fault.name()
-    );
-    // SAFETY: plain bytes.
-    unsafe { write(2, line.bytes.as_ptr().cast(), line.len) };
-}
-
-/// Set when the image is loaded: every fault finds it.
-#[used]
-#[link_section = ".init_array"]
-static SET_REPORT: extern "C" fn() = {
-    extern "C" fn set_report() {
-        // SAFETY: before the program's own threads.
-        unsafe { fault::REPORT = Some(report) };
-    }
-    set_report
-};
 
 /// C's malloc.
 #[no_mangle]
@@ -352,7 +64,7 @@ mod host {
     /// The second number of glibc's version; None beside another libc.
     fn glibc() -> Option<i32> {
         // SAFETY: only asks.
-        let minor = unsafe { super::byssal_glibc() };
+        let minor = unsafe { crate::system::byssal_glibc() };
         (minor >= 0).then_some(minor)
     }
 
@@ -597,27 +309,23 @@ extern "C" fn byssal_process_exit() {
     PROCESS.process_exit();
 }
 
-/// See library.c. From here to the end of the fork this thread may still allocate: other
-/// handlers do.
+/// See library.c.
 #[no_mangle]
 extern "C" fn byssal_before_fork() {
-    PROCESS.before_fork();
-    PROCESS.platform().lock.begin_fork(this_thread());
+    process::before_fork();
 }
 
 /// See library.c.
 #[no_mangle]
 extern "C" fn byssal_after_fork_parent() {
-    PROCESS.platform().lock.end_fork();
-    PROCESS.after_fork_parent();
+    process::after_fork_parent();
 }
 
 /// See library.c.
 #[no_mangle]
 extern "C" fn byssal_after_fork_child() {
-    PROCESS.platform().lock.end_fork();
-    // SAFETY: the child's only thread.
-    unsafe { PROCESS.after_fork_child() }
+    // SAFETY: library.c calls it in the child's only thread.
+    unsafe { process::after_fork_child() }
 }
 
 /// A growing text in a mapping of its own.

@@ -1,10 +1,11 @@
 //! Inside musl: the platform through glue.c, and the contract's symbols.
 
 use crate::glue_bindings as glue;
-use crate::{thread, weak_random};
+use crate::thread;
 use byssal_heap::allocator::Allocator;
 use byssal_heap::base::config::UNIT;
 use byssal_heap::base::platform::Platform;
+use byssal_heap::base::random::weak_seed;
 use byssal_heap::inspect::description::Description;
 use core::ffi::{c_int, c_void};
 use core::ptr::{self, NonNull};
@@ -81,7 +82,7 @@ unsafe impl Platform for Musl {
         let mut bytes = [[0u8; 8]; 2];
         // SAFETY: sixteen bytes.
         if unsafe { glue::__byssal_random(bytes.as_mut_ptr().cast()) } == 0 {
-            return weak_random((&raw const PROCESS).addr());
+            return weak_seed((&raw const PROCESS).addr());
         }
         bytes.map(u64::from_ne_bytes)
     }

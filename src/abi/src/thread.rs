@@ -1,16 +1,14 @@
-//! The word that each thread keeps for the allocator, reached without a call where we know how.
+//! The word that each thread keeps for the allocator inside musl: a field of struct pthread.
 
 /// Distance in bytes from the thread pointer to the field in musl's struct pthread. The tool
 /// compiles for two made-up ones, to find where they stand in the assembly: musl's build puts the
 /// right one there. So it must be an operand of an instruction, alone.
-#[cfg(feature = "musl")]
 pub const OFFSET: isize = match option_env!("BYSSAL_THREAD_OFFSET") {
     Some(text) => parse(text.as_bytes()),
     None => panic!("BYSSAL_THREAD_OFFSET is not set: build with `byssal patch`"),
 };
 
 /// A decimal number with an optional minus sign.
-#[cfg(feature = "musl")]
 const fn parse(text: &[u8]) -> isize {
     let negative = !text.is_empty() && text[0] == b'-';
     let mut at = negative as usize;
@@ -31,7 +29,7 @@ const fn parse(text: &[u8]) -> isize {
     }
 }
 
-#[cfg(all(feature = "musl", target_arch = "x86_64", target_pointer_width = "64"))]
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
 mod access {
     use super::OFFSET;
 
@@ -72,10 +70,7 @@ mod access {
 }
 
 /// Reading and writing the word: `{0}` is its value, `{1}` the offset, `{2}` a register to spare.
-#[cfg(all(
-    feature = "musl",
-    not(all(target_arch = "x86_64", target_pointer_width = "64"))
-))]
+#[cfg(not(all(target_arch = "x86_64", target_pointer_width = "64")))]
 macro_rules! access {
     ($class:ident, [$($read:literal),+], [$($write:literal),+]) => {
         mod access {
@@ -107,37 +102,37 @@ macro_rules! access {
 }
 
 // Of x32, too, only half a register is the word.
-#[cfg(all(feature = "musl", target_arch = "x86_64", target_pointer_width = "32"))]
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "32"))]
 access!(reg, ["mov {0:e}, fs:[{1}]"], ["mov fs:[{1}], {0:e}"]);
 
-#[cfg(all(feature = "musl", target_arch = "x86"))]
+#[cfg(target_arch = "x86")]
 access!(reg, ["mov {0}, gs:[{1}]"], ["mov gs:[{1}], {0}"]);
 
-#[cfg(all(feature = "musl", target_arch = "aarch64"))]
+#[cfg(target_arch = "aarch64")]
 access!(
     reg,
     ["mrs {0}, tpidr_el0", "ldur {0}, [{0}, {1}]"],
     ["mrs {2}, tpidr_el0", "stur {0}, [{2}, {1}]"]
 );
 
-#[cfg(all(feature = "musl", target_arch = "arm"))]
+#[cfg(target_arch = "arm")]
 access!(
     reg,
     ["mrc p15, 0, {0}, c13, c0, 3", "ldr {0}, [{0}, #{1}]"],
     ["mrc p15, 0, {2}, c13, c0, 3", "str {0}, [{2}, #{1}]"]
 );
 
-#[cfg(all(feature = "musl", target_arch = "riscv64"))]
+#[cfg(target_arch = "riscv64")]
 access!(reg, ["ld {0}, {1}(tp)"], ["sd {0}, {1}(tp)"]);
 
-#[cfg(all(feature = "musl", target_arch = "riscv32"))]
+#[cfg(target_arch = "riscv32")]
 access!(reg, ["lw {0}, {1}(tp)"], ["sw {0}, {1}(tp)"]);
 
-#[cfg(all(feature = "musl", target_arch = "loongarch64"))]
+#[cfg(target_arch = "loongarch64")]
 access!(reg, ["ld.d {0}, $tp, {1}"], ["st.d {0}, $tp, {1}"]);
 
 // The halves of the thread pointer lie in two access registers.
-#[cfg(all(feature = "musl", target_arch = "s390x"))]
+#[cfg(target_arch = "s390x")]
 access!(
     reg_addr,
     [
@@ -154,14 +149,14 @@ access!(
     ]
 );
 
-#[cfg(all(feature = "musl", target_arch = "powerpc64"))]
+#[cfg(target_arch = "powerpc64")]
 access!(reg, ["ld {0}, {1}(13)"], ["std {0}, {1}(13)"]);
 
-#[cfg(all(feature = "musl", target_arch = "powerpc"))]
+#[cfg(target_arch = "powerpc")]
 access!(reg, ["lwz {0}, {1}(2)"], ["stw {0}, {1}(2)"]);
 
 // Where the instruction is too new for the processor, the kernel does its work.
-#[cfg(all(feature = "musl", target_arch = "mips64"))]
+#[cfg(target_arch = "mips64")]
 access!(
     reg,
     [
@@ -180,7 +175,7 @@ access!(
     ]
 );
 
-#[cfg(all(feature = "musl", target_arch = "mips"))]
+#[cfg(target_arch = "mips")]
 access!(
     reg,
     [
@@ -198,130 +193,6 @@ access!(
         "sw {0}, {1}({2})"
     ]
 );
-
-#[cfg(all(
-    feature = "library",
-    target_arch = "x86_64",
-    target_pointer_width = "64"
-))]
-mod access {
-    extern "C" {
-        /// Thread-local word, see library.c.
-        static byssal_thread_heap: usize;
-    }
-
-    /// Reads the word.
-    #[cfg(feature = "tlsdesc")]
-    #[inline(always)]
-    pub fn get() -> usize {
-        let value;
-        // SAFETY: a descriptor of the variable gives its offset from the thread pointer, in rax; what
-        // it calls changes no other register and needs no aligned stack. In a program the linker puts
-        // the offset itself there.
-        unsafe {
-            core::arch::asm!(
-                "lea rax, [rip + {0}@TLSDESC]",
-                "call qword ptr [rax + {0}@TLSCALL]",
-                "mov rax, fs:[rax]",
-                sym byssal_thread_heap, out("rax") value);
-        }
-        value
-    }
-
-    /// Writes the word.
-    #[cfg(feature = "tlsdesc")]
-    #[inline(always)]
-    pub fn set(value: usize) {
-        // SAFETY: the descriptor's function gives the variable's offset from fs:0 in rax and keeps
-        // all other registers.
-        unsafe {
-            core::arch::asm!(
-                "lea rax, [rip + {0}@TLSDESC]",
-                "call qword ptr [rax + {0}@TLSCALL]",
-                "mov fs:[rax], {1}",
-                sym byssal_thread_heap, in(reg) value, out("rax") _);
-        }
-    }
-
-    /// Reads the word.
-    #[cfg(not(feature = "tlsdesc"))]
-    #[inline(always)]
-    pub fn get() -> usize {
-        let value;
-        // SAFETY: the initial-exec model: the offset from the thread pointer stands in the GOT,
-        // or in the instruction once the linker relaxed it.
-        unsafe {
-            core::arch::asm!(
-                "mov {0}, qword ptr [rip + {1}@GOTTPOFF]",
-                "mov {0}, fs:[{0}]",
-                out(reg) value, sym byssal_thread_heap,
-                options(pure, nostack, preserves_flags, readonly));
-        }
-        value
-    }
-
-    /// `base` and the word, without a register for the word.
-    #[cfg(not(feature = "tlsdesc"))]
-    #[inline(always)]
-    pub fn add_to(base: usize) -> usize {
-        let mut sum = base;
-        // SAFETY: see `get`.
-        unsafe {
-            core::arch::asm!(
-                "mov {0}, qword ptr [rip + {1}@GOTTPOFF]",
-                "add {2}, fs:[{0}]",
-                out(reg) _, sym byssal_thread_heap, inout(reg) sum,
-                options(pure, nostack, readonly));
-        }
-        sum
-    }
-
-    /// `base` and the word.
-    #[cfg(feature = "tlsdesc")]
-    #[inline(always)]
-    pub fn add_to(base: usize) -> usize {
-        base.wrapping_add(get())
-    }
-
-    /// Writes the word.
-    #[cfg(not(feature = "tlsdesc"))]
-    #[inline(always)]
-    pub fn set(value: usize) {
-        // SAFETY: the table's entry is the variable's offset from fs:0; only the variable is written.
-        unsafe {
-            core::arch::asm!(
-                "mov {0}, qword ptr [rip + {1}@GOTTPOFF]",
-                "mov fs:[{0}], {2}",
-                out(reg) _, sym byssal_thread_heap, in(reg) value,
-                options(nostack, preserves_flags));
-        }
-    }
-}
-
-#[cfg(all(
-    feature = "library",
-    not(all(target_arch = "x86_64", target_pointer_width = "64"))
-))]
-mod access {
-    extern "C" {
-        #[link_name = "byssal_thread_field"]
-        fn field() -> *mut *mut core::ffi::c_void;
-    }
-
-    /// Reads the word.
-    #[inline(always)]
-    pub fn get() -> usize {
-        // SAFETY: the thread's own field.
-        unsafe { field().cast::<usize>().read_volatile() }
-    }
-
-    /// Writes the word.
-    #[inline(always)]
-    pub fn set(value: usize) {
-        // SAFETY: the thread's own field.
-        unsafe { field().cast::<usize>().write_volatile(value) }
-    }
-}
 
 /// `base` and the word.
 #[cfg(not(all(target_arch = "x86_64", target_pointer_width = "64")))]

@@ -19,6 +19,17 @@ pub fn next_random(state: &Cell<u64>) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Sixteen bytes from what differs between processes without the kernel's help: where things lie.
+/// `somewhere` is an address in the program.
+pub fn weak_seed(somewhere: usize) -> [u64; 2] {
+    let local = 0u8;
+    let stack = (&raw const local).addr() as u64;
+    [
+        stack.rotate_left(17) ^ somewhere as u64,
+        stack.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+    ]
+}
+
 /// Unpredictable numbers, drawn under the lock before the first heap is attached or the first large
 /// block made, and fixed from then on. On cache lines of their own: each free of another thread's
 /// block reads them, and must not find them with the lock's last holder.
