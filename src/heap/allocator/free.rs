@@ -22,7 +22,7 @@
 
 use crate::allocator::Allocator;
 use crate::base::config::{CLASSES, PRESET, REUSE_QUEUE, UNIT};
-use crate::base::fault::{raise, stop, Fault, Found};
+use crate::base::fault::{raise, stop, Fault};
 use crate::base::platform::Platform;
 use crate::base::size_class::{Geometry, MAX_SMALL};
 use crate::heap::class::{capacity, Class};
@@ -52,7 +52,9 @@ impl<P: Platform> Allocator<P> {
                 Whose::Narrow(..) | Whose::Wide(..) if PRESET.quarantine != 0 => {
                     return self.free_patient(block, group)
                 }
-                Whose::Narrow(mine, class) => return self.free_own(true, block, heap, mine, class),
+                Whose::Narrow(mine, class) => {
+                    return self.free_own(true, block, heap, mine, class, |_| true)
+                }
                 Whose::Wide(mine) => return self.free_wide(block, heap, mine),
                 Whose::Others if group.class() < CLASSES => return self.free_remote(block, group),
                 Whose::Others => {}
@@ -68,18 +70,18 @@ impl<P: Platform> Allocator<P> {
         if P::ROOMY && heap.class(class).stride() > MAX_FINE {
             return self.free_coarse(block, heap, group);
         }
-        self.free_own(false, block, heap, group, class)
+        self.free_own(false, block, heap, group, class, |_| true)
     }
 
     /// The same where offsets have long steps. Apart, as either has its own way to compare them.
     #[inline(never)]
     fn free_coarse(&self, block: *mut u8, heap: MyHeap<'_, P>, group: MyGroup) {
-        self.free_own(false, block, heap, group, group.class())
+        self.free_own(false, block, heap, group, group.class(), |_| true)
     }
 
     /// free of a block in a group of this thread's heap, the kind of whose class `narrow` tells.
     /// The heap has at hand what the class's slots are like; the empty heap's classes have none,
-    /// and no record fits.
+    /// and no record fits. `fits` judges the block before anything is changed.
     #[inline(always)]
     fn free_own(
         &self,
@@ -88,6 +90,7 @@ impl<P: Platform> Allocator<P> {
         heap: MyHeap<'_, P>,
         group: MyGroup,
         class: usize,
+        fits: impl FnOnce(&LiveSlot) -> bool,
     ) {
         let state = heap.class(class);
         let Some(slot) = LiveSlot::find(narrow, group.group(), class, block, state.geometry())
@@ -96,6 +99,9 @@ impl<P: Platform> Allocator<P> {
         };
         if !narrow && !slot.has_front(state.canary.get()) {
             return self.free_slow(block);
+        }
+        if !fits(&slot) {
+            mismatch(block)
         }
         if state.has_room() {
             // The record first: a handler of a signal may call exit, which looks at the queue.
@@ -363,22 +369,58 @@ impl<P: Platform> Allocator<P> {
     ///
     /// # Safety
     /// The program does not use the block any more.
+    #[inline(always)]
     pub unsafe fn free_sized(&self, block: *mut u8, align: usize, n: usize) {
+        if PRESET.quarantine == 0 {
+            if let Some(chunk) = self.heaps.memory.system.pagemap.chunk(block.addr()) {
+                let heap = self.mine();
+                if let Whose::Narrow(mine, class) = heap.whose(chunk.group_at(block.addr())) {
+                    let fits = |slot: &LiveSlot| is_of(slot, n) && is_aligned(block, align);
+                    return self.free_own(true, block, heap, mine, class, fits);
+                }
+            }
+        }
+        // SAFETY: the caller gives the block up.
+        unsafe { self.free_sized_any(block, align, n) }
+    }
+
+    /// free_sized of any block, or of null.
+    ///
+    /// # Safety
+    /// As for `free_sized`.
+    #[inline(never)]
+    unsafe fn free_sized_any(&self, block: *mut u8, align: usize, n: usize) {
         if block.is_null() {
             return;
         }
         let fits = match self.find(block) {
-            // The record holds the size, rounded up as `fit` does.
-            Some(slot) if n <= MAX_SMALL => {
-                fit(slot.class, slot.stride, slot.offset, n) == Some(slot.length())
-            }
-            Some(_) => false,
+            Some(slot) => is_of(&slot, n),
             None => self.length_outside(block) == n,
         };
-        if !fits || !align.is_power_of_two() || block.addr() % align != 0 {
-            raise(Err(Found(Fault::SizeMismatch, block.addr())))
+        if !fits || !is_aligned(block, align) {
+            mismatch(block)
         }
         // SAFETY: the caller gives the block up.
         unsafe { self.free(block) }
     }
+}
+
+/// Whether a block was asked for with `n` bytes: its record holds the size, rounded up as `fit`
+/// does.
+#[inline(always)]
+fn is_of(slot: &LiveSlot, n: usize) -> bool {
+    n <= MAX_SMALL && fit(slot.class, slot.stride, slot.offset, n) == Some(slot.length())
+}
+
+/// Whether a block may have been asked for at a multiple of `align`.
+#[inline(always)]
+fn is_aligned(block: *mut u8, align: usize) -> bool {
+    align.is_power_of_two() && block.addr() & (align - 1) == 0
+}
+
+/// Stops the process: the block is of another size or alignment than the program says.
+#[cold]
+#[inline(never)]
+fn mismatch(block: *mut u8) -> ! {
+    stop(Fault::SizeMismatch, block.addr())
 }
