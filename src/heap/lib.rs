@@ -11,12 +11,12 @@
 //! 4. `pages/` — memory under the one lock: chunks, runs of pages, large blocks, blocks of no bytes
 //! 5. `heap/` — a thread's heap: reuse queues, masks, groups, spans, refill, remote frees
 //! 6. `allocator/` — malloc, free, realloc, threads, fork: its page has the call tree
-//! 7. `inspect/` — where what lies, for those who look from outside; and the dump of a heap, which
-//!    the libraries ship and musl does not
+//! 7. `inspect/` — where what lies, for those who look from outside; the dump of a heap, which the
+//!    libraries ship, and the sums by size class that the Rust crate has: musl has neither
 //!
 //! `make check` proves it (`src/tool/tests/layers/`). Beside the layers stand, for tests,
 //! `mock.rs`, `model/` and `tests/`. The system underneath is `base::platform::Platform`: musl and
-//! the libraries in `src/abi`, a mock in `mock.rs`.
+//! the libraries in `src/abi`, the Rust crate in `src/rust`, a mock in `mock.rs`.
 //!
 //! # Values that prove something
 //!

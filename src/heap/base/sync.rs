@@ -37,6 +37,7 @@ impl Guess {
 
 /// Notes that an event of `src/count` happened; nothing at all without the feature `count`.
 #[cfg(all(feature = "count", not(loom)))]
+#[doc(hidden)]
 #[macro_export]
 macro_rules! note {
     ($event:ident) => {
@@ -46,6 +47,7 @@ macro_rules! note {
 
 /// Notes nothing: the feature `count` is off.
 #[cfg(not(all(feature = "count", not(loom))))]
+#[doc(hidden)]
 #[macro_export]
 macro_rules! note {
     ($event:ident) => {};

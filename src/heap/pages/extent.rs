@@ -380,7 +380,7 @@ impl Large {
     }
 
     /// Bytes of freed mappings that are kept.
-    #[cfg(any(test, feature = "model", feature = "dump"))]
+    #[cfg(any(test, feature = "model", feature = "dump", feature = "stats"))]
     pub fn kept_bytes(&self) -> usize {
         self.kept.bytes.get()
     }
@@ -404,7 +404,7 @@ impl Large {
 
     /// Calls `each(base, bytes of memory, bytes of the block, whether in a run)` for each live
     /// block.
-    #[cfg(any(test, feature = "model", feature = "dump"))]
+    #[cfg(any(test, feature = "model", feature = "dump", feature = "stats"))]
     pub fn each(&self, mut each: impl FnMut(*mut u8, usize, usize, bool)) {
         for bucket in self.buckets() {
             for extent in core::iter::successors(bucket.get(), |extent| extent.next.get()) {

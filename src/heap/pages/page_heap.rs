@@ -119,7 +119,7 @@ impl PageHeap {
     }
 
     /// The chunks, in the order of their making.
-    #[cfg(any(test, feature = "model", feature = "dump"))]
+    #[cfg(any(test, feature = "model", feature = "dump", feature = "stats"))]
     pub fn each_chunk(&self) -> impl Iterator<Item = &'static Chunk> + '_ {
         core::iter::successors(self.chunks, |chunk| self.header(chunk).next.get())
     }
