@@ -1,12 +1,17 @@
 //! The word that each thread keeps for the allocator beside a libc: a thread-local variable, reached
-//! without a call where we know how. The libraries and the Rust crate (`src/rust`) share this file.
+//! without a call where we know how. The libraries and the Rust crate (`src/rust`) share this file. Which way, the libraries are told by
+//! their feature `tlsdesc`; in the crate the target tells.
 
-#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
+// In a library that dlopen loads, musl refuses the initial-exec model.
+#[cfg(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    any(feature = "tlsdesc", not(any(feature = "library", target_env = "gnu")))
+))]
 mod access {
     use crate::system::byssal_thread_heap;
 
     /// Reads the word.
-    #[cfg(feature = "tlsdesc")]
     #[inline(always)]
     pub fn get() -> usize {
         let value;
@@ -23,8 +28,13 @@ mod access {
         value
     }
 
+    /// `base` and the word.
+    #[inline(always)]
+    pub fn add_to(base: usize) -> usize {
+        base.wrapping_add(get())
+    }
+
     /// Writes the word.
-    #[cfg(feature = "tlsdesc")]
     #[inline(always)]
     pub fn set(value: usize) {
         // SAFETY: the descriptor's function gives the variable's offset from fs:0 in rax and keeps
@@ -37,9 +47,18 @@ mod access {
                 sym byssal_thread_heap, in(reg) value, out("rax") _);
         }
     }
+}
+
+#[cfg(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    not(feature = "tlsdesc"),
+    any(feature = "library", target_env = "gnu")
+))]
+mod access {
+    use crate::system::byssal_thread_heap;
 
     /// Reads the word.
-    #[cfg(not(feature = "tlsdesc"))]
     #[inline(always)]
     pub fn get() -> usize {
         let value;
@@ -56,7 +75,6 @@ mod access {
     }
 
     /// `base` and the word, without a register for the word.
-    #[cfg(not(feature = "tlsdesc"))]
     #[inline(always)]
     pub fn add_to(base: usize) -> usize {
         let mut sum = base;
@@ -71,15 +89,7 @@ mod access {
         sum
     }
 
-    /// `base` and the word.
-    #[cfg(feature = "tlsdesc")]
-    #[inline(always)]
-    pub fn add_to(base: usize) -> usize {
-        base.wrapping_add(get())
-    }
-
     /// Writes the word.
-    #[cfg(not(feature = "tlsdesc"))]
     #[inline(always)]
     pub fn set(value: usize) {
         // SAFETY: the table's entry is the variable's offset from fs:0; only the variable is written.

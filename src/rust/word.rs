@@ -1,0 +1,1 @@
+../abi/src/word.rs
