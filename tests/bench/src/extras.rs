@@ -43,7 +43,7 @@ fn build(project: &Project, peer: &Peer, name: &str) -> Result<PathBuf> {
     let source = project.root.join(format!("tests/bench/extra/{name}.c"));
     let dir = match peer.kind {
         PeerKind::Preload => "host",
-        PeerKind::Static => peer.name,
+        PeerKind::Static | PeerKind::Linked => peer.name,
     };
     let dest = project
         .out
@@ -174,7 +174,7 @@ fn numbers(text: &str) -> Vec<f64> {
 fn preload(peer: &Peer) -> Option<&Path> {
     match peer.kind {
         PeerKind::Preload => peer.file.as_deref(),
-        PeerKind::Static => None,
+        PeerKind::Static | PeerKind::Linked => None,
     }
 }
 

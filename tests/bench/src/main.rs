@@ -3,6 +3,7 @@
 //! ```text
 //! catalogue, real    what is run
 //! programs           built for the host and for each musl toolchain: jobs
+//! linked             Rust programs, built with each allocator's crate: jobs
 //! measure            one run, by the tiny launcher
 //! rounds             all runs, interleaved, within a time
 //! extras             small processes, instructions, memory given back
@@ -30,6 +31,7 @@ mod catalogue;
 mod compare;
 mod counts;
 mod extras;
+mod linked;
 mod measure;
 mod model;
 mod plots;
@@ -68,8 +70,8 @@ struct Options {
     /// quick (under 5 minutes, fewer allocators) or full (under an hour)
     #[arg(long, value_enum, default_value = "full")]
     size: Size,
-    /// LD_PRELOAD, static programs, or both
-    #[arg(long, value_enum, default_value = "both")]
+    /// LD_PRELOAD, static programs, crates in Rust programs, or all of them
+    #[arg(long, value_enum, default_value = "all")]
     mode: Which,
     /// Only these programs, by name, separated by commas
     #[arg(long, value_delimiter = ',')]
@@ -95,11 +97,12 @@ struct Options {
 enum Which {
     Preload,
     Static,
-    Both,
+    Linked,
+    All,
 }
 
 /// Allocators of a quick run: the fastest plain ones, a hardened one, and what is replaced.
-const QUICK: [&str; 9] = [
+const QUICK: [&str; 13] = [
     "byssal",
     "glibc",
     "mimalloc2-secure",
@@ -109,6 +112,10 @@ const QUICK: [&str; 9] = [
     "snmalloc-checks",
     "musl-byssal",
     "musl-mallocng",
+    "rust-byssal",
+    "rust-system",
+    "rust-mimalloc",
+    "rust-jemalloc",
 ];
 
 /// How much a run does, and how long each part may take.
@@ -137,9 +144,11 @@ impl Options {
     fn peers(&self, project: &Project) -> Result<Vec<Peer>> {
         let wanted = |p: &&Peer| {
             let mode = match p.kind {
-                PeerKind::Preload => self.mode != Which::Static,
-                PeerKind::Static => self.mode != Which::Preload,
+                PeerKind::Preload => Which::Preload,
+                PeerKind::Static => Which::Static,
+                PeerKind::Linked => Which::Linked,
             };
+            let mode = self.mode == mode || self.mode == Which::All;
             let named = match (self.peers.is_empty(), self.size) {
                 (false, _) => self.peers.iter().any(|n| n == p.name),
                 (true, Size::Quick) => QUICK.contains(&p.name),
@@ -147,26 +156,31 @@ impl Options {
             };
             mode && named
         };
-        let all = byssal_peers::all(project)?;
+        let linked = linked::peers(project)?;
+        let mut all = byssal_peers::all(project)?;
+        let prepared = all.len();
+        all.extend(linked);
         if let Some(wrong) = self
             .peers
             .iter()
             .find(|n| all.iter().all(|p| p.name != **n))
         {
             return Err(
-                Error::new(Kind::Usage, format!("there is no allocator {wrong}"))
-                    .remedy("byssal-peers list names them"),
+                Error::new(Kind::Usage, format!("there is no allocator {wrong}")).remedy(
+                    "byssal-peers list names them; in Rust programs: rust-byssal, \
+                         rust-byssal-hardened, rust-system, rust-mimalloc, rust-jemalloc",
+                ),
             );
         }
+        let linked = all.split_off(prepared);
         let mut names: Vec<&str> = all.iter().filter(wanted).map(|p| p.name).collect();
         let runs = names.clone();
         // Its compiler makes the launcher.
         names.push("musl-mallocng");
         let peers = byssal_peers::prepare(project, &names)?;
-        Ok(peers
-            .into_iter()
-            .filter(|p| runs.contains(&p.name))
-            .collect())
+        let prepared = peers.into_iter().filter(|p| runs.contains(&p.name));
+        let linked = linked.into_iter().filter(|p| wanted(&p));
+        Ok(prepared.chain(linked).collect())
     }
 }
 
@@ -175,10 +189,15 @@ fn measure_all(options: &Options) -> Result<()> {
     let project = Project::find(None, None)?;
     say("Allocators:");
     let peers = options.peers(&project)?;
+    // Those in Rust programs stand behind the others, for which C programs are built.
+    let outside = peers.iter().filter(|p| p.kind != PeerKind::Linked).count();
+    let (others, linked) = peers.split_at(outside);
     let budget = options.budget();
     let runner = runner(&project, budget.run)?;
     let mut notes = Vec::new();
-    let works = programs::all(&project, &peers, options.size, &options.only, &mut notes)?;
+    let (size, only) = (options.size, &options.only);
+    let mut works = programs::all(&project, others, size, only, &mut notes)?;
+    works.extend(linked::works(&project, linked, size, only, &mut notes)?);
     if works.is_empty() {
         return Err(Error::new(Kind::Usage, "no program is left to run")
             .remedy("byssal-bench list names them"));
@@ -203,7 +222,7 @@ fn measure_all(options: &Options) -> Result<()> {
         say("Beyond time:");
         let time = budget.instructions;
         extras::instructions(&works, &mut rows, &peers, &runner, time, &mut notes)?;
-        extras::all(&project, &peers, options.size, &runner, &mut notes)?
+        extras::all(&project, others, options.size, &runner, &mut notes)?
     };
     let results = Results {
         format: results::FORMAT,
@@ -240,6 +259,7 @@ fn allocator(peer: &Peer) -> Allocator {
         mode: match peer.kind {
             PeerKind::Preload => Mode::Preload,
             PeerKind::Static => Mode::Static,
+            PeerKind::Linked => Mode::Linked,
         },
         hardened: peer.hardened,
         ours: peer.ours(),
@@ -298,6 +318,9 @@ fn list() -> Result<()> {
     }
     for program in real::programs(&project)? {
         say(&format!("{:<24} {} (real)", program.name, program.pattern));
+    }
+    for (name, pattern) in linked::names() {
+        say(&format!("{name:<24} {pattern} (Rust)"));
     }
     Ok(())
 }

@@ -34,10 +34,10 @@ fn threads(size: Size) -> &'static [u32] {
 }
 
 /// Where what is built for an allocator stays: one place for all of the host.
-fn place(project: &Project, peer: &Peer) -> PathBuf {
+pub fn place(project: &Project, peer: &Peer) -> PathBuf {
     let name = match peer.kind {
         PeerKind::Preload => "host",
-        PeerKind::Static => peer.name,
+        PeerKind::Static | PeerKind::Linked => peer.name,
     };
     project.out.join("bench/bin").join(name)
 }
@@ -214,7 +214,7 @@ fn prepare(
     fs::create_dir_all(&dir).at("making directory", &dir)?;
     let cc = peer.cc();
     let (target, where_) = match peer.kind {
-        PeerKind::Preload => (Target::Host { cc: &cc }, "the host"),
+        PeerKind::Preload | PeerKind::Linked => (Target::Host { cc: &cc }, "the host"),
         PeerKind::Static => (Target::Musl { cc: &cc }, peer.name),
     };
     // One program that cannot be had must not stop the others; it is told at once and in the end.

@@ -43,7 +43,7 @@ fn html(results: &Results) -> Result<String> {
         results.rounds,
         results.seconds
     );
-    for mode in Mode::BOTH {
+    for mode in Mode::ALL {
         if results.of_mode(mode).is_empty() {
             continue;
         }
@@ -58,7 +58,7 @@ fn html(results: &Results) -> Result<String> {
             out,
             "<h3>CPU seconds per program (whiskers: lowest and highest)</h3>"
         );
-        for row in results.programs() {
+        for row in results.programs_of(mode) {
             let picture = plots::bars(results, row, mode)?;
             let _ = write!(
                 out,
@@ -71,7 +71,7 @@ fn html(results: &Results) -> Result<String> {
     if !curves.is_empty() {
         out += "<h2>Scaling: operations a second by threads</h2>";
         for name in curves {
-            for mode in Mode::BOTH {
+            for mode in [Mode::Preload, Mode::Static] {
                 if !results.of_mode(mode).is_empty() {
                     out += &plots::curve(results, name, mode)?;
                 }
@@ -159,7 +159,7 @@ fn heat(out: &mut String, results: &Results, mode: Mode, what: &str, measure: Me
     for a in &peers {
         let _ = write!(out, "<th>{}", escape(&a.name).replace('-', "-<wbr>"));
     }
-    for row in results.programs() {
+    for row in results.programs_of(mode) {
         heat_row(out, row, base, &peers, measure);
     }
     out.push_str("</table></div>");

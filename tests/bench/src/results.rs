@@ -48,15 +48,17 @@ pub struct Machine {
 pub enum Mode {
     Preload,
     Static,
+    Linked,
 }
 
 impl Mode {
-    pub const BOTH: [Mode; 2] = [Mode::Preload, Mode::Static];
+    pub const ALL: [Mode; 3] = [Mode::Preload, Mode::Static, Mode::Linked];
 
     pub fn title(self) -> &'static str {
         match self {
             Mode::Preload => "LD_PRELOAD on the host's libc",
             Mode::Static => "static musl programs",
+            Mode::Linked => "Rust programs, the allocator's crate in each",
         }
     }
 }
@@ -184,6 +186,13 @@ impl Results {
     /// Programs that count for the means: curves are shown on their own.
     pub fn programs(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|r| r.curve.is_none())
+    }
+
+    /// Those of them that were to run with an allocator of a mode.
+    pub fn programs_of(&self, mode: Mode) -> impl Iterator<Item = &Row> {
+        let allocators = self.of_mode(mode);
+        let ran = move |row: &&Row| allocators.iter().any(|a| row.cells.contains_key(&a.name));
+        self.programs().filter(ran)
     }
 
     pub fn mean(&self, allocator: &str, base: &str, measure: Measure) -> Option<Mean> {

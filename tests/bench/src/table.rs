@@ -13,7 +13,7 @@ pub fn text(results: &Results) -> String {
         "\n{}, {} cores; {}; {}; commit {}; {}; {} rounds in {:.0} s",
         m.cpu, m.cores, m.kernel, m.compiler, m.commit, m.date, results.rounds, results.seconds
     );
-    for mode in Mode::BOTH {
+    for mode in Mode::ALL {
         if results.of_mode(mode).is_empty() {
             continue;
         }
@@ -36,7 +36,7 @@ pub fn text(results: &Results) -> String {
 }
 
 fn short(name: &str) -> String {
-    name.trim_start_matches("musl-").chars().take(11).collect()
+    name.chars().take(11).collect()
 }
 
 /// Names of allocators over the columns; long ones in a second line.
@@ -46,6 +46,7 @@ fn head(out: &mut String, first: &str, allocators: &[&Allocator]) {
         let name = a
             .name
             .trim_start_matches("musl-")
+            .trim_start_matches("rust-")
             .replace("byssal-hardened", "byssal-hard");
         let name = name
             .replace("hardened_malloc", "hmalloc")
@@ -63,7 +64,7 @@ fn programs(out: &mut String, results: &Results, mode: Mode, what: &str, measure
         mode.title()
     );
     head(out, "program", &allocators);
-    for row in results.programs() {
+    for row in results.programs_of(mode) {
         let _ = write!(out, "{:<26}", row.name.chars().take(25).collect::<String>());
         for a in &allocators {
             let _ = write!(out, "{:>12}", entry(row, &a.name, measure));
@@ -165,7 +166,8 @@ fn curves(out: &mut String, results: &Results) {
             let _ = write!(out, "{:>10}", row.threads);
         }
         out.push('\n');
-        for a in &results.allocators {
+        let ran = |a: &&Allocator| points.iter().any(|row| row.cells.contains_key(&a.name));
+        for a in results.allocators.iter().filter(ran) {
             let _ = write!(out, "{:<26}", a.name);
             for row in &points {
                 let shown = match row.median(&a.name, Measure::Throughput) {
@@ -181,13 +183,13 @@ fn curves(out: &mut String, results: &Results) {
 
 /// Programs whose instructions were counted.
 fn instructions(out: &mut String, results: &Results) {
-    for mode in Mode::BOTH {
+    for mode in Mode::ALL {
         let allocators = results.of_mode(mode);
         let counted = |r: &&Row| {
             let cells = allocators.iter().filter_map(|a| r.cells.get(&a.name));
             cells.clone().any(|c| c.instructions.is_some())
         };
-        let rows: Vec<&Row> = results.programs().filter(counted).collect();
+        let rows: Vec<&Row> = results.programs_of(mode).filter(counted).collect();
         if rows.is_empty() {
             continue;
         }

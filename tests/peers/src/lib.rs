@@ -63,9 +63,29 @@ impl Peer {
         }
     }
 
+    /// An allocator that programs have linked in, which somebody else builds: its name, version and
+    /// flags, and whether it is byssal, and hardened.
+    pub fn linked(
+        name: &'static str,
+        version: String,
+        flags: &str,
+        ours: bool,
+        hardened: bool,
+    ) -> Peer {
+        Peer {
+            name,
+            version,
+            kind: Kind::Linked,
+            hardened,
+            flags: flags.to_owned(),
+            file: None,
+            make: Make::Linked { ours },
+        }
+    }
+
     /// Whether it is byssal itself.
     pub fn ours(&self) -> bool {
-        matches!(self.make, Make::Byssal { .. })
+        matches!(self.make, Make::Byssal { .. } | Make::Linked { ours: true })
     }
 }
 
@@ -113,6 +133,7 @@ fn flags(row: &Row) -> String {
         Make::Byssal { hardened: true } => "preset hardened".into(),
         Make::Byssal { hardened: false } => "preset default".into(),
         Make::Host | Make::Package { .. } | Make::Mallocng | Make::Oldmalloc => String::new(),
+        Make::Linked { .. } => String::new(),
     }
 }
 
@@ -121,7 +142,7 @@ fn place(project: &Project, row: &Row, musl: &str) -> Option<PathBuf> {
     let out = &project.out;
     let gcc = |prefix: PathBuf| Some(prefix.join(format!("musl-{musl}/bin/musl-gcc")));
     match (row.make, row.kind) {
-        (Make::Host, _) => None,
+        (Make::Host | Make::Linked { .. }, _) | (_, Kind::Linked) => None,
         (Make::Package { file, .. }, _) => preload::installed(file),
         (Make::Byssal { hardened }, kind) => {
             let out = if hardened {
@@ -131,7 +152,7 @@ fn place(project: &Project, row: &Row, musl: &str) -> Option<PathBuf> {
             };
             match kind {
                 Kind::Preload => Some(out.join("lib/libbyssal.so")),
-                Kind::Static => gcc(out),
+                Kind::Static | Kind::Linked => gcc(out),
             }
         }
         (Make::Mallocng, _) => gcc(out.join("stock")),
@@ -183,7 +204,7 @@ fn one(project: &Project, peer: &Peer, compiler: &Compiler) -> Result<()> {
     };
     let mut file = peer.file.clone();
     match peer.make {
-        Make::Host => {}
+        Make::Host | Make::Linked { .. } => {}
         Make::Package {
             package,
             file: name,

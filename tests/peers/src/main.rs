@@ -56,6 +56,7 @@ fn line(peer: &Peer) -> String {
     let kind = match peer.kind {
         Kind::Preload => "preload",
         Kind::Static => "static",
+        Kind::Linked => "linked",
     };
     let hardened = if peer.hardened { "hardened" } else { "plain" };
     let file = peer

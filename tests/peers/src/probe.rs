@@ -51,11 +51,11 @@ pub fn probe(
         cc.arg(project.root.join(source));
         match peer.kind {
             crate::Kind::Static => cc.args(["-static", "-DSTATIC"]),
-            crate::Kind::Preload => cc.arg("-ldl"),
+            crate::Kind::Preload | crate::Kind::Linked => cc.arg("-ldl"),
         };
         run::logged(&mut cc, &log)?;
         match peer.kind {
-            crate::Kind::Preload => preloaded(file, &program),
+            crate::Kind::Preload | crate::Kind::Linked => preloaded(file, &program),
             crate::Kind::Static => linked(peer, &program),
         }
     })?;

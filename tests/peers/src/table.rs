@@ -7,6 +7,8 @@ pub enum Kind {
     Preload,
     /// A static program of a musl toolchain.
     Static,
+    /// A program that has the allocator linked in, by a crate of Rust; not in this table.
+    Linked,
 }
 
 /// How a peer is made.
@@ -26,6 +28,10 @@ pub enum Make {
     /// byssal itself.
     Byssal {
         hardened: bool,
+    },
+    /// Part of a program; perhaps byssal.
+    Linked {
+        ours: bool,
     },
     /// The pinned musl with one of its own.
     Mallocng,
