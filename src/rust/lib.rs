@@ -21,12 +21,13 @@
 //! |---|---|
 //! | 1 double free | of a block freed before, whose address holds no new one |
 //! | 2 invalid pointer | a pointer that is no block's start |
-//! | 3 overflow | the byte behind a block was written: found when its slot is used again, at exit at the latest |
+//! | 3 overflow | the byte behind a block was written: found at reuse, at exit at the latest |
 //! | 4 write after free | with the feature `hardened` |
-//! | 5 size mismatch | `dealloc` with a layout whose size is not the block's, or whose alignment it has not: such as a `Vec` made from another type's parts |
+//! | 5 size mismatch | `dealloc` with another size, or an alignment that the block has not |
 //! | 6 corruption | the allocator's own state contradicts itself |
 //!
-//! The guarantees by number, with what is *not* found, are in byssal's `docs/guarantees.md`.
+//! A size mismatch is, for instance, a `Vec` made of another type's parts. The guarantees by
+//! number, with what is *not* found, are in byssal's `docs/guarantees.md`.
 //!
 //! # Features
 //!
@@ -52,9 +53,9 @@
 //!
 //! In a static program whose libc is the musl that byssal was built into, and whose C code frees
 //! memory, one heap is enough: this crate hands all calls on to libc's. Then the preset is the one
-//! that musl was built with, `stats()` has nothing to tell, and `dealloc` finds no wrong size (musl's
-//! free does not know any); [`is_libcs`] tells. Beside a *shared* musl of byssal's the crate has a
-//! heap of its own, as beside any libc.
+//! that musl was built with, `stats()` has nothing to tell, and `dealloc` finds no wrong size
+//! (musl's free does not know any); [`is_libcs`] tells. Beside a *shared* musl of byssal's the
+//! crate has a heap of its own, as beside any libc.
 //!
 //! # Speed of debug builds
 //!
@@ -129,9 +130,9 @@ pub use inspect::stats::{Stats, Usage};
 /// What the heap holds, of all threads, by size class: live, retained and mapped bytes. None where
 /// libc's byssal serves this crate, see [`is_libcs`].
 ///
-/// Allocates nothing. It takes the allocator's lock, which others need only now and then, for as long
-/// as a look at every slot takes. What other threads change meanwhile counts as before, as after, or,
-/// where slots come or go just then, in part.
+/// Allocates nothing. It takes the allocator's lock, which others need only now and then, for as
+/// long as a look at every slot takes. What other threads change meanwhile counts as before, as
+/// after, or, where slots come or go just then, in part.
 ///
 /// ```
 /// #[global_allocator]

@@ -1,6 +1,7 @@
-//! The word that each thread keeps for the allocator beside a libc: a thread-local variable, reached
-//! without a call where we know how. The libraries and the Rust crate (`src/rust`) share this file. Which way, the libraries are told by
-//! their feature `tlsdesc`; in the crate the target tells.
+//! The word that each thread keeps for the allocator beside a libc: a thread-local variable,
+//! reached without a call where we know how. The libraries and the Rust crate (`src/rust`) share
+//! this file. Which way, the libraries are told by their feature `tlsdesc`; in the crate the target
+//! tells.
 
 // In a library that dlopen loads, musl refuses the initial-exec model.
 #[cfg(all(
@@ -15,9 +16,9 @@ mod access {
     #[inline(always)]
     pub fn get() -> usize {
         let value;
-        // SAFETY: a descriptor of the variable gives its offset from the thread pointer, in rax; what
-        // it calls changes no other register and needs no aligned stack. In a program the linker puts
-        // the offset itself there.
+        // SAFETY: a descriptor of the variable gives its offset from the thread pointer, in rax;
+        // what it calls changes no other register and needs no aligned stack. In a program the
+        // linker puts the offset itself there.
         unsafe {
             core::arch::asm!(
                 "lea rax, [rip + {0}@TLSDESC]",
@@ -92,7 +93,8 @@ mod access {
     /// Writes the word.
     #[inline(always)]
     pub fn set(value: usize) {
-        // SAFETY: the table's entry is the variable's offset from fs:0; only the variable is written.
+        // SAFETY: the table's entry is the variable's offset from fs:0; only the variable is
+        // written.
         unsafe {
             core::arch::asm!(
                 "mov {0}, qword ptr [rip + {1}@GOTTPOFF]",

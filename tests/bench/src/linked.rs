@@ -1,5 +1,5 @@
-//! Rust programs (`tests/bench/rust`) that have the allocator linked in, by its crate: built by cargo
-//! once for each.
+//! Rust programs (`tests/bench/rust`) that have the allocator linked in, by its crate: built by
+//! cargo once for each.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! A shared object whose Rust code has byssal as its global allocator, for `tests/plugin.rs`. It uses
-//! nothing else of Rust's library that would keep it loaded.
+//! A shared object whose Rust code has byssal as its global allocator, for `tests/plugin.rs`. It
+//! uses nothing else of Rust's library that would keep it loaded.
 
 #[global_allocator]
 static GLOBAL: byssal::Byssal = byssal::Byssal;

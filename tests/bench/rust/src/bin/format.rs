@@ -1,5 +1,5 @@
-//! A formatter of Rust: all sources of a directory are parsed (syn), kept, changed, and printed anew
-//! (prettyplease), again and again.
+//! A formatter of Rust: all sources of a directory are parsed (syn), kept, changed, and printed
+//! anew (prettyplease), again and again.
 //!
 //! ```text
 //! format DIRECTORY ROUNDS
