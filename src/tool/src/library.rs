@@ -4,6 +4,7 @@
 //! Both files are made of one relocatable object with only the malloc family global, so that
 //! libbyssal.a can also be linked into Rust programs, which have a panic handler of their own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,9 +13,10 @@ use object::{Object, ObjectSymbol};
 
 use crate::build::{Built, Settings};
 use crate::core::{self, Preset, PACKAGE, STATICLIB};
-use crate::digest::{self, Stamp};
+use crate::digest::{self, Inputs, Stamp};
 use crate::elf::Elf;
 use crate::error::{At, Error, Kind, Result};
+use crate::musl::Compiler;
 use crate::progress::step;
 use crate::project::{self, Project};
 use crate::run;
@@ -26,14 +28,64 @@ pub struct Library {
 }
 
 /// One libc to be beside.
-struct Beside<'a> {
+pub struct Beside {
     what: &'static str,
     /// Tells the builds from each other.
-    name: String,
-    cc: &'a Path,
+    pub name: String,
+    pub cc: PathBuf,
+    /// The libc, where it is one that we built.
+    libc: Option<PathBuf>,
     /// Cargo features of its build.
     features: &'static str,
-    dest: PathBuf,
+    pub dest: PathBuf,
+}
+
+impl Beside {
+    /// The host's libc.
+    pub fn host(compiler: &Compiler, dest: PathBuf) -> Self {
+        Beside {
+            what: "library",
+            name: "host".into(),
+            cc: PathBuf::from(&compiler.cc),
+            libc: None,
+            features: "library",
+            dest,
+        }
+    }
+
+    /// The musl that was built.
+    pub fn musl(built: &Built, dest: PathBuf) -> Self {
+        Beside {
+            what: "for musl",
+            name: format!("musl-{}", built.source.label),
+            cc: built.byssal.prefix.join(built.compiler.wrapper()),
+            libc: Some(built.byssal.prefix.join("lib/libc.so")),
+            features: "library,tlsdesc",
+            dest,
+        }
+    }
+
+    /// What tells a library from those of other sources, compilers and libcs.
+    ///
+    /// # Errors
+    /// When a file cannot be read or the compiler cannot be run.
+    pub fn inputs(
+        &self,
+        project: &Project,
+        settings: &Settings,
+        compiler: &Compiler,
+    ) -> Result<Inputs> {
+        let inputs = core::sources(&settings.workspace(project))?
+            .text("preset", settings.preset.name())
+            .text("compiler", &compiler.identity()?)
+            .text("cc", &self.cc.to_string_lossy())
+            .tree(&project.root, "musl-glue/library-exports.txt")?
+            .tree(&project.root, "musl-glue/cxx-exports.txt")?;
+        Ok(match &self.libc {
+            Some(libc) => inputs.text("libc", &digest::file(libc)?),
+            None => inputs,
+        })
+    }
 }
 
 /// Builds libbyssal.so and libbyssal.a for the musl that was built, and if that is for this machine
@@ -42,22 +94,9 @@ struct Beside<'a> {
 /// # Errors
 /// `Step` when one does not build.
 pub fn build(project: &Project, settings: &Settings, built: &Built) -> Result<Vec<Library>> {
-    let wrapper = built.byssal.prefix.join(built.compiler.wrapper());
     let both = [
-        Beside {
-            what: "library",
-            name: "host".into(),
-            cc: Path::new(&built.compiler.cc),
-            features: "library",
-            dest: project.made.join("lib"),
-        },
-        Beside {
-            what: "for musl",
-            name: format!("musl-{}", built.source.label),
-            cc: &wrapper,
-            features: "library,tlsdesc",
-            dest: built.byssal.prefix.join("lib"),
-        },
+        Beside::host(&built.compiler, project.made.join("lib")),
+        Beside::musl(built, built.byssal.prefix.join("lib")),
     ];
     let mut made = Vec::new();
     let wanted = if built.compiler.target.is_own() {
@@ -66,7 +105,7 @@ pub fn build(project: &Project, settings: &Settings, built: &Built) -> Result<Ve
         &both[1..]
     };
     for beside in wanted {
-        for path in one(project, settings, built, beside)? {
+        for path in one(project, settings, &built.compiler, beside)? {
             made.push(Library {
                 what: beside.what,
                 path,
@@ -76,30 +115,22 @@ pub fn build(project: &Project, settings: &Settings, built: &Built) -> Result<Ve
     Ok(made)
 }
 
-fn one(
+/// Builds libbyssal.so and libbyssal.a for one libc.
+///
+/// # Errors
+/// `Step` when one does not build.
+pub fn one(
     project: &Project,
     settings: &Settings,
-    built: &Built,
+    compiler: &Compiler,
     beside: &Beside,
 ) -> Result<[PathBuf; 2]> {
     let workspace = settings.workspace(project);
     let made = ["libbyssal.so", "libbyssal.a"].map(|f| beside.dest.join(f));
-    let mut inputs = core::sources(&workspace)?
-        .text("preset", settings.preset.name())
-        .text("compiler", &built.compiler.identity()?)
-        .text("cc", &beside.cc.to_string_lossy())
-        .tree(&project.root, "musl-glue/library-exports.txt")?
-        .tree(&project.root, "musl-glue/cxx-exports.txt")?;
-    if beside.name != "host" {
-        inputs = inputs.text(
-            "libc",
-            &digest::file(&built.byssal.prefix.join("lib/libc.so"))?,
-        );
-    }
     let stamp = Stamp::new(
         &project.out,
         &format!("library-{}", beside.name),
-        inputs.finish(),
+        beside.inputs(project, settings, compiler)?.finish(),
     );
     if stamp.holds(&made) {
         return Ok(made);
@@ -112,18 +143,28 @@ fn one(
             let target_dir = core::target_dir(&workspace, &project.out)?;
             let _lock = project::lock_dir(&target_dir)?;
             let target_dir = target_dir.join(&beside.name);
-            let target = built.compiler.target.rust()?;
+            let target = compiler.target.rust()?;
+            let features = settings.preset.features(beside.features);
             let whole = cargo(
                 &workspace,
                 &target,
-                settings.preset,
+                (PACKAGE, &features),
                 beside,
                 &target_dir,
                 &log,
             )?;
+            let whole = whole.join(STATICLIB);
             let temp = project::temp_beside(&beside.dest.join("libbyssal"))?;
-            archive(project, built, &whole, temp.path(), &log)?;
-            shared(project, settings, built, beside, &whole, temp.path(), &log)?;
+            archive(project, compiler, &whole, temp.path(), &log)?;
+            shared(
+                project,
+                settings,
+                compiler,
+                beside,
+                &whole,
+                temp.path(),
+                &log,
+            )?;
             for path in &made {
                 let name = path.file_name().unwrap_or_default();
                 fs::rename(temp.path().join(name), path).at("renaming to", path)?;
@@ -135,11 +176,15 @@ fn one(
     Ok(made)
 }
 
-/// The static library as cargo makes it: ours, and whatever of Rust's own.
-fn cargo(
+/// Makes the static library of a package with some features: ours, and whatever of Rust's own. Gives
+/// the directory that it is in.
+///
+/// # Errors
+/// `Step` when it does not build.
+pub fn cargo(
     workspace: &Path,
     target: &str,
-    preset: Preset,
+    (package, features): (&str, &str),
     beside: &Beside,
     target_dir: &Path,
     log: &Path,
@@ -148,27 +193,25 @@ fn cargo(
     cmd.args([
         "rustc",
         "-p",
-        PACKAGE,
+        package,
         "--lib",
         "--profile",
         "archive",
         "--no-default-features",
     ])
-    .args([
-        "--features",
-        &preset.features(beside.features),
-        "--crate-type",
-        "staticlib",
-    ])
+    .args(["--features", features, "--crate-type", "staticlib"])
     .args(["--target", target, "--target-dir"])
     .arg(target_dir)
-    .env(format!("CC_{}", target.replace('-', "_")), beside.cc);
+    .env(format!("CC_{}", target.replace('-', "_")), &beside.cc);
     run::logged(&mut cmd, log)?;
-    Ok(target_dir.join(target).join("archive").join(STATICLIB))
+    Ok(target_dir.join(target).join("archive"))
 }
 
 /// The names of a list in musl-glue.
-fn exports(project: &Project, list: &str) -> Result<Vec<String>> {
+///
+/// # Errors
+/// When it cannot be read.
+pub fn exports(project: &Project, list: &str) -> Result<Vec<String>> {
     core::names(&project.root.join("musl-glue").join(list))
 }
 
@@ -182,8 +225,11 @@ fn operators(project: &Project) -> Result<Vec<String>> {
 }
 
 /// Makes one object, `name`, of what `exports` need: its only global names.
-fn object(
-    built: &Built,
+///
+/// # Errors
+/// `Step` when that fails, or something is missing.
+pub fn object(
+    compiler: &Compiler,
     exports: &[String],
     whole: &Path,
     dir: &Path,
@@ -191,7 +237,7 @@ fn object(
     log: &Path,
 ) -> Result<PathBuf> {
     let path = |name: &str| dir.join(name);
-    let mut ld = Command::new(built.compiler.program("ld")?);
+    let mut ld = Command::new(compiler.program("ld")?);
     ld.args(["-r", "-o"])
         .arg(path("all.o"))
         .args(exports.iter().map(|e| format!("-u{e}")))
@@ -200,7 +246,7 @@ fn object(
     // Made by the compiler in groups of which the linker keeps one, by the name; hidden.
     let thunks = "\n__x86.get_pc_thunk.*\n";
     project::write_file(&path("keep"), (exports.join("\n") + thunks).as_bytes())?;
-    let mut objcopy = Command::new(built.compiler.program("objcopy")?);
+    let mut objcopy = Command::new(compiler.program("objcopy")?);
     objcopy.args(["--strip-debug", "--discard-locals", "-R", ".comment", "-w"]);
     objcopy.arg(format!("--keep-global-symbols={}", path("keep").display()));
     run::logged(objcopy.arg(path("all.o")).arg(path(name)), log)?;
@@ -209,10 +255,16 @@ fn object(
 }
 
 /// Makes libbyssal.a of the malloc family.
-fn archive(project: &Project, built: &Built, whole: &Path, dir: &Path, log: &Path) -> Result<()> {
+fn archive(
+    project: &Project,
+    compiler: &Compiler,
+    whole: &Path,
+    dir: &Path,
+    log: &Path,
+) -> Result<()> {
     let exports = exports(project, "library-exports.txt")?;
-    let object = object(built, &exports, whole, dir, "byssal.o", log)?;
-    let mut ar = Command::new(built.compiler.program("ar")?);
+    let object = object(compiler, &exports, whole, dir, "byssal.o", log)?;
+    let mut ar = Command::new(compiler.program("ar")?);
     ar.arg("rcD").arg(dir.join("libbyssal.a")).arg(object);
     run::logged(&mut ar, log)
 }
@@ -221,7 +273,7 @@ fn archive(project: &Project, built: &Built, whole: &Path, dir: &Path, log: &Pat
 fn shared(
     project: &Project,
     settings: &Settings,
-    built: &Built,
+    compiler: &Compiler,
     beside: &Beside,
     whole: &Path,
     dir: &Path,
@@ -231,12 +283,26 @@ fn shared(
     if settings.preset == Preset::Hardened {
         exports.extend(operators(project)?);
     }
-    let object = object(built, &exports, whole, dir, "shared.o", log)?;
-    let path = |name: &str| dir.join(name);
-    let mut cc = Command::new(beside.cc);
-    cc.args([
-        "-shared",
-        "-Wl,-soname,libbyssal.so",
+    let object = object(compiler, &exports, whole, dir, "shared.o", log)?;
+    let so = dir.join("libbyssal.so");
+    link(beside, &[object.as_os_str()], &exports, &so, log)
+}
+
+/// Links a shared library of `parts`, objects and other words for the linker, which exports just the
+/// names of `exports`.
+///
+/// # Errors
+/// `Step` when it cannot be linked, or exports others.
+pub fn link(
+    beside: &Beside,
+    parts: &[&OsStr],
+    exports: &[String],
+    so: &Path,
+    log: &Path,
+) -> Result<()> {
+    let name = so.file_name().unwrap_or_default().to_string_lossy();
+    let mut cc = Command::new(&beside.cc);
+    cc.arg("-shared").arg(format!("-Wl,-soname,{name}")).args([
         "-Wl,-z,relro,-z,now,-z,defs",
         "-Wl,-Bsymbolic-functions",
         // Its constructor before all others: then its handler of fork takes the lock after those
@@ -247,14 +313,14 @@ fn shared(
     ]);
     // musl's crti.o brings _init and _fini as global names: the list holds for them too.
     let script = format!("{{ global: {}; local: *; }};", exports.join("; "));
-    project::write_file(&path("exported"), script.as_bytes())?;
+    let exported = so.with_file_name("exported");
+    project::write_file(&exported, script.as_bytes())?;
     // Not by -Wl, which would part the path at a comma.
     cc.args(["-Xlinker", "--version-script", "-Xlinker"]);
-    cc.arg(path("exported"));
-    let so = path("libbyssal.so");
+    cc.arg(exported).arg("-o").arg(so).args(parts);
     // dlsym is in a library of its own in glibc before 2.34.
-    run::logged(cc.arg("-o").arg(&so).arg(object).arg("-ldl"), log)?;
-    let seen: Vec<String> = Elf::read(&so)?
+    run::logged(cc.arg("-ldl"), log)?;
+    let seen: Vec<String> = Elf::read(so)?
         .exported
         .into_iter()
         .map(|e| e.name)
@@ -263,11 +329,10 @@ fn shared(
     if extra.is_empty() && seen.len() == exports.len() {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::Step,
-        format!("libbyssal.so exports {}", seen.join(" ")),
+    Err(
+        Error::new(Kind::Step, format!("{name} exports {}", seen.join(" ")))
+            .remedy("it must export the names of musl-glue/*-exports.txt and no others"),
     )
-    .remedy("it must export the names of musl-glue/*-exports.txt and no others"))
 }
 
 /// All of the malloc family must be there, and nothing of Rust be missing.
