@@ -8,6 +8,7 @@
 //!       target -> core (rustc) -> assembly -> cores
 //!                                                |
 //!     tree (musl: configure, make) -> prefix -> library -> verify, sample, libc_test -> publish, install
+//!                                                    \-> profile (of a program that is run)
 //! ```
 //!
 //! `look` stands beside them: it reads the heap of any program that has byssal inside.
@@ -37,6 +38,7 @@ pub mod musl;
 pub mod needs;
 pub mod pins;
 pub mod prefix;
+pub mod profile;
 pub mod progress;
 pub mod project;
 pub mod run;

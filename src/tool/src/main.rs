@@ -10,7 +10,7 @@ use byssal_tool::error::{Error, Kind, Result};
 use byssal_tool::progress::say;
 use byssal_tool::project::Project;
 use byssal_tool::run::printable;
-use byssal_tool::{dist, install, job, libc_test, look, needs, sample, verify};
+use byssal_tool::{dist, install, job, libc_test, look, needs, profile, sample, verify};
 use clap::{Args, Parser, Subcommand};
 
 const EXIT_CODES: &str = "\
@@ -156,6 +156,24 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Runs a program and writes its heap profile: call stacks of live and of all allocations
+    Profile {
+        #[command(flatten)]
+        common: Common,
+        /// Bytes between samples, in the mean; with 1 each block is one
+        #[arg(long, value_name = "BYTES", default_value_t = 512 << 10,
+            value_parser = clap::value_parser!(u64).range(1..=1 << 50))]
+        mean: u64,
+        /// The directory to write [default: out/profile/PROGRAM]
+        #[arg(long, value_name = "DIR")]
+        dest: Option<PathBuf>,
+        /// A result for each process, not one for all together
+        #[arg(long)]
+        each: bool,
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        program: Vec<OsString>,
+    },
     /// Removes what was made
     Clean {
         /// Also what was downloaded
@@ -222,15 +240,17 @@ impl LookArgs {
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: Cli) -> Result<ExitCode> {
     // A checkout is not needed to look.
     if let Command::Look { look } = cli.command {
-        return look.show();
+        return look.show().map(|()| ExitCode::SUCCESS);
     }
     let project = Project::find(cli.root.as_deref(), cli.out.as_deref())?.staged();
     // Held until the end; the kernel lets go of it however that comes.
     let _lock = match cli.command {
         Command::Setup | Command::Emulator { .. } | Command::LibcTest { path: None, .. } => None,
+        // Builds under the lock, and leaves it before the program runs.
+        Command::Profile { .. } => None,
         Command::Install { .. } => project.lock_to_read()?,
         _ => Some(project.lock()?),
     };
@@ -299,6 +319,21 @@ fn run(cli: Cli) -> Result<()> {
                 .map_err(|why| Error::new(Kind::Missing, why))?;
             say(&emulator.unwrap_or_default());
         }
+        Command::Profile {
+            common,
+            mean,
+            dest,
+            each,
+            program,
+        } => {
+            let request = profile::Request {
+                mean,
+                dest,
+                each,
+                command: program,
+            };
+            return profile::run(&project, &common.settings(), &request).map(ExitCode::from);
+        }
         Command::Clean { cache } => install::clean(&project, cache)?,
         Command::Setup => needs::for_tests(&project)?,
         Command::Look { look } => look.show()?,
@@ -306,12 +341,12 @@ fn run(cli: Cli) -> Result<()> {
             job::all(&project, &common.settings())?;
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             eprintln!("byssal: {}", printable(&e.what));
             if let Some(remedy) = &e.remedy {

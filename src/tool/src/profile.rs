@@ -1,0 +1,258 @@
+//! `profile`: runs a program with libbyssal_profile.so, and writes what it tells of the heap in
+//! the formats of other tools. docs/profile.md says what is measured.
+//!
+//! ```text
+//! program -> library (src/profile) -> the process writes its file -> raw
+//!                                                                     |
+//!                              symbols -> merged -> pprof, graph, table
+//! ```
+
+pub mod graph;
+pub mod library;
+pub mod merged;
+pub mod pprof;
+pub mod program;
+pub mod raw;
+pub mod symbols;
+pub mod table;
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use crate::build::{self, Settings};
+use crate::error::{At, Error, Kind, Result};
+use crate::library::Beside;
+use crate::needs;
+use crate::project::{self, Project};
+use crate::run::printable;
+use graph::What;
+use merged::Profile;
+use program::Program;
+use raw::Raw;
+
+/// What is to be profiled, and how.
+pub struct Request {
+    /// Bytes between samples, in the mean.
+    pub mean: u64,
+    /// The directory to write.
+    pub dest: Option<PathBuf>,
+    /// One result for each process, not one for all.
+    pub each: bool,
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+}
+
+/// Frames of a picture that are narrower, in percent of all, are left out.
+const LEAST: f64 = 0.1;
+
+/// Runs the program and writes its profile. Gives the exit code that a shell would.
+///
+/// # Errors
+/// When the program is none that can be profiled, the library does not build, or the results
+/// cannot be written.
+pub fn run(project: &Project, settings: &Settings, request: &Request) -> Result<u8> {
+    let [name, arguments @ ..] = &request.command[..] else {
+        return Err(Error::new(Kind::Usage, "no program is named"));
+    };
+    let program = Program::find(name)?;
+    let short = program.path.file_name().unwrap_or_default().to_owned();
+    let dest = match &request.dest {
+        Some(dest) => project::absolute(dest)?,
+        None => project.out.join("profile").join(&short),
+    };
+    let library = library(project, settings, &program)?;
+    let temp = project::temp_beside(&dest)?;
+    let written = temp.path().join("raw");
+    fs::create_dir(&written).at("making directory", &written)?;
+    let mut command = Command::new(&program.path);
+    command.arg0(name).args(arguments);
+    let status = start(&mut command, &library, &written, request.mean)?;
+    let all = read(&written)?;
+    if all.is_empty() {
+        return Err(no_profile(&program, status));
+    }
+    let made = temp.path().join("made");
+    results(&all, request.each, &short, &made)?;
+    project::replace_dir(&made, &dest)?;
+    tell(&all, &short, status, &dest);
+    Ok(code(status))
+}
+
+/// The library for the program's libc. Built apart from what `byssal build` makes: that may be of
+/// another preset, and is replaced as a whole.
+fn library(project: &Project, settings: &Settings, program: &Program) -> Result<PathBuf> {
+    needs::programs(project, &["cargo", "rustc"])?;
+    let name = format!("profile/{}", settings.preset.name());
+    let out = project.out.join("build").join(name);
+    let own = Project {
+        out: out.clone(),
+        made: out.clone(),
+        ..project.clone()
+    };
+    let _lock = project.lock()?;
+    let library = if program.is_musl {
+        let built = build::build(&project.clone().staged(), settings)?;
+        let beside = Beside::musl(&built, out.join("musl"));
+        library::build(&own, settings, &built.compiler, &beside)?
+    } else {
+        let compiler = settings.compiler()?;
+        let beside = Beside::host(&compiler, out.join("host"));
+        library::build(&own, settings, &compiler, &beside)?
+    };
+    if library
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .any(|b| b" :".contains(b))
+    {
+        let what = format!("LD_PRELOAD cannot hold the path {}", library.display());
+        let remedy = "give --out DIR, a directory without spaces and colons in its path";
+        return Err(Error::new(Kind::Usage, what).remedy(remedy));
+    }
+    Ok(library)
+}
+
+/// Runs the program to its end. What the terminal sends to both ends only the program: its profile
+/// is written all the same.
+fn start(command: &mut Command, library: &Path, to: &Path, mean: u64) -> Result<ExitStatus> {
+    let mut preload = library.as_os_str().to_owned();
+    if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
+        preload.push(":");
+        preload.push(others);
+    }
+    command
+        .env("LD_PRELOAD", preload)
+        .env("BYSSAL_PROFILE", to.join(""))
+        .env("BYSSAL_PROFILE_MEAN", mean.to_string());
+    let signals = [libc::SIGINT, libc::SIGQUIT];
+    // SAFETY: these two are ignored from here on; no handler is set.
+    let before = signals.map(|signal| unsafe { libc::signal(signal, libc::SIG_IGN) });
+    let restore = move || {
+        for (signal, before) in signals.into_iter().zip(before) {
+            // SAFETY: the disposition that was there.
+            unsafe { libc::signal(signal, before) };
+        }
+        Ok(())
+    };
+    // SAFETY: signal may be called between fork and exec.
+    unsafe { command.pre_exec(restore) };
+    let program = PathBuf::from(command.get_program());
+    let status = command.status().at("running", &program);
+    restore()?;
+    status
+}
+
+/// The profiles in a directory, by the process.
+fn read(dir: &Path) -> Result<Vec<Raw>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(dir).at("reading directory", dir)? {
+        let path = entry.at("reading directory", dir)?.path();
+        if path.extension() == Some(OsStr::new("heap")) {
+            all.push(Raw::read(&path)?);
+        }
+    }
+    all.sort_by_key(|raw| raw.process);
+    Ok(all)
+}
+
+fn no_profile(program: &Program, status: ExitStatus) -> Error {
+    let what = format!(
+        "{} ended with {status}, and left no profile",
+        program.path.display()
+    );
+    Error::new(Kind::System, what).remedy(
+        "it ran for less than a quarter of a second and was killed, or became another program, \
+         or may not write in the directory of --dest: give it one that it may, and more time",
+    )
+}
+
+/// Writes all results into the new directory `made`.
+fn results(all: &[Raw], each: bool, name: &OsStr, made: &Path) -> Result<()> {
+    if !each {
+        return files(&Profile::of(all), &name.to_string_lossy(), made);
+    }
+    for raw in all {
+        let name = raw
+            .program
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let dir = made.join(format!("{}-{name}", raw.process));
+        files(&Profile::of(std::slice::from_ref(raw)), &name, &dir)?;
+    }
+    Ok(())
+}
+
+fn files(profile: &Profile, name: &str, dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).at("making directory", dir)?;
+    let write = |file: &str, bytes: &[u8]| {
+        let path = dir.join(file);
+        fs::write(&path, bytes).at("writing", &path)
+    };
+    write("heap.pb.gz", &pprof::file(profile))?;
+    for (what, file) in [(What::Live, "live"), (What::All, "all")] {
+        let lines = graph::folded(profile, what);
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        write(&format!("{file}.folded"), text.as_bytes())?;
+        let svg = graph::svg(&lines, what, name, LEAST)?;
+        write(&format!("{file}.svg"), &svg)?;
+    }
+    Ok(())
+}
+
+/// Says on stderr, as stdout is the program's, what was found.
+fn tell(all: &[Raw], name: &OsStr, status: ExitStatus, dest: &Path) {
+    let profile = Profile::of(all);
+    let mut text = format!(
+        "byssal profile: {}: {status}; {} process{}, {:.2} s, {} samples, one each {}\n",
+        name.to_string_lossy(),
+        all.len(),
+        if all.len() == 1 { "" } else { "es" },
+        profile.nanoseconds as f64 / 1e9,
+        profile.samples,
+        table::bytes(profile.mean as f64),
+    );
+    text += &table::text(&profile);
+    if profile.samples == 0 {
+        text += "  no sample: it allocates less than that, or has a malloc of its own\n";
+    }
+    for raw in all {
+        text += &flaws(raw);
+    }
+    text += &format!("  written to {}\n", dest.display());
+    eprint!("{}", printable(&text));
+}
+
+/// What a profile does not hold.
+fn flaws(raw: &Raw) -> String {
+    let mut text = String::new();
+    let who = format!("process {} ({})", raw.process, raw.program.display());
+    if !raw.is_final {
+        text += &format!(
+            "  {who} was killed or became another program: its profile is of {:.2} s after its start\n",
+            raw.nanoseconds as f64 / 1e9
+        );
+    }
+    if raw.without_stack > 0 {
+        text += &format!(
+            "  {who}: {} samples had no room for a stack\n",
+            raw.without_stack
+        );
+    }
+    if raw.forgotten > 0 {
+        text += &format!(
+            "  {who}: {} samples had no room among the live ones: give a greater --mean\n",
+            raw.forgotten
+        );
+    }
+    text
+}
+
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
