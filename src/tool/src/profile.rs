@@ -30,7 +30,7 @@ use crate::needs;
 use crate::project::{self, Project};
 use crate::run::printable;
 use graph::What;
-use merged::Profile;
+use merged::{Files, Profile};
 use program::Program;
 use raw::Raw;
 
@@ -76,9 +76,15 @@ pub fn run(project: &Project, settings: &Settings, request: &Request) -> Result<
         return Err(no_profile(&program, status));
     }
     let made = temp.path().join("made");
-    results(&all, request.each, &short, &made)?;
+    let mut modules = Files::new();
+    let profile = Profile::of(&all, &mut modules);
+    if request.each {
+        each(&all, &mut modules, &made)?;
+    } else {
+        files(&profile, &short.to_string_lossy(), &made)?;
+    }
     project::replace_dir(&made, &dest)?;
-    tell(&all, &short, status, &dest);
+    tell(&all, &profile, &short, status, &dest);
     Ok(code(status))
 }
 
@@ -170,23 +176,19 @@ fn no_profile(program: &Program, status: ExitStatus) -> Error {
     )
 }
 
-/// Writes all results into the new directory `made`.
-fn results(all: &[Raw], each: bool, name: &OsStr, made: &Path) -> Result<()> {
-    if !each {
-        return files(&Profile::of(all), &name.to_string_lossy(), made);
-    }
+/// Writes the results of each process into a directory of its own in `made`.
+fn each(all: &[Raw], modules: &mut Files, made: &Path) -> Result<()> {
     for raw in all {
-        let name = raw
-            .program
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
+        let program = raw.program.file_name().unwrap_or_default();
+        let name = program.to_string_lossy();
         let dir = made.join(format!("{}-{name}", raw.process));
-        files(&Profile::of(std::slice::from_ref(raw)), &name, &dir)?;
+        let profile = Profile::of(std::slice::from_ref(raw), modules);
+        files(&profile, &name, &dir)?;
     }
     Ok(())
 }
 
+/// Writes one result into the new directory `dir`.
 fn files(profile: &Profile, name: &str, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).at("making directory", dir)?;
     let write = |file: &str, bytes: &[u8]| {
@@ -205,8 +207,7 @@ fn files(profile: &Profile, name: &str, dir: &Path) -> Result<()> {
 }
 
 /// Says on stderr, as stdout is the program's, what was found.
-fn tell(all: &[Raw], name: &OsStr, status: ExitStatus, dest: &Path) {
-    let profile = Profile::of(all);
+fn tell(all: &[Raw], profile: &Profile, name: &OsStr, status: ExitStatus, dest: &Path) {
     let mut text = format!(
         "byssal profile: {}: {status}; {} process{}, {:.2} s, {} samples, one each {}\n",
         name.to_string_lossy(),
@@ -216,7 +217,7 @@ fn tell(all: &[Raw], name: &OsStr, status: ExitStatus, dest: &Path) {
         profile.samples,
         table::bytes(profile.mean as f64),
     );
-    text += &table::text(&profile);
+    text += &table::text(profile);
     if profile.samples == 0 {
         text += "  no sample: it allocates less than that, or has a malloc of its own\n";
     }

@@ -1,7 +1,8 @@
 //! The profiles of all processes as one: call stacks of named functions, and what each allocated.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::raw::{Mapping, Raw, Sum};
 use super::symbols::{Frame, Module};
@@ -28,7 +29,7 @@ pub struct Counts {
 
 #[derive(Default)]
 pub struct Profile {
-    pub modules: Vec<Module>,
+    pub modules: Vec<Rc<Module>>,
     pub locations: Vec<Location>,
     /// By the numbers of locations, innermost first.
     pub stacks: BTreeMap<Vec<usize>, Counts>,
@@ -39,22 +40,26 @@ pub struct Profile {
     numbers: HashMap<(Option<usize>, u64), usize>,
 }
 
+/// Files that were read, for all profiles that have them.
+pub type Files = HashMap<PathBuf, Rc<Module>>;
+
 impl Profile {
-    pub fn of(all: &[Raw]) -> Self {
+    /// Some processes as one.
+    pub fn of(all: &[Raw], files: &mut Files) -> Self {
         let mut profile = Profile::default();
         for raw in all {
-            profile.add(raw);
+            profile.add(raw, files);
         }
         profile
     }
 
-    fn add(&mut self, raw: &Raw) {
+    fn add(&mut self, raw: &Raw, files: &mut Files) {
         self.mean = raw.mean;
         self.nanoseconds = self.nanoseconds.max(raw.nanoseconds);
         self.samples += raw.samples;
         if self.modules.is_empty() {
             // pprof takes the first for the program.
-            self.module(&raw.program);
+            self.module(&raw.program, files);
         }
         let mut mappings = raw.mappings.clone();
         mappings.sort_by_key(|m| m.start);
@@ -65,7 +70,7 @@ impl Profile {
             let theirs: Vec<_> = places.skip_while(is_own).collect();
             let numbers = theirs
                 .into_iter()
-                .map(|(m, a)| self.location(m, a))
+                .map(|(m, a)| self.location(m, a, files))
                 .collect();
             let counts = self.stacks.entry(numbers).or_default();
             counts.allocated += stack.allocated;
@@ -74,9 +79,9 @@ impl Profile {
     }
 
     /// The number of the location at an address.
-    fn location(&mut self, mapping: Option<&Mapping>, address: u64) -> usize {
+    fn location(&mut self, mapping: Option<&Mapping>, address: u64, files: &mut Files) -> usize {
         let mapping = mapping.filter(|m| m.path.is_absolute());
-        let module = mapping.map(|m| self.module(&m.path));
+        let module = mapping.map(|m| self.module(&m.path, files));
         let address = match (mapping, module) {
             (Some(m), Some(module)) => self.modules[module].address(address - m.start + m.offset),
             _ => address,
@@ -102,11 +107,13 @@ impl Profile {
         number
     }
 
-    fn module(&mut self, path: &Path) -> usize {
+    fn module(&mut self, path: &Path, files: &mut Files) -> usize {
         if let Some(number) = self.modules.iter().position(|m| m.path == path) {
             return number;
         }
-        self.modules.push(Module::read(path));
+        let read = || Rc::new(Module::read(path));
+        let module = files.entry(path.to_path_buf()).or_insert_with(read);
+        self.modules.push(module.clone());
         self.modules.len() - 1
     }
 

@@ -1,0 +1,212 @@
+/* Allocates what src/tool/tests/profile.rs knows of, in functions whose names it looks for. The first
+ * argument says what: the functions below main's table. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <glob.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NOINLINE __attribute__((noinline))
+
+enum { KEPT = 200000, KEPT_SIZE = 64, DROPPED = 400000, DROPPED_SIZE = 48 };
+static void *kept[KEPT];
+
+/* No call of these is the last thing that its caller does: then it would not be on the stack. */
+#define STAYS __asm__ volatile("" ::: "memory")
+
+NOINLINE static void keeps(size_t from, size_t to)
+{
+	for (size_t i = from; i < to; i++) kept[i] = malloc(KEPT_SIZE);
+	STAYS;
+}
+
+NOINLINE static void drops(size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		char *volatile block = malloc(DROPPED_SIZE);
+		free(block);
+	}
+	STAYS;
+}
+
+/* 1000 + 2000 + 3000 bytes, of which the last are live; one that fails leaves them so. */
+NOINLINE static void grows(void)
+{
+	static char *volatile block;
+	block = malloc(1000);
+	block = realloc(block, 2000);
+	block = realloc(block, 3000);
+	volatile size_t too_much = SIZE_MAX / 2;
+	if (realloc(block, too_much)) abort();
+	STAYS;
+}
+
+/* 300 + 301 + 302 + 303 + 10 * 31 + 10 * 32 bytes: each of the family. */
+NOINLINE static void each(void)
+{
+	static void *volatile blocks[6];
+	void *p;
+	blocks[0] = aligned_alloc(64, 300);
+	blocks[1] = memalign(128, 301);
+	if (posix_memalign(&p, 256, 302)) abort();
+	blocks[2] = p;
+	blocks[3] = valloc(303);
+	blocks[4] = calloc(10, 31);
+	blocks[5] = reallocarray(0, 10, 32);
+	STAYS;
+}
+
+static int known(void)
+{
+	keeps(0, 1000);
+	drops(5000);
+	grows();
+	each();
+	return 7;
+}
+
+static int many(void)
+{
+	keeps(0, KEPT);
+	drops(DROPPED);
+	return 0;
+}
+
+enum { THREADS = 4 };
+
+static void *thread(void *number)
+{
+	size_t part = KEPT / THREADS, from = part * (size_t)number;
+	keeps(from, from + part);
+	drops(DROPPED / THREADS);
+	return 0;
+}
+
+static void with_threads(void)
+{
+	pthread_t threads[THREADS];
+	for (size_t i = 0; i < THREADS; i++)
+		if (pthread_create(threads + i, 0, thread, (void *)i)) abort();
+	for (size_t i = 0; i < THREADS; i++) pthread_join(threads[i], 0);
+}
+
+/* Blocks of threads that have ended are live, and every other one is freed by another thread. */
+static int threads(void)
+{
+	with_threads();
+	for (size_t i = 0; i < KEPT; i += 2) free(kept[i]);
+	return 0;
+}
+
+NOINLINE static void child_keeps(void)
+{
+	kept[0] = malloc(500);
+	STAYS;
+}
+
+static void wait_for(pid_t child)
+{
+	int status;
+	if (child < 0 || waitpid(child, &status, 0) != child || status) abort();
+}
+
+/* What a child frees of its parent's is not freed in the parent. */
+static int forks(void)
+{
+	keeps(0, 10);
+	for (int way = 0; way < 2; way++) {
+		pid_t child = fork();
+		if (!child) {
+			free(kept[1]);
+			child_keeps();
+			if (way) _exit(0);
+			exit(0);
+		}
+		wait_for(child);
+	}
+	return 0;
+}
+
+static volatile int stop;
+
+static void *restless(void *unused)
+{
+	(void)unused;
+	while (!stop) {
+		char *volatile block = malloc(100);
+		block = realloc(block, 200);
+		free(block);
+	}
+	return 0;
+}
+
+/* Children of a process whose other threads are at work in malloc. */
+static int restless_forks(void)
+{
+	pthread_t threads[2];
+	for (int i = 0; i < 2; i++) pthread_create(threads + i, 0, restless, 0);
+	for (int i = 0; i < 100; i++) {
+		pid_t child = fork();
+		if (!child) {
+			child_keeps();
+			_exit(0);
+		}
+		wait_for(child);
+	}
+	if (system("exit 0")) abort();
+	stop = 1;
+	for (int i = 0; i < 2; i++) pthread_join(threads[i], 0);
+	keeps(0, 10);
+	return 0;
+}
+
+/* Allocates until a file has been written, and is killed. */
+static int killed(void)
+{
+	char pattern[4096];
+	glob_t found;
+	snprintf(pattern, sizeof pattern, "%s*.heap", getenv("BYSSAL_PROFILE"));
+	keeps(0, 1000);
+	while (glob(pattern, 0, 0, &found)) drops(10000);
+	return raise(SIGKILL);
+}
+
+/* No file of it can be as long as a profile. */
+static int no_room(void)
+{
+	struct rlimit size = {100, 100};
+	setrlimit(RLIMIT_FSIZE, &size);
+	keeps(0, 1000);
+	return 0;
+}
+
+/* All that was open is closed, and what is 0, 1 and 2 then is a file. */
+static int closes(void)
+{
+	for (int i = 0; i < 100; i++) close(i);
+	for (int i = 0; i < 3; i++)
+		if (open("victim", O_WRONLY | O_CREAT | O_APPEND, 0644) != i) return 1;
+	keeps(0, 1000);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		int (*run)(void);
+	} all[] = {{"known", known}, {"many", many}, {"threads", threads}, {"forks", forks},
+		{"restless_forks", restless_forks}, {"killed", killed}, {"no_room", no_room},
+		{"closes", closes}};
+	for (size_t i = 0; argc == 2 && i < sizeof all / sizeof *all; i++)
+		if (!strcmp(argv[1], all[i].name)) return all[i].run();
+	return 99;
+}
