@@ -65,6 +65,11 @@ impl Beside {
         }
     }
 
+    /// Whether it is musl.
+    pub fn is_musl(&self) -> bool {
+        self.libc.is_some()
+    }
+
     /// What tells a library from those of other sources, compilers and libcs.
     ///
     /// # Errors

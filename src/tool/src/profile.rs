@@ -84,7 +84,15 @@ pub fn run(project: &Project, settings: &Settings, request: &Request) -> Result<
         files(&profile, &short.to_string_lossy(), &made)?;
     }
     project::replace_dir(&made, &dest)?;
-    tell(&all, &profile, &short, status, &dest);
+    let mut text = told(&all, &profile, &short, status);
+    if !program.is_walkable {
+        text +=
+            "  nobody can walk through its stack frames: link it with -Wl,--eh-frame-hdr, which \
+            musl-gcc does not by itself, to see callers\n";
+    }
+    text += &format!("  written to {}\n", dest.display());
+    // stdout is the program's.
+    eprint!("{}", printable(&text));
     Ok(code(status))
 }
 
@@ -206,8 +214,8 @@ fn files(profile: &Profile, name: &str, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Says on stderr, as stdout is the program's, what was found.
-fn tell(all: &[Raw], profile: &Profile, name: &OsStr, status: ExitStatus, dest: &Path) {
+/// What was found, for a terminal.
+fn told(all: &[Raw], profile: &Profile, name: &OsStr, status: ExitStatus) -> String {
     let mut text = format!(
         "byssal profile: {}: {status}; {} process{}, {:.2} s, {} samples, one each {}\n",
         name.to_string_lossy(),
@@ -224,8 +232,7 @@ fn tell(all: &[Raw], profile: &Profile, name: &OsStr, status: ExitStatus, dest: 
     for raw in all {
         text += &flaws(raw);
     }
-    text += &format!("  written to {}\n", dest.display());
-    eprint!("{}", printable(&text));
+    text
 }
 
 /// What a profile does not hold.

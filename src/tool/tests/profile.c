@@ -188,6 +188,13 @@ static int no_room(void)
 	return 0;
 }
 
+/* Ends without destructors. */
+static int quickly(void)
+{
+	keeps(0, 1000);
+	quick_exit(3);
+}
+
 /* All that was open is closed, and what is 0, 1 and 2 then is a file. */
 static int closes(void)
 {
@@ -205,7 +212,7 @@ int main(int argc, char **argv)
 		int (*run)(void);
 	} all[] = {{"known", known}, {"many", many}, {"threads", threads}, {"forks", forks},
 		{"restless_forks", restless_forks}, {"killed", killed}, {"no_room", no_room},
-		{"closes", closes}};
+		{"quickly", quickly}, {"closes", closes}};
 	for (size_t i = 0; argc == 2 && i < sizeof all / sizeof *all; i++)
 		if (!strcmp(argv[1], all[i].name)) return all[i].run();
 	return 99;

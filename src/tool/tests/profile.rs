@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use byssal_tool::profile::pprof::proto;
 use byssal_tool::run;
-use common::{outcome, root, succeed};
+use common::{byssal, outcome, root, succeed};
 use prost::Message;
 
 /// Where the tool keeps the library from one run of these tests to the next.
@@ -23,10 +23,14 @@ fn out() -> PathBuf {
 
 /// The program, profile.c, compiled with more flags.
 fn compiled(name: &str, flags: &[&str]) -> PathBuf {
+    compiled_by(Path::new("gcc"), name, flags)
+}
+
+fn compiled_by(gcc: &Path, name: &str, flags: &[&str]) -> PathBuf {
     let dir = out();
     fs::create_dir_all(&dir).unwrap();
     let program = dir.join(name);
-    let mut cc = Command::new("gcc");
+    let mut cc = Command::new(gcc);
     cc.args(["-O1", "-g", "-fno-builtin", "-pthread"])
         .args(flags);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/profile.c");
@@ -282,6 +286,47 @@ fn what_the_program_opens_gets_no_word_of_ours() {
         Results::read(&dest).pprof("keeps"),
         [1000, 64_000, 1000, 64_000]
     );
+}
+
+#[test]
+fn a_quick_exit_is_an_end_as_well() {
+    let temp = tempfile::tempdir().unwrap();
+    let dest = temp.path().join("made");
+    let (code, text) = outcome(&profile(&["--mean=1"], program(), "quickly", &dest));
+    assert_eq!(code, 3, "{text}");
+    assert_eq!(
+        Results::read(&dest).pprof("keeps"),
+        [1000, 64_000, 1000, 64_000]
+    );
+}
+
+/// The program linked with musl-gcc, with and without what the unwinder needs.
+#[test]
+fn beside_musl_as_well() {
+    if let Err(why) = common::musl("1.2.6") {
+        println!("skipped: needs musl 1.2.6: {why}");
+        return;
+    }
+    let built = byssal(&["--out", out().to_str().unwrap(), "build"]);
+    assert_eq!(outcome(&built).0, 0, "{}", outcome(&built).1);
+    let gcc = out().join("musl-1.2.6/bin/musl-gcc");
+    let temp = tempfile::tempdir().unwrap();
+    let dest = temp.path().join("made");
+    let plain = compiled_by(&gcc, "musl", &[]);
+    let (code, text) = outcome(&profile(&["--mean=1"], &plain, "known", &dest));
+    assert_eq!(code, 7, "{text}");
+    assert!(text.contains("link it with -Wl,--eh-frame-hdr"), "{text}");
+    assert_eq!(
+        Results::read(&dest).pprof("keeps"),
+        [1000, 64_000, 1000, 64_000]
+    );
+    let walkable = compiled_by(&gcc, "musl-walkable", &["-Wl,--eh-frame-hdr"]);
+    let (code, text) = outcome(&profile(&["--mean=1"], &walkable, "forks", &dest));
+    assert_eq!(code, 0, "{text}");
+    let results = Results::read(&dest);
+    assert_eq!(results.pprof("child_keeps"), [2, 1000, 2, 1000]);
+    let keeps = |line: &str| line.contains(" child_keeps < forks < main");
+    assert!(text.lines().any(keeps), "{text}");
 }
 
 /// That the tool refuses, with this word, before it runs anything.

@@ -84,7 +84,12 @@ fn assemble(
     let renamed: Vec<String> = public.iter().filter(|n| !kept(n)).cloned().collect();
     let mut own = renamed.clone();
     own.extend(library::exports(project, "profile-exports.txt")?);
-    let front = library::object(compiler, &own, profile, dir, "profile.o", log)?;
+    let mut global = own.clone();
+    if beside.is_musl() {
+        // Not for the process, but for the unwinder that is linked in.
+        global.push("_dl_find_object".to_owned());
+    }
+    let front = library::object(compiler, &global, profile, dir, "profile.o", log)?;
     let behind = dir.join("allocator.a");
     let mut objcopy = Command::new(compiler.program("objcopy")?);
     let names = renamed
@@ -100,6 +105,7 @@ fn assemble(
         front.as_os_str(),
         behind.as_os_str(),
         OsStr::new("-static-libgcc"),
+        OsStr::new("-Wl,--eh-frame-hdr"),
     ];
     library::link(beside, &parts, &exports, &so, log)?;
     Ok(so)

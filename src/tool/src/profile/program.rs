@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use object::elf::{FileHeader32, FileHeader64};
+use object::elf::{FileHeader32, FileHeader64, PT_GNU_EH_FRAME};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::Endianness;
 
@@ -23,6 +23,8 @@ pub struct Program {
     pub path: PathBuf,
     /// Whether its libc is musl: then the library must be of musl, too.
     pub is_musl: bool,
+    /// Whether it has the index of its stack frames, without which nobody can walk through it.
+    pub is_walkable: bool,
 }
 
 impl Program {
@@ -32,8 +34,13 @@ impl Program {
     /// When there is none of that name, or it is none that a library can be loaded before.
     pub fn find(name: &OsStr) -> Result<Self> {
         let path = search(name)?;
-        let is_musl = look(&path, DEPTH)?;
-        Ok(Program { path, is_musl })
+        let headers = look(&path, DEPTH)?;
+        let interpreter = headers.interpreter.unwrap_or_default();
+        Ok(Program {
+            path,
+            is_musl: interpreter.windows(7).any(|w| w == b"ld-musl"),
+            is_walkable: headers.is_walkable,
+        })
     }
 }
 
@@ -53,8 +60,8 @@ fn search(name: &OsStr) -> Result<PathBuf> {
     })
 }
 
-/// Whether the libc of a program, or of the interpreter of a script, is musl.
-fn look(path: &Path, depth: usize) -> Result<bool> {
+/// The headers of a program, or of the interpreter of a script, that a library can be loaded before.
+fn look(path: &Path, depth: usize) -> Result<Headers> {
     let mut head = Vec::new();
     let open = File::open(path).at("opening", path)?;
     open.take(256).read_to_end(&mut head).at("reading", path)?;
@@ -75,28 +82,21 @@ fn look(path: &Path, depth: usize) -> Result<bool> {
     }
     keeps_rights(path)?;
     let data = fs::read(path).at("reading", path)?;
-    let interpreter = match (head.first_chunk(), head.get(4)) {
-        (Some(b"\x7fELF"), Some(1)) => interpreter::<FileHeader32<Endianness>>(&data),
-        (Some(b"\x7fELF"), Some(2)) => interpreter::<FileHeader64<Endianness>>(&data),
+    let headers = match (head.first_chunk(), head.get(4)) {
+        (Some(b"\x7fELF"), Some(1)) => headers::<FileHeader32<Endianness>>(&data),
+        (Some(b"\x7fELF"), Some(2)) => headers::<FileHeader64<Endianness>>(&data),
         _ => {
-            return Err(refused(
-                path,
-                "is neither an ELF file nor a script",
-                "name a program",
-            ))
+            let why = "is neither an ELF file nor a script";
+            return Err(refused(path, why, "name a program"));
         }
     };
-    let (machine, interpreter) =
-        interpreter.map_err(|e| refused(path, &format!("is broken: {e}"), "build it anew"))?;
-    let interpreter = interpreter.ok_or_else(|| {
+    let headers =
+        headers.map_err(|e| refused(path, &format!("is broken: {e}"), "build it anew"))?;
+    if headers.interpreter.is_none() {
         let why = "is linked statically: no library can be loaded before it";
-        refused(
-            path,
-            why,
-            "link it without -static (musl-gcc does so by default)",
-        )
-    })?;
-    if machine != own_machine()? {
+        return Err(refused(path, why, "link it without -static"));
+    }
+    if headers.machine != own_machine()? {
         let why = "is for another machine than this tool";
         return Err(refused(
             path,
@@ -104,24 +104,33 @@ fn look(path: &Path, depth: usize) -> Result<bool> {
             "build program and tool for the same machine",
         ));
     }
-    Ok(interpreter.windows(7).any(|w| w == b"ld-musl"))
+    Ok(headers)
 }
 
-/// Class and machine of a file's header, and the path of its dynamic linker.
-type Interpreted = ((bool, u16), Option<Vec<u8>>);
+/// What the headers of an ELF file tell.
+struct Headers {
+    /// Whether of 64 bits, and the machine.
+    machine: (bool, u16),
+    /// The path of the dynamic linker.
+    interpreter: Option<Vec<u8>>,
+    is_walkable: bool,
+}
 
-fn interpreter<H: FileHeader<Endian = Endianness>>(
-    data: &[u8],
-) -> object::read::Result<Interpreted> {
+fn headers<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> object::read::Result<Headers> {
     let header = H::parse(data)?;
     let endian = header.endian()?;
-    let mut found = None;
+    let mut found = Headers {
+        machine: (header.is_class_64(), header.e_machine(endian)),
+        interpreter: None,
+        is_walkable: false,
+    };
     for segment in header.program_headers(endian, data)? {
         if let Some(path) = segment.interpreter(endian, data)? {
-            found = Some(path.to_vec());
+            found.interpreter = Some(path.to_vec());
         }
+        found.is_walkable |= segment.p_type(endian) == PT_GNU_EH_FRAME;
     }
-    Ok(((header.is_class_64(), header.e_machine(endian)), found))
+    Ok(found)
 }
 
 /// Class and machine of this tool.
@@ -129,11 +138,11 @@ fn own_machine() -> Result<(bool, u16)> {
     let path = Path::new("/proc/self/exe");
     let data = fs::read(path).at("reading", path)?;
     let own = if cfg!(target_pointer_width = "64") {
-        interpreter::<FileHeader64<Endianness>>(&data)
+        headers::<FileHeader64<Endianness>>(&data)
     } else {
-        interpreter::<FileHeader32<Endianness>>(&data)
+        headers::<FileHeader32<Endianness>>(&data)
     };
-    own.map(|(machine, _)| machine).at("reading", path)
+    own.map(|headers| headers.machine).at("reading", path)
 }
 
 /// The kernel gives a program rights of its own only without libraries of its caller's.
