@@ -78,6 +78,11 @@ bench:
 		ci/result bench benchmark "Speed and memory beside other allocators" \
 			cat out/bench/tables.md >/dev/null
 
+# What the heap profile costs, and a flame graph of it: docs/profile.md.
+profile: tool
+	@$(CARGO) build --quiet --locked -p byssal-bench
+	@ci/result profile profile "What the heap profile costs" ci/profile
+
 # What threads do to lines that they share, counted, and what many cores would make of it:
 # docs/scaling.md.
 counts:
@@ -154,5 +159,5 @@ clean:
 tool:
 	@ci/tool
 
-.PHONY: all check verify fetch patch dist prove libc-test fuzz coverage bench counts footprint install misuse \
+.PHONY: all check verify fetch patch dist prove libc-test fuzz coverage bench profile counts footprint install misuse \
 	stress night tsan miri mutants shortage everywhere picture fresh clean tool

@@ -1,10 +1,12 @@
 //! Compiles the C side of the library; for tests there is none.
 
 fn main() {
-    println!("cargo::rerun-if-changed=profile.c");
+    for file in ["profile.c", "file.c", "file.h", "frames.c"] {
+        println!("cargo::rerun-if-changed={file}");
+    }
     #[cfg(feature = "library")]
     cc::Build::new()
-        .file("profile.c")
+        .files(["profile.c", "file.c", "frames.c"])
         .opt_level(2)
         .debug(false)
         .pic(true)

@@ -91,8 +91,8 @@ extern "C" fn byssal_profile_reset(seed: u64) {
     state().reset(&byssal_profile_filters, seed);
 }
 
-/// Writes all stacks by `put`, which is given bytes and their number, and returns 0 when they cannot
-/// be written; 0 then.
+/// Writes all stacks by `put`, which is given bytes and their number, and returns 0 when they
+/// cannot be written; 0 then.
 #[no_mangle]
 extern "C" fn byssal_profile_write(put: extern "C" fn(*const u8, usize) -> c_int) -> c_int {
     let whole = report::write(state(), &mut |text| put(text.as_ptr(), text.len()) != 0);

@@ -1,14 +1,15 @@
 //! Whether a freed block may be a sample. Each free asks `pages`, so it is one load, and of a line
-//! that frees of blocks nearby have loaded: it is indexed by the block's page. What passes is looked
-//! up in `blocks`, where a block hardly shares an entry with a sample: few frees go on to the lock.
+//! that frees of blocks nearby have loaded: it is indexed by the block's page. What passes is
+//! looked up in `blocks`, where a block hardly shares an entry with a sample: few frees go on to
+//! the lock.
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// Entries of a filter: pages of 1 GiB. As many bytes, of which only what is used is resident.
 pub const ENTRIES: usize = 1 << 18;
 
-/// Counts the samples of each entry. An entry that has counted to 255 stays so: then it says "may be"
-/// for good.
+/// Counts the samples of each entry. An entry that has counted to 255 stays so: then it says "may
+/// be" for good.
 #[repr(C, align(4096))]
 pub struct Filter {
     counts: [AtomicU8; ENTRIES],

@@ -1,9 +1,9 @@
 //! The heap profile: which call stacks allocated how much, and what of it is live.
 //!
 //! `libbyssal_profile.so` is the unchanged object of `libbyssal.a`, whose malloc family is renamed,
-//! and this crate: `profile.c` has the public malloc family, each function of which counts the bytes
-//! down that its thread may allocate until the next sample, and jumps to the allocator's own. So the
-//! shipped libraries have no part of it.
+//! and this crate: `profile.c` has the public malloc family, each function of which counts the
+//! bytes down that its thread may allocate until the next sample, and jumps to the allocator's own.
+//! So the shipped libraries have no part of it.
 //!
 //! A sample is a block that holds a sampled byte. Sampled bytes are a Poisson process: the distance
 //! from one to the next is exponentially distributed (`chance`). A block of `n` bytes is a sample
@@ -18,7 +18,7 @@
 //! - `sites`: call stacks, and what they allocated;
 //! - `live`: the samples that are not freed;
 //! - `state`: all of it together; `report`: its text, which the tool reads;
-//! - `entry`: what profile.c calls.
+//! - `entry`: what the C side calls: `profile.c`; `file.c`, which writes; `frames.c`, for musl.
 #![cfg_attr(not(test), no_std)]
 
 mod chance;

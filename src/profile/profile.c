@@ -1,29 +1,24 @@
-/* The public malloc family of libbyssal_profile.so: counts the bytes that each thread allocates, notes
- * a sample with its call stack now and then, and leaves the rest to the allocator, whose functions have
- * other names here. Also what the profile needs of its libc: threads, fork, files. lib.rs is the map.
+/* The public malloc family of libbyssal_profile.so: counts the bytes that each thread allocates,
+ * notes a sample with its call stack now and then, and leaves the rest to the allocator, whose
+ * functions have other names here. Also the beginning, the forks and the end of the process. lib.rs
+ * is the map.
  *
- * Settings, in the environment: BYSSAL_PROFILE, how the names of the files begin; without it nothing is
- * noted. BYSSAL_PROFILE_MEAN, bytes between samples. BYSSAL_PROFILE_SEED, for tests. */
+ * Settings, in the environment: BYSSAL_PROFILE, how the names of the files begin; without it
+ * nothing is noted. BYSSAL_PROFILE_MEAN, bytes between samples. BYSSAL_PROFILE_SEED, for tests. */
 #define _GNU_SOURCE
+#include "file.h"
 #include <errno.h>
-#include <fcntl.h>
-#include <link.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 #include <unwind.h>
 
-#define HIDDEN __attribute__((visibility("hidden")))
 #define PUBLIC __attribute__((visibility("default")))
 #define RARE __attribute__((noinline, cold))
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
@@ -56,7 +51,6 @@ HIDDEN void byssal_profile_allocated(uintptr_t, size_t, const uintptr_t *stack, 
 HIDDEN int byssal_profile_freed(uintptr_t, struct sample *);
 HIDDEN void byssal_profile_restore(const struct sample *);
 HIDDEN void byssal_profile_reset(uint64_t seed);
-HIDDEN int byssal_profile_write(int (*put)(const unsigned char *, size_t));
 
 /* The library is there when the program starts: both libcs have room for this model then. */
 #define THREAD static __thread __attribute__((tls_model("initial-exec")))
@@ -69,31 +63,21 @@ THREAD char busy;
 
 /* More than a thread ever allocates. */
 #define NEVER (SIZE_MAX / 4)
-#define NANOSECONDS 1000000000ull
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-/* BEFORE the constructor, OFF without the setting, DONE when the last file is written. Each thread reads
- * it relaxed: who sees an older value does without a sample, or takes one that nobody writes. */
+/* BEFORE the constructor, OFF without the setting, DONE when the last file is written. Each thread
+ * reads it relaxed: who sees an older value does without a sample, or takes one that nobody writes.
+ * */
 static enum { BEFORE, OFF, ON, DONE } phase;
-/* The process that phase is of: the child of a vfork, or of a fork that ran no handlers, is another. */
+/* The process that phase is of: the child of a vfork, or of a fork that ran no handlers, is
+ * another. */
 static pid_t process;
-static uint64_t seed, began, written_at, writing_took;
-/* Of the files: what is set, and the whole of it for this process. */
-static char prefix[3072], final_path[4096], part_path[4096];
-static int output, output_limited;
-static uint64_t output_room;
+static uint64_t seed;
 
 HIDDEN void *byssal_profile_map(size_t len)
 {
 	void *at = mmap(0, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	return at == MAP_FAILED ? 0 : at;
-}
-
-static uint64_t now(void)
-{
-	struct timespec time = {0};
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (uint64_t)time.tv_sec * NANOSECONDS + (uint64_t)time.tv_nsec;
 }
 
 /* This thread at work here: no signal's handler interrupts it, so none jumps away with the lock, or
@@ -107,103 +91,21 @@ static void begin_work(struct work *work)
 {
 	sigset_t all;
 	work->saved_errno = errno;
-	busy = 1;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &work->signals);
+	busy = 1;
 }
 
 static void end_work(struct work *work)
 {
-	pthread_sigmask(SIG_SETMASK, &work->signals, 0);
 	busy = 0;
+	pthread_sigmask(SIG_SETMASK, &work->signals, 0);
 	errno = work->saved_errno;
 }
 
 static int is_on(void)
 {
 	return __atomic_load_n(&phase, __ATOMIC_RELAXED) == ON && getpid() == process;
-}
-
-/* Files. By bare system calls: those of libc are points where a thread may be cancelled. */
-
-static int put(const unsigned char *bytes, size_t len)
-{
-	if (output_limited && output_room < len) return 0;
-	output_room -= len;
-	while (len) {
-		ssize_t done = syscall(SYS_write, output, bytes, len);
-		if (done < 0 && errno == EINTR) continue;
-		if (done <= 0) return 0;
-		bytes += done;
-		len -= (size_t)done;
-	}
-	return 1;
-}
-
-static int put_text(const char *text)
-{
-	return put((const unsigned char *)text, strlen(text));
-}
-
-/* A line of the program's path; a line break in it would end the line. */
-static int put_program(void)
-{
-	char path[4096];
-	ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1);
-	path[len < 0 ? 0 : len] = 0;
-	for (char *c = path; *c; c++)
-		if (*c == '\n') *c = '?';
-	return put_text("program ") && put_text(path) && put_text("\n");
-}
-
-static int put_maps(void)
-{
-	unsigned char text[4096];
-	ssize_t len = 0;
-	int maps = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC);
-	int whole = maps >= 0 && put_text("maps\n");
-	while (whole && (len = syscall(SYS_read, maps, text, sizeof text)) > 0)
-		whole = put(text, (size_t)len);
-	if (maps >= 0) syscall(SYS_close, maps);
-	return whole && len == 0 && put_text("end\n");
-}
-
-static int put_all(int final)
-{
-	char head[256];
-	snprintf(head, sizeof head, "byssal heap profile 1\nstate %s\nprocess %d %d\nelapsed %llu\n",
-		final ? "final" : "running", (int)process, (int)getppid(),
-		(unsigned long long)(now() - began));
-	return put_text(head) && put_program() && byssal_profile_write(put) && put_maps();
-}
-
-/* Writes the file, whole or not at all. The lock is held. Failure leaves the last one: nobody is told,
- * as whatever file has the number 2 is the program's; the tool sees that there is none. */
-static void write_file(int final)
-{
-	enum { FLAGS = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC };
-	struct rlimit size;
-	uint64_t start = now();
-	/* Beyond the limit the kernel sends a signal. */
-	output_limited = !getrlimit(RLIMIT_FSIZE, &size) && size.rlim_cur != RLIM_INFINITY;
-	output_room = output_limited ? size.rlim_cur : 0;
-	output = (int)syscall(SYS_openat, AT_FDCWD, part_path, FLAGS, 0644);
-	if (output >= 0) {
-		int whole = put_all(final);
-		whole &= !syscall(SYS_close, output);
-		if (!whole || renameat(AT_FDCWD, part_path, AT_FDCWD, final_path)) unlink(part_path);
-	}
-	written_at = now();
-	writing_took = written_at - start;
-}
-
-/* A process that is killed leaves what it wrote last: a quarter of a second ago at most when it took a
- * sample later, and longer ago if writing takes so long that it would be more than a hundredth of all. */
-static void write_now_and_then(void)
-{
-	uint64_t pause = NANOSECONDS / 4;
-	if (pause < 100 * writing_took) pause = 100 * writing_took;
-	if (now() - written_at >= pause) write_file(0);
 }
 
 /* Samples. */
@@ -226,8 +128,8 @@ static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *data)
 	return _URC_NO_REASON;
 }
 
-/* Notes the block as a sample. Walks without the lock: the walk may take the dynamic linker's, whose
- * holder may allocate. */
+/* Notes the block as a sample. Walks without the lock: the walk may take the dynamic linker's,
+ * whose holder may allocate. */
 static RARE void note(void *p, size_t n)
 {
 	struct work work;
@@ -238,7 +140,7 @@ static RARE void note(void *p, size_t n)
 	pthread_mutex_lock(&lock);
 	byssal_profile_allocated((uintptr_t)p, n, stack.addresses, stack.depth);
 	limit = byssal_profile_distance();
-	if (phase == ON) write_now_and_then();
+	if (phase == ON) byssal_profile_write_now_and_then();
 	pthread_mutex_unlock(&lock);
 	end_work(&work);
 }
@@ -414,17 +316,6 @@ PUBLIC void *pvalloc(size_t n)
 
 /* The process: its beginning, its children, its end. */
 
-/* The names of its files. A process that another program's image replaces keeps its number: the time
- * tells them apart. */
-static void name_files(void)
-{
-	process = getpid();
-	began = written_at = now();
-	int len = snprintf(final_path, sizeof final_path, "%s%d-%llu.heap", prefix, (int)process,
-		(unsigned long long)began);
-	snprintf(part_path, sizeof part_path, "%.*s.part", len - 5, final_path);
-}
-
 static void finish(void)
 {
 	struct work work;
@@ -432,7 +323,7 @@ static void finish(void)
 	begin_work(&work);
 	pthread_mutex_lock(&lock);
 	if (phase == ON) {
-		write_file(1);
+		byssal_profile_write_file(1);
 		__atomic_store_n(&phase, DONE, __ATOMIC_RELAXED);
 	}
 	pthread_mutex_unlock(&lock);
@@ -456,8 +347,8 @@ PUBLIC _Noreturn void _Exit(int status)
 	_exit(status);
 }
 
-/* The lock is taken, so that the child finds all of it whole. Handlers of others, which may still run
- * on this side of ours, are not sampled. */
+/* The lock is taken, so that the child finds all of it whole. Handlers of others, which may still
+ * run on this side of ours, are not sampled. */
 static void before_fork(void)
 {
 	busy++;
@@ -475,12 +366,12 @@ static void after_fork_child(void)
 {
 	pthread_mutex_init(&lock, 0);
 	if (phase == ON) {
-		name_files();
+		process = getpid();
+		byssal_profile_begin_files(0);
 		/* Each of many children takes others. */
-		seed += began ^ ((uint64_t)process << 32);
+		seed += (uint64_t)process << 32;
 		byssal_profile_reset(seed);
 		limit = byssal_profile_distance();
-		writing_took = 0;
 	}
 	busy--;
 }
@@ -500,10 +391,9 @@ static void begin(char **environment)
 	const char *mean = setting(environment, "BYSSAL_PROFILE_MEAN");
 	const char *given = setting(environment, "BYSSAL_PROFILE_SEED");
 	const void *random = (const void *)getauxval(AT_RANDOM);
-	int is_on = to && *to && strlen(to) < sizeof prefix && !getauxval(AT_SECURE);
+	int is_on = to && *to && !getauxval(AT_SECURE) && byssal_profile_begin_files(to);
 	if (is_on) {
-		strcpy(prefix, to);
-		name_files();
+		process = getpid();
 		if (random) memcpy(&seed, random, sizeof seed);
 		if (given) seed = strtoull(given, 0, 10);
 		byssal_profile_begin(mean ? strtoull(mean, 0, 10) : 512 << 10, seed);
@@ -514,8 +404,8 @@ static void begin(char **environment)
 	__atomic_store_n(&phase, is_on ? ON : OFF, __ATOMIC_RELAXED);
 }
 
-/* glibc calls the first constructor of all before it sets environ, but hands it over; musl hands nothing
- * over. */
+/* glibc calls the first constructor of all before it sets environ, but hands it over; musl hands
+ * nothing over. */
 #ifdef __GLIBC__
 __attribute__((constructor)) static void start(int argc, char **argv, char **environment)
 {
@@ -526,44 +416,5 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 __attribute__((constructor)) static void start(void)
 {
 	begin(environ);
-}
-
-/* A gcc that is beside glibc brings an unwinder that asks it for the object at an address, and musl has
- * no such function. The layout of the result is what glibc's manual documents. */
-struct dl_find_object {
-	unsigned long long flags;
-	void *start, *end, *link_map, *eh_frame, *eh_dbase, *reserved[7];
-};
-
-struct search {
-	uintptr_t at;
-	struct dl_find_object *found;
-};
-
-static int look_at(struct dl_phdr_info *info, size_t len, void *data)
-{
-	struct search *search = data;
-	int is_here = 0;
-	void *frames = 0;
-	(void)len;
-	for (size_t i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *segment = info->dlpi_phdr + i;
-		uintptr_t start = info->dlpi_addr + segment->p_vaddr;
-		if (segment->p_type == PT_LOAD && search->at - start < segment->p_memsz) {
-			is_here = 1;
-			search->found->start = (void *)start;
-			search->found->end = (void *)(start + segment->p_memsz);
-		}
-		if (segment->p_type == PT_GNU_EH_FRAME) frames = (void *)start;
-	}
-	if (is_here) search->found->eh_frame = frames;
-	return is_here && frames;
-}
-
-HIDDEN int _dl_find_object(void *at, struct dl_find_object *found)
-{
-	struct search search = {(uintptr_t)at, found};
-	memset(found, 0, offsetof(struct dl_find_object, eh_dbase));
-	return dl_iterate_phdr(look_at, &search) ? 0 : -1;
 }
 #endif

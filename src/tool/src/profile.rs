@@ -241,7 +241,8 @@ fn flaws(raw: &Raw) -> String {
     let who = format!("process {} ({})", raw.process, raw.program.display());
     if !raw.is_final {
         text += &format!(
-            "  {who} was killed or became another program: its profile is of {:.2} s after its start\n",
+            "  {who} was killed or became another program: \
+                its profile is of {:.2} s after its start\n",
             raw.nanoseconds as f64 / 1e9
         );
     }

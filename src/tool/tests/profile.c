@@ -1,5 +1,5 @@
-/* Allocates what src/tool/tests/profile.rs knows of, in functions whose names it looks for. The first
- * argument says what: the functions below main's table. */
+/* Allocates what src/tool/tests/profile.rs knows of, in functions whose names it looks for. The
+ * first argument says what: the functions below main's table. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <glob.h>

@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use byssal_tool::build::{self, Settings};
+use byssal_tool::core::Preset;
 use byssal_tool::profile::pprof::proto;
 use byssal_tool::run;
-use common::{byssal, outcome, root, succeed};
+use common::{outcome, project, root, succeed};
 use prost::Message;
 
 /// Where the tool keeps the library from one run of these tests to the next.
@@ -307,9 +309,20 @@ fn beside_musl_as_well() {
         println!("skipped: needs musl 1.2.6: {why}");
         return;
     }
-    let built = byssal(&["--out", out().to_str().unwrap(), "build"]);
-    assert_eq!(outcome(&built).0, 0, "{}", outcome(&built).1);
-    let gcc = out().join("musl-1.2.6/bin/musl-gcc");
+    let settings = Settings {
+        musl: None,
+        cc: None,
+        target: None,
+        jobs: None,
+        preset: Preset::Default,
+        workspace: None,
+    };
+    let project = project(&out()).staged();
+    // Other tests have the tool build there, too.
+    let lock = project.lock().unwrap();
+    let built = build::build(&project, &settings).unwrap();
+    drop(lock);
+    let gcc = built.byssal.prefix.join(built.compiler.wrapper());
     let temp = tempfile::tempdir().unwrap();
     let dest = temp.path().join("made");
     let plain = compiled_by(&gcc, "musl", &[]);

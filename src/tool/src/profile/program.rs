@@ -60,7 +60,8 @@ fn search(name: &OsStr) -> Result<PathBuf> {
     })
 }
 
-/// The headers of a program, or of the interpreter of a script, that a library can be loaded before.
+/// The headers of a program, or of the interpreter of a script, that a library can be loaded
+/// before.
 fn look(path: &Path, depth: usize) -> Result<Headers> {
     let mut head = Vec::new();
     let open = File::open(path).at("opening", path)?;

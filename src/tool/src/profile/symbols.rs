@@ -128,8 +128,8 @@ impl Module {
     }
 }
 
-/// The functions of the table of symbols, or else of the dynamic one, by address. One without a size
-/// reaches to the next.
+/// The functions of the table of symbols, or else of the dynamic one, by address. One without a
+/// size reaches to the next.
 fn symbols(file: &object::File<'_>) -> Vec<Symbol> {
     let of = |table: &mut dyn Iterator<Item = (u64, u64, SymbolKind, String)>| {
         table
