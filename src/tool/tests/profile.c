@@ -16,7 +16,7 @@
 
 #define NOINLINE __attribute__((noinline))
 
-enum { KEPT = 200000, KEPT_SIZE = 64, DROPPED = 400000, DROPPED_SIZE = 48 };
+enum { KEPT = 200000, KEPT_SIZE = 64, DROPPED = 400000, DROPPED_SIZE = 48, REGROWN = 20000 };
 static void *kept[KEPT];
 
 /* No call of these is the last thing that its caller does: then it would not be on the stack. */
@@ -49,6 +49,15 @@ NOINLINE static void grows(void)
 	STAYS;
 }
 
+/* Blocks that grow: the long ones are live. */
+NOINLINE static void regrows(void)
+{
+	static void *blocks[REGROWN];
+	for (size_t i = 0; i < REGROWN; i++) blocks[i] = malloc(100);
+	for (size_t i = 0; i < REGROWN; i++) blocks[i] = realloc(blocks[i], 1000);
+	STAYS;
+}
+
 /* 300 + 301 + 302 + 303 + 10 * 31 + 10 * 32 bytes: each of the family. */
 NOINLINE static void each(void)
 {
@@ -77,6 +86,7 @@ static int many(void)
 {
 	keeps(0, KEPT);
 	drops(DROPPED);
+	regrows();
 	return 0;
 }
 

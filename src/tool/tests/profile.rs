@@ -194,6 +194,11 @@ fn estimates_are_right_but_for_chance() {
         let [objects, _, live, _] = results.pprof("drops");
         check_estimate(objects, 400_000.0, 48.0, mean);
         assert_eq!(live, 0);
+        if argument == "many" {
+            let [_, _, live, bytes] = results.pprof("regrows");
+            check_estimate(live, 20_000.0, 1000.0, mean);
+            assert!((bytes - 1000 * live).abs() <= 1000 * rounding);
+        }
     }
 }
 
