@@ -1,12 +1,12 @@
 //! Compiles the C side of the library; for tests there is none.
 
 fn main() {
-    for file in ["profile.c", "file.c", "file.h", "frames.c"] {
+    for file in ["profile.c", "file.c", "frames.c", "signals.c", "library.h"] {
         println!("cargo::rerun-if-changed={file}");
     }
     #[cfg(feature = "library")]
     cc::Build::new()
-        .files(["profile.c", "file.c", "frames.c"])
+        .files(["profile.c", "file.c", "frames.c", "signals.c"])
         .opt_level(2)
         .debug(false)
         .pic(true)

@@ -1,7 +1,7 @@
 /* The files in which a process tells of its heap; report.rs describes them. The profile's lock is
  * held in all of this. */
 #define _GNU_SOURCE
-#include "file.h"
+#include "library.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -18,7 +18,7 @@
 //! - `sites`: call stacks, and what they allocated;
 //! - `live`: the samples that are not freed;
 //! - `state`: all of it together; `report`: its text, which the tool reads;
-//! - `entry`: what the C side calls: `profile.c`; `file.c`, which writes; `frames.c`, for musl.
+//! - `entry`: what the C side calls: `profile.c`; `file.c`, which writes; `signals.c`; `frames.c`, for musl.
 #![cfg_attr(not(test), no_std)]
 
 mod chance;

@@ -6,7 +6,7 @@
  * Settings, in the environment: BYSSAL_PROFILE, how the names of the files begin; without it
  * nothing is noted. BYSSAL_PROFILE_MEAN, bytes between samples. BYSSAL_PROFILE_SEED, for tests. */
 #define _GNU_SOURCE
-#include "file.h"
+#include "library.h"
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -316,7 +316,7 @@ PUBLIC void *pvalloc(size_t n)
 
 /* The process: its beginning, its children, its end. */
 
-static void finish(void)
+HIDDEN void byssal_profile_finish(void)
 {
 	struct work work;
 	if (busy || !is_on()) return;
@@ -332,13 +332,13 @@ static void finish(void)
 
 __attribute__((destructor)) static void at_exit(void)
 {
-	finish();
+	byssal_profile_finish();
 }
 
 /* Runs no destructor, and children of fork often end so. */
 PUBLIC _Noreturn void _exit(int status)
 {
-	finish();
+	byssal_profile_finish();
 	for (;;) syscall(SYS_exit_group, status);
 }
 
@@ -399,8 +399,9 @@ static void begin(char **environment)
 		byssal_profile_begin(mean ? strtoull(mean, 0, 10) : 512 << 10, seed);
 		pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 		/* Runs no destructor either. */
-		at_quick_exit(finish);
+		at_quick_exit(byssal_profile_finish);
 	}
+	byssal_profile_begin_signals(is_on);
 	__atomic_store_n(&phase, is_on ? ON : OFF, __ATOMIC_RELAXED);
 }
 

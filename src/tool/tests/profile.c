@@ -189,6 +189,26 @@ static int killed(void)
 	return raise(SIGKILL);
 }
 
+static volatile sig_atomic_t handled;
+
+static void handle(int signal)
+{
+	(void)signal;
+	handled = 1;
+}
+
+/* Is ended from outside; finds no handler of others before, and its own works. */
+static int terminated(void)
+{
+	struct sigaction before, own = {.sa_handler = handle};
+	if (sigaction(SIGINT, 0, &before) || before.sa_handler != SIG_DFL) return 1;
+	if (sigaction(SIGINT, &own, &before) || before.sa_handler != SIG_DFL) return 2;
+	if (raise(SIGINT) || !handled) return 3;
+	if (signal(SIGHUP, SIG_IGN) != SIG_DFL || raise(SIGHUP)) return 4;
+	keeps(0, 1000);
+	return raise(SIGTERM);
+}
+
 /* No file of it can be as long as a profile. */
 static int no_room(void)
 {
@@ -221,7 +241,8 @@ int main(int argc, char **argv)
 		const char *name;
 		int (*run)(void);
 	} all[] = {{"known", known}, {"many", many}, {"threads", threads}, {"forks", forks},
-		{"restless_forks", restless_forks}, {"killed", killed}, {"no_room", no_room},
+		{"restless_forks", restless_forks}, {"killed", killed},
+		{"terminated", terminated}, {"no_room", no_room},
 		{"quickly", quickly}, {"closes", closes}};
 	for (size_t i = 0; argc == 2 && i < sizeof all / sizeof *all; i++)
 		if (!strcmp(argv[1], all[i].name)) return all[i].run();

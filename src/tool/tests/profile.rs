@@ -296,6 +296,19 @@ fn what_the_program_opens_gets_no_word_of_ours() {
 }
 
 #[test]
+fn a_signal_that_ends_the_program_lets_it_tell_all() {
+    let temp = tempfile::tempdir().unwrap();
+    let dest = temp.path().join("made");
+    let (code, text) = outcome(&profile(&["--mean=1"], program(), "terminated", &dest));
+    assert_eq!(code, 128 + libc::SIGTERM, "{text}");
+    assert!(!text.contains("was killed"), "{text}");
+    assert_eq!(
+        Results::read(&dest).pprof("keeps"),
+        [1000, 64_000, 1000, 64_000]
+    );
+}
+
+#[test]
 fn a_quick_exit_is_an_end_as_well() {
     let temp = tempfile::tempdir().unwrap();
     let dest = temp.path().join("made");

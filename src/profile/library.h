@@ -1,4 +1,4 @@
-/* The files in which a process tells of its heap. */
+/* What the files of the C side have of each other. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,3 +15,10 @@ HIDDEN void byssal_profile_write_file(int final);
 /* Writes it on the way, if it is time. So a process that is killed leaves what it was a quarter of
  * a second before its last sample, or longer where writing takes long. */
 HIDDEN void byssal_profile_write_now_and_then(void);
+
+/* Of profile.c: writes the final file, the first time that it is called. */
+HIDDEN void byssal_profile_finish(void);
+
+/* Of signals.c: looks for what it hands on to, and begins to handle the signals that end the process
+ * if they are to be. */
+HIDDEN void byssal_profile_begin_signals(int are_handled);
