@@ -105,7 +105,8 @@
 //! more than 4 MiB and a quarter of those in use. And of each chunk that went a page of memory and
 //! 20 KiB of addresses stay, until it is used again (`grow.rs`).
 //!
-//! On 32 bits all that is kept of 64 KiB, or a multiple or a part of that, is half as much.
+//! On 32 bits all that is kept of 64 KiB, or a multiple or a part of that, is half as much, and 2
+//! KiB stand for the 16 KiB of a class that is to let go.
 //!
 //! These are limits at any moment. Of the process's pages and of large mappings, those that lie
 //! unused from one look at the clock to the next go back altogether (`decay.rs`): looks come with

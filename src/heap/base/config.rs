@@ -70,11 +70,14 @@ pub const KEEP: usize = if cfg!(small_constants) {
 pub const KEEP_SHARES: usize = 16;
 
 /// A class of which the program had more bytes than this empties its reuse queue with its last live
-/// block.
+/// block. On 32 bits, where a queue's slots of all classes together would be most of what a small
+/// process keeps when it has freed everything, that is less.
 pub const KEEP_CLASS: usize = if cfg!(small_constants) {
     1 << 10
-} else {
+} else if usize::BITS == 64 {
     16 << 10
+} else {
+    2 << 10
 };
 
 /// Bytes of the shortest slots whose pages go back while they are free.
