@@ -103,6 +103,10 @@ footprint: all
 picture: all
 	@ci/result picture look "What the heap of Python holds" ci/picture
 
+# What fifty small processes at rest hold, beside mallocng; docs/footprint.md.
+processes: tool
+	@ci/result processes footprint "Fifty small processes at rest" ci/processes
+
 # Copies what `make` has built. As root, in a user's checkout, it must build and write nothing there.
 install:
 	@[ -x $(BYSSAL) ] || { echo "error: nothing is built yet; run: make (without sudo), then this again" >&2; exit 2; }
@@ -159,5 +163,5 @@ clean:
 tool:
 	@ci/tool
 
-.PHONY: all check verify fetch patch dist prove libc-test fuzz coverage bench profile counts footprint install misuse \
+.PHONY: all check verify fetch patch dist prove libc-test fuzz coverage bench profile counts footprint processes install misuse \
 	stress night tsan miri mutants shortage everywhere picture fresh clean tool
