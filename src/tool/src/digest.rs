@@ -54,11 +54,17 @@ impl Inputs {
     /// # Errors
     /// When one cannot be read.
     pub fn tree(mut self, root: &Path, relative: &str) -> Result<Self> {
-        let mut files = Vec::new();
-        list(&root.join(relative), &mut files)?;
-        files.sort();
-        for path in files {
-            let name = path.strip_prefix(root).unwrap_or(&path);
+        let top = root.join(relative);
+        let below = if top.is_dir() {
+            project::files(&top, &is_input)?
+        } else {
+            vec![PathBuf::new()]
+        };
+        for file in below {
+            // Of the one file itself: nothing is joined to it, not even a slash.
+            let name = Path::new(relative).components().chain(file.components());
+            let name: PathBuf = name.collect();
+            let path = root.join(&name);
             self.add(name.as_os_str().as_encoded_bytes());
             self.add(&fs::read(&path).at("reading", &path)?);
         }
@@ -75,21 +81,10 @@ impl Inputs {
     }
 }
 
-fn list(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    if !path.is_dir() {
-        files.push(path.to_path_buf());
-        return Ok(());
-    }
-    for entry in fs::read_dir(path).at("reading directory", path)? {
-        let entry = entry.at("reading directory", path)?.path();
-        let hidden = entry
-            .file_name()
-            .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-        if !hidden && !entry.ends_with("target") {
-            list(&entry, files)?;
-        }
-    }
-    Ok(())
+/// Whether a file belongs to a step's inputs: what is hidden does not, nor what cargo made.
+fn is_input(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    !name.as_encoded_bytes().starts_with(b".") && name != "target"
 }
 
 /// The record that a step has been done: the digest of its inputs and of each file it made.

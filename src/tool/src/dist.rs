@@ -14,22 +14,24 @@ use flate2::{Compression, GzBuilder};
 
 use crate::build::{self, Settings};
 use crate::core::{self, Preset};
-use crate::digest;
 use crate::error::{At, Result};
 use crate::project::{self, Project};
 use crate::target::{Target, TARGETS};
+use crate::{digest, needs};
 
 /// Makes the files in `dest`, for the target that was asked for or for all. With `default`, musl's
 /// configure takes byssal without being told. Gives their paths.
 ///
 /// # Errors
-/// Those of the steps; a core that cannot be made for one machine stops all.
+/// `Refused` when the edits do not fit, before anything is compiled; those of the steps; a core that
+/// cannot be made for one machine stops all.
 pub fn make(
     project: &Project,
     settings: &Settings,
     default: bool,
     dest: Option<&Path>,
 ) -> Result<Vec<PathBuf>> {
+    needs::programs(project, &["cargo", "rustc"])?;
     let dest = match dest {
         Some(dest) => project::absolute(dest)?,
         None => project.out.join("dist"),
@@ -39,6 +41,7 @@ pub fn make(
         None => TARGETS.iter().collect(),
     };
     let source = settings.source(project)?;
+    build::try_edits(project, &source)?;
     let name = format!("byssal-{}-musl-{}", env!("CARGO_PKG_VERSION"), source.label);
     let temp = project::temp_beside(&dest)?;
     let (made, tree) = (temp.path().join("made"), temp.path().join(&name));
@@ -52,8 +55,7 @@ pub fn make(
         let dir = tree.join(preset.name());
         build::write_series(project, &cores, &source, default, &dir)?;
     }
-    let files = files_in(&tree)?;
-    let manifest = manifest(&tree, &files, &targets)?;
+    let manifest = manifest(&tree, &files(&tree)?, &targets)?;
     project::write_file(&tree.join("MANIFEST"), manifest.as_bytes())?;
     let one = made.join(format!("{name}.patch"));
     project::write_file(&one, whole(&tree.join("default"))?.as_bytes())?;
@@ -66,27 +68,12 @@ pub fn make(
     }
     project::write_file(&made.join("SHA256SUMS"), sums.as_bytes())?;
     project::replace_dir(&made, &dest)?;
-    Ok(files_in(&dest)?.into_iter().map(|f| dest.join(f)).collect())
+    Ok(files(&dest)?.into_iter().map(|f| dest.join(f)).collect())
 }
 
-/// The files below a directory, by their paths there, in order.
-fn files_in(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut next = vec![PathBuf::new()];
-    while let Some(below) = next.pop() {
-        let here = dir.join(&below);
-        for entry in fs::read_dir(&here).at("reading directory", &here)? {
-            let entry = entry.at("reading directory", &here)?;
-            let name = below.join(entry.file_name());
-            if entry.path().is_dir() {
-                next.push(name);
-            } else {
-                files.push(name);
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
+/// All files below a directory, by their paths there.
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    project::files(dir, &|_| true)
 }
 
 /// What is in the archive, and what it was made by: lines that begin with `#`, and the sums.
@@ -107,7 +94,7 @@ fn manifest(tree: &Path, files: &[PathBuf], targets: &[&Target]) -> Result<Strin
 
 /// The patches of a series one behind the other, as `git am` and `patch -p1` take them.
 fn whole(series: &Path) -> Result<String> {
-    let names = files_in(series)?.into_iter();
+    let names = files(series)?.into_iter();
     let patches = names.filter(|n| n.extension().is_some_and(|e| e == "patch"));
     patches
         .map(|name| project::read_text(&series.join(name)))
@@ -119,7 +106,7 @@ fn pack(tree: &Path, name: &str, dest: &Path) -> Result<()> {
     let file = File::create(dest).at("writing", dest)?;
     let gz = GzBuilder::new().mtime(0).write(file, Compression::best());
     let mut tar = tar::Builder::new(gz);
-    for path in files_in(tree)? {
+    for path in files(tree)? {
         let data = fs::read(tree.join(&path)).at("reading", &path)?;
         let mut header = tar::Header::new_ustar();
         header.set_size(data.len() as u64);

@@ -65,8 +65,7 @@ pub fn verified(project: &Project, built: &Built) -> Result<String> {
 
 /// Puts what is built, verified and proved where it is found, in place of what was there.
 fn publish(project: &Project, built: &Built, libraries: &[Library]) -> Result<()> {
-    let mut files = vec![built.patches.join("INSTALL")];
-    files.push(built.patches.join("0004-byssal-core.patch"));
+    let mut files = build::written(&built.patches).to_vec();
     for prefix in [&built.byssal.prefix, &built.stock.prefix] {
         let names = ["lib/libc.a", "lib/libc.so", built.compiler.wrapper()];
         files.extend(names.map(|f| prefix.join(f)));

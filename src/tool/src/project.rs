@@ -285,6 +285,33 @@ pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).at("reading", path)
 }
 
+/// Files below a directory that `wanted` says so of, by their paths there and in their order; of a
+/// directory that is not wanted none. Links are files.
+///
+/// # Errors
+/// When a directory cannot be read.
+pub fn files(dir: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut next = vec![PathBuf::new()];
+    while let Some(below) = next.pop() {
+        let here = dir.join(&below);
+        for entry in fs::read_dir(&here).at("reading directory", &here)? {
+            let entry = entry.at("reading directory", &here)?;
+            let name = below.join(entry.file_name());
+            if !wanted(&name) {
+                continue;
+            }
+            if entry.file_type().at("reading", &entry.path())?.is_dir() {
+                next.push(name);
+            } else {
+                files.push(name);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Copies a tree: files, symbolic links as they are, and directories; `skip` names what is left out.
 ///
 /// # Errors

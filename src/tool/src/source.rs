@@ -197,9 +197,18 @@ struct Files(BTreeMap<String, String>);
 
 impl Files {
     fn list(dir: &Path) -> Result<Self> {
-        let mut files = BTreeMap::new();
-        list(dir, "", &mut files)?;
-        Ok(Files(files))
+        let is_source = |name: &Path| !NOT_SOURCE.iter().any(|other| name == Path::new(other));
+        let files = project::files(dir, &is_source)?.into_iter().map(|name| {
+            let path = dir.join(&name);
+            let content = if path.is_symlink() {
+                let target = fs::read_link(&path).at("reading link", &path)?;
+                format!("link to {}", target.display())
+            } else {
+                digest::file(&path)?
+            };
+            Ok((name.to_string_lossy().into_owned(), content))
+        });
+        Ok(Files(files.collect::<Result<_>>()?))
     }
 
     fn digest(&self) -> String {
@@ -247,27 +256,6 @@ impl Files {
         Ok((!differ.is_empty())
             .then(|| format!("differs from musl {version} as released in {list}{more}")))
     }
-}
-
-fn list(dir: &Path, within: &str, files: &mut BTreeMap<String, String>) -> Result<()> {
-    for entry in fs::read_dir(dir).at("reading directory", dir)? {
-        let entry = entry.at("reading directory", dir)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if within.is_empty() && NOT_SOURCE.contains(&&*name) {
-            continue;
-        }
-        let (path, name) = (entry.path(), format!("{within}{name}"));
-        let kind = entry.file_type().at("reading", &path)?;
-        if kind.is_dir() {
-            list(&path, &format!("{name}/"), files)?;
-        } else if kind.is_symlink() {
-            let target = fs::read_link(&path).at("reading link", &path)?;
-            files.insert(name, format!("link to {}", target.display()));
-        } else {
-            files.insert(name, digest::file(&path)?);
-        }
-    }
-    Ok(())
 }
 
 fn looks_like_version(musl: &str) -> bool {

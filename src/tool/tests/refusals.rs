@@ -109,13 +109,19 @@ fn a_download_with_the_right_hash_replaces_a_wrong_one_in_the_cache() {
 
 /// `patch` on a likeness of musl that `change` has changed.
 fn patch_changed(change: impl Fn(&Path)) -> (i32, String, usize) {
+    written_of("patch", change)
+}
+
+/// A command that writes a series of a likeness of musl that `change` has changed: exit code, what
+/// it said, and how much it left.
+fn written_of(command: &str, change: impl Fn(&Path)) -> (i32, String, usize) {
     let temp = tempfile::tempdir().unwrap();
     let tree = temp.path().join("tree");
     likeness(&tree, "1.2.6");
     change(&tree);
     let dest = temp.path().join("series");
     let args = [
-        "patch",
+        command,
         "--musl",
         tree.to_str().unwrap(),
         "--dest",
@@ -136,18 +142,18 @@ fn an_unpinned_tree_is_patched_with_a_warning_when_every_edit_fits() {
 #[test]
 fn an_anchor_that_is_missing_or_there_twice_stops_everything() {
     let header = "src/internal/pthread_impl.h";
-    let (code, text, left) = patch_changed(|tree| {
-        fs::write(
-            tree.join(header),
-            "hidden void __pthread_tsd_run_dtors();\n",
-        )
-        .unwrap();
-    });
-    assert_eq!((code, left), (5, 0), "{text}");
-    assert!(
-        text.contains(header) && text.contains("no line contains"),
-        "{text}"
-    );
+    for command in ["patch", "dist"] {
+        let (code, text, left) = written_of(command, |tree| {
+            let rest = "hidden void __pthread_tsd_run_dtors();\n";
+            fs::write(tree.join(header), rest).unwrap();
+        });
+        assert_eq!((code, left), (5, 0), "{text}");
+        assert!(
+            text.contains(header) && text.contains("no line contains"),
+            "{text}"
+        );
+        assert!(!text.contains("allocator core"), "compiled before: {text}");
+    }
     let (code, text, left) = patch_changed(|tree| {
         let twice = "\tvoid *stdio_locks;\n\n\tvoid *stdio_locks;\nhidden void __pthread_tsd_run_dtors();\n";
         fs::write(tree.join(header), twice).unwrap();
