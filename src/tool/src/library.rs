@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use object::{Object, ObjectSymbol};
+use object::read::archive::ArchiveFile;
+use object::{FileKind, Object, ObjectSymbol};
 
 use crate::build::{Built, Settings};
 use crate::core::{self, Preset, PACKAGE, STATICLIB};
@@ -161,15 +162,11 @@ pub fn one(
             let whole = whole.join(STATICLIB);
             let temp = project::temp_beside(&beside.dest.join("libbyssal"))?;
             archive(project, compiler, &whole, temp.path(), &log)?;
-            shared(
-                project,
-                settings,
-                compiler,
-                beside,
-                &whole,
-                temp.path(),
-                &log,
-            )?;
+            let mut exports = exports(project, "library-exports.txt")?;
+            if settings.preset == Preset::Hardened {
+                exports.extend(operators(project, &whole)?);
+            }
+            shared(&exports, compiler, beside, &whole, temp.path(), &log)?;
             for path in &made {
                 let name = path.file_name().unwrap_or_default();
                 fs::rename(temp.path().join(name), path).at("renaming to", path)?;
@@ -220,16 +217,22 @@ pub fn exports(project: &Project, list: &str) -> Result<Vec<String>> {
     core::names(&project.root.join("musl-glue").join(list))
 }
 
-/// Names of C++'s operators, which tell what size_t is.
-fn operators(project: &Project) -> Result<Vec<String>> {
+/// Names of C++'s operators, which tell what size_t is on the machine that the archive is for.
+fn operators(project: &Project, whole: &Path) -> Result<Vec<String>> {
     let names = exports(project, "cxx-exports.txt")?;
-    if cfg!(target_pointer_width = "64") {
+    let bytes = fs::read(whole).at("reading", whole)?;
+    let archive = ArchiveFile::parse(&*bytes).at("reading", whole)?;
+    let is_long = archive.members().flatten().all(|member| {
+        let data = member.data(&*bytes).unwrap_or_default();
+        FileKind::parse(data).is_ok_and(|kind| kind == FileKind::Elf64)
+    });
+    if is_long {
         return Ok(names);
     }
     Ok(names.iter().map(|name| name.replace('m', "j")).collect())
 }
 
-/// Makes one object, `name`, of what `exports` need: its only global names.
+/// Makes one object, `name`, of what `exports` need: its only global names that are not hidden.
 ///
 /// # Errors
 /// `Step` when that fails, or something is missing.
@@ -253,7 +256,11 @@ pub fn object(
     project::write_file(&path("keep"), (exports.join("\n") + thunks).as_bytes())?;
     let mut objcopy = Command::new(compiler.program("objcopy")?);
     objcopy.args(["--strip-debug", "--discard-locals", "-R", ".comment", "-w"]);
-    objcopy.arg(format!("--keep-global-symbols={}", path("keep").display()));
+    // mips calls names of its own object in another way than global ones: those that were compiled
+    // as global, our C code's, cannot be made local. They are hidden, and begin with `byssal_`.
+    if !compiler.target.arch.starts_with("mips") {
+        objcopy.arg(format!("--keep-global-symbols={}", path("keep").display()));
+    }
     run::logged(objcopy.arg(path("all.o")).arg(path(name)), log)?;
     check(&path(name), exports)?;
     Ok(path(name))
@@ -274,23 +281,19 @@ fn archive(
     run::logged(&mut ar, log)
 }
 
-/// Makes libbyssal.so of the malloc family and, in the preset that checks sizes, C++'s operators.
+/// Makes libbyssal.so, which exports these names: the malloc family and, in the preset that checks
+/// sizes, C++'s operators.
 fn shared(
-    project: &Project,
-    settings: &Settings,
+    exports: &[String],
     compiler: &Compiler,
     beside: &Beside,
     whole: &Path,
     dir: &Path,
     log: &Path,
 ) -> Result<()> {
-    let mut exports = exports(project, "library-exports.txt")?;
-    if settings.preset == Preset::Hardened {
-        exports.extend(operators(project)?);
-    }
-    let object = object(compiler, &exports, whole, dir, "shared.o", log)?;
+    let object = object(compiler, exports, whole, dir, "shared.o", log)?;
     let so = dir.join("libbyssal.so");
-    link(beside, &[object.as_os_str()], &exports, &so, log)
+    link(beside, &[object.as_os_str()], exports, &so, log)
 }
 
 /// Links a shared library of `parts`, objects and other words for the linker, which exports just the
