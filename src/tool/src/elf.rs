@@ -61,6 +61,15 @@ impl Elf {
         parsed.map_err(|e| Error::new(Kind::System, format!("{}: {e}", path.display())))
     }
 
+    /// Bytes by which .bss grows for a pointer more: GNU's assembler for mips ends each section of
+    /// an object at a multiple of 16.
+    pub fn pointer_in_bss(&self) -> u64 {
+        match self.machine {
+            elf::EM_MIPS => 16,
+            _ => self.pointer,
+        }
+    }
+
     pub fn segment_kinds(&self) -> Vec<u32> {
         self.segments.iter().map(|s| s.kind).collect()
     }

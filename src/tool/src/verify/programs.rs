@@ -15,7 +15,7 @@ use crate::{prefix, project, run};
 /// What a static program costs: bytes of the file, and of what is loaded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Size {
-    /// Bytes of a pointer in it.
+    /// Bytes that a pointer more takes in .bss.
     pointer: u64,
     file: u64,
     text: u64,
@@ -128,7 +128,7 @@ fn sizes(subject: &Subject, name: &str) -> Result<(Size, Size)> {
             .collect();
         match numbers[..] {
             [text, data, bss, ..] => Ok(Size {
-                pointer: Elf::read(&program)?.pointer,
+                pointer: Elf::read(&program)?.pointer_in_bss(),
                 file,
                 text,
                 data,
