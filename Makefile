@@ -134,6 +134,10 @@ tsan miri:
 everywhere: tool
 	@ci/result everywhere targets "Every target" ci/everywhere
 
+# The heap's own tests on a machine of the other order of bytes, by qemu: docs/targets.md.
+check-s390x:
+	@ci/heap-on s390x-unknown-linux-gnu
+
 # That the models of loom can fail: one weakened ordering or dropped check after the other.
 mutants:
 	@ci/result mutants concurrency "What the models notice of weakened code" ci/mutants
@@ -163,5 +167,5 @@ clean:
 tool:
 	@ci/tool
 
-.PHONY: all check verify fetch patch dist prove libc-test fuzz coverage bench profile counts footprint processes install misuse \
+.PHONY: all check check-s390x verify fetch patch dist prove libc-test fuzz coverage bench profile counts footprint processes install misuse \
 	stress night tsan miri mutants shortage everywhere picture fresh clean tool
