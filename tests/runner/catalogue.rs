@@ -360,6 +360,7 @@ fn semantics() -> Vec<Program> {
             .with(&[&["1"], &["2"]]),
         Program::new("many_classes"),
         Program::new("reuse_delay"),
+        Program::cxx("exceptions_threads"),
         Program::cxx("new_delete"),
         Program::cxx("new_delete_sizes"),
         Program::cxx("new_delete_replaced"),
