@@ -42,7 +42,7 @@ pub fn make(
     };
     let source = settings.source(project)?;
     build::try_edits(project, &source)?;
-    let name = format!("byssal-{}-musl-{}", env!("CARGO_PKG_VERSION"), source.label);
+    let name = name(&source.label);
     let temp = project::temp_beside(&dest)?;
     let (made, tree) = (temp.path().join("made"), temp.path().join(&name));
     fs::create_dir_all(&made).at("making directory", &made)?;
@@ -69,6 +69,12 @@ pub fn make(
     project::write_file(&made.join("SHA256SUMS"), sums.as_bytes())?;
     project::replace_dir(&made, &dest)?;
     Ok(files(&dest)?.into_iter().map(|f| dest.join(f)).collect())
+}
+
+/// What the files for a musl of that label are called, without their endings.
+#[must_use]
+pub fn name(musl: &str) -> String {
+    format!("byssal-{}-musl-{musl}", env!("CARGO_PKG_VERSION"))
 }
 
 /// All files below a directory, by their paths there.
