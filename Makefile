@@ -9,6 +9,7 @@
 #   PREFIX     where `make install` puts the toolchain (default /usr/local/musl)
 #   DESTDIR    a root that is put before PREFIX, for packages
 #   LIBC_TEST  a checkout of libc-test, for `make libc-test`
+#   MUSL_CROSS_MAKE  a checkout of musl-cross-make, for `make musl-cross-make`
 #   BENCH      quick (5 minutes) or full (an hour), for `make bench`
 #   FUZZ_SECONDS  how long `make fuzz` runs (default 60)
 #   TRIALS     how often `make misuse` tries each program (default 100)
@@ -31,7 +32,7 @@ endif
 ifeq ($(origin CC),default)
 CC := $(if $(value CROSS_COMPILE),$(value CROSS_COMPILE)gcc)
 endif
-SETTINGS = MUSL TARGET CC JOBS PRESET PREFIX DESTDIR LIBC_TEST BENCH FUZZ_SECONDS TRIALS
+SETTINGS = MUSL TARGET CC JOBS PRESET PREFIX DESTDIR LIBC_TEST MUSL_CROSS_MAKE BENCH FUZZ_SECONDS TRIALS
 $(foreach s,$(SETTINGS),$(eval override $s := $$(value $s)))
 $(foreach s,$(SETTINGS),$(eval $(if $(value $s),export,unexport) $s))
 export CARGO
@@ -138,6 +139,11 @@ everywhere: tool
 check-s390x:
 	@ci/heap-on s390x-unknown-linux-gnu
 
+# Whole toolchains for C and C++ by musl-cross-make with byssal's patch, and programs in them:
+# docs/build-systems.md.
+musl-cross-make: tool
+	@ci/result musl-cross-make build-systems "musl-cross-make with byssal" ci/musl-cross-make
+
 # That the models of loom can fail: one weakened ordering or dropped check after the other.
 mutants:
 	@ci/result mutants concurrency "What the models notice of weakened code" ci/mutants
@@ -168,4 +174,4 @@ tool:
 	@ci/tool
 
 .PHONY: all check check-s390x verify fetch patch dist prove libc-test fuzz coverage bench profile counts footprint processes install misuse \
-	stress night tsan miri mutants shortage everywhere picture fresh clean tool
+	stress night tsan miri mutants shortage everywhere musl-cross-make picture fresh clean tool

@@ -1,5 +1,5 @@
-//! The recipes for build systems (docs/recipes), on small trees in the form of theirs. Nothing here
-//! needs a network.
+//! The recipes for build systems (docs/recipes), on small trees in the form of theirs, and what
+//! ci/musl-cross-make refuses. Nothing here needs a network.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use byssal_tool::dist;
 use byssal_tool::pins::Pins;
-use common::root;
+use common::{root, succeed};
 
 /// A system as small as it can be; @ stands for musl's version.
 struct System {
@@ -297,5 +297,24 @@ fn overlay_is_nix() {
     assert!(
         said.starts_with("[ \"theirs\" ") && said.contains("/byssal.patch ]"),
         "{output:?}"
+    );
+}
+
+#[test]
+fn musl_cross_make_wants_a_checkout() {
+    let script = root().join("ci/musl-cross-make");
+    for shell_script in [script.clone(), root().join("docs/recipes/add-to-tree")] {
+        succeed(Command::new("bash").arg("-n").arg(shell_script));
+    }
+    let empty = tempfile::tempdir().unwrap();
+    let mut without = Command::new(&script);
+    without.env_remove("MUSL_CROSS_MAKE");
+    assert_refused(&without.output().unwrap(), 2, &["MUSL_CROSS_MAKE=DIR"]);
+    let mut wrong = Command::new(&script);
+    wrong.env("MUSL_CROSS_MAKE", empty.path());
+    assert_refused(
+        &wrong.output().unwrap(),
+        2,
+        &["it is no checkout", "Makefile"],
     );
 }
