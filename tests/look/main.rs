@@ -96,7 +96,11 @@ fn consistent(view: &View) {
         + free.remote
         + free.deferred
         + free.quarantine;
-    assert_eq!(parts + totals.live_slots, slots);
+    if totals.unclear == 0 {
+        assert_eq!(parts + totals.live_slots, slots);
+    } else {
+        assert!(parts + totals.live_slots < slots);
+    }
     let largest = view
         .largest
         .windows(2)
@@ -136,7 +140,7 @@ fn a_process_that_forks_and_its_children_are_seen() {
                 // It may be gone by now.
                 if let Ok(look) = look::once(child.to_string().as_ref(), false) {
                     children += 1;
-                    assert_eq!(look.view.totals.unclear, 0, "{}", mode.name());
+                    assert_eq!(look.view.problems, [""; 0], "{}", mode.name());
                 }
             }
         }

@@ -36,8 +36,8 @@ use view::{View, FORMAT};
 use walk::Walk;
 
 /// Times that a process is stopped for a look in which each slot has one state. Its threads may be
-/// stopped in the middle of a malloc.
-const TRIES: usize = 20;
+/// stopped in the middle of a malloc, and those that do little else mostly are.
+const TRIES: usize = 5;
 
 /// Between two of them.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -152,13 +152,10 @@ fn finish(memory: &dyn Memory, snapshot: &Snapshot, stopped: Duration) -> (Look,
     view.at_rest = true;
     view.signal = memory.signal();
     view.fault = fault::describe(memory, snapshot, &view);
-    // A slot that was found damaged is taken out of use: it stands nowhere.
-    let out_of_use = u64::from(
-        view.fault
-            .as_ref()
-            .is_some_and(|fault| fault.damage.is_some()),
-    );
-    if view.totals.unclear > out_of_use {
+    // A slot that was found damaged is taken out of use and stands nowhere, and each thread may have
+    // one in hand.
+    let most = memory.threads().len() + usize::from(view.fault.is_some());
+    if view.totals.unclear > most as u64 {
         let unclear = view.totals.unclear;
         let what = format!("{unclear} slots are in no place, or in more than one");
         view.problems.push(what);

@@ -344,11 +344,7 @@ fn legend(view: &View, mut y: u64, pixel: u64) -> (Node, u64) {
         (Kind::Purged, "pages given back".to_owned()),
     ];
     for class in &view.classes {
-        let text = format!(
-            "{} B slots, {} live",
-            class.stride,
-            bytes(class.live)
-        );
+        let text = format!("{} B slots, {} live", class.stride, bytes(class.live));
         items.push((Kind::Live(class.class), text));
     }
     let mut node = Node::new().add(label(

@@ -68,6 +68,13 @@ pub fn text(view: &View) -> String {
         totals.runs,
         totals.mappings
     );
+    if totals.unclear > 0 {
+        let _ = writeln!(
+            out,
+            "            {:>10}  slots are in the hands of threads, or out of use",
+            totals.unclear
+        );
+    }
     let sum = view.retained.sum();
     let _ = writeln!(
         out,

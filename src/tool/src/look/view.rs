@@ -73,7 +73,8 @@ pub struct Totals {
     pub used_pages: u64,
     /// Mappings of large blocks.
     pub mapped: u64,
-    /// Slots of which no state, or more than one, can be told: number.
+    /// Slots of which no state, or more than one, can be told: number. A thread that is stopped in the
+    /// middle of a malloc or a free has one in hand.
     pub unclear: u64,
 }
 
