@@ -76,7 +76,11 @@ mod tests {
         let real = programs(&project).expect("programs");
         let synthetic = crate::catalogue::read(&project).expect("programs");
         let real = real.iter().map(|p| (&p.name, &p.pattern));
-        for (name, pattern) in real.chain(synthetic.iter().map(|p| (&p.name, &p.pattern))) {
+        let real = real.map(|(name, pattern)| (name.as_str(), pattern.as_str()));
+        let synthetic = synthetic
+            .iter()
+            .map(|p| (p.name.as_str(), p.pattern.as_str()));
+        for (name, pattern) in real.chain(synthetic).chain(crate::linked::names()) {
             let row = format!("| {name} | {pattern} |");
             assert!(
                 page.contains(&row),
