@@ -75,12 +75,11 @@ mod tests {
         let page = fs::read_to_string(page).expect("the page");
         let real = programs(&project).expect("programs");
         let synthetic = crate::catalogue::read(&project).expect("programs");
-        let real = real.iter().map(|p| (&p.name, &p.pattern));
-        let real = real.map(|(name, pattern)| (name.as_str(), pattern.as_str()));
-        let synthetic = synthetic
-            .iter()
-            .map(|p| (p.name.as_str(), p.pattern.as_str()));
-        for (name, pattern) in real.chain(synthetic).chain(crate::linked::names()) {
+        let mut rows: Vec<(&str, &str)> = crate::linked::names().collect();
+        rows.extend(real.iter().map(|p| (p.name.as_str(), p.pattern.as_str())));
+        let synthetic = synthetic.iter();
+        rows.extend(synthetic.map(|p| (p.name.as_str(), p.pattern.as_str())));
+        for (name, pattern) in rows {
             let row = format!("| {name} | {pattern} |");
             assert!(
                 page.contains(&row),
