@@ -178,8 +178,8 @@ pub fn one(
     Ok(made)
 }
 
-/// Makes the static library of a package with some features: ours, and whatever of Rust's own. Gives
-/// the directory that it is in.
+/// Makes the static library of a package with some features: ours, and whatever of Rust's own.
+/// Gives the directory that it is in.
 ///
 /// # Errors
 /// `Step` when it does not build.
@@ -296,8 +296,8 @@ fn shared(
     link(beside, &[object.as_os_str()], exports, &so, log)
 }
 
-/// Links a shared library of `parts`, objects and other words for the linker, which exports just the
-/// names of `exports`.
+/// Links a shared library of `parts`, objects and other words for the linker, which exports just
+/// the names of `exports`.
 ///
 /// # Errors
 /// `Step` when it cannot be linked, or exports others.
@@ -339,7 +339,7 @@ pub fn link(
     }
     Err(
         Error::new(Kind::Step, format!("{name} exports {}", seen.join(" ")))
-            .remedy("it must export the names of musl-glue/*-exports.txt and no others"),
+            .remedy("it must export the names of its lists, *exports.txt, and no others"),
     )
 }
 

@@ -38,7 +38,6 @@ pub fn build(
     let inputs = beside
         .inputs(project, settings, compiler)?
         .tree(&workspace, "src/profile")?
-        .tree(&project.root, "musl-glue/profile-exports.txt")?
         .text("by", include_str!("library.rs"));
     let name = format!("profile-{}", beside.name);
     let stamp = Stamp::new(&project.out, &name, inputs.finish());
@@ -83,7 +82,7 @@ fn assemble(
     let kept = |name: &&String| AS_THEY_ARE.contains(&name.as_str());
     let renamed: Vec<String> = public.iter().filter(|n| !kept(n)).cloned().collect();
     let mut own = renamed.clone();
-    own.extend(library::exports(project, "profile-exports.txt")?);
+    own.extend(core::names(&project.root.join("src/profile/exports.txt"))?);
     let mut global = own.clone();
     if beside.is_musl() {
         // Not for the process, but for the unwinder that is linked in.
