@@ -20,7 +20,6 @@ struct Musl;
 static PROCESS: Allocator<Musl> = Allocator::new(Musl);
 
 /// How to read it from outside.
-#[used]
 static DESCRIPTION: Description = Description::of(&PROCESS);
 
 /// Bytes of a page on architectures that have one size only, where it is a constant in musl, too
@@ -145,6 +144,8 @@ unsafe impl Platform for Musl {
     }
     fn first_heap(&self) {
         // musl calls `__malloc_process_exit`: nothing to register.
+        // A linker that drops what nobody refers to is to keep this.
+        core::hint::black_box(&raw const DESCRIPTION);
     }
     fn out_of_memory(&self) {
         // ENOMEM is 12 on all of Linux's architectures.

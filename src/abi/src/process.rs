@@ -59,7 +59,6 @@ pub static PROCESS: Allocator<Host> = Allocator::new(Host {
 });
 
 /// How to read it from outside.
-#[used]
 static DESCRIPTION: Description = Description::of(&PROCESS);
 
 /// Runs `call` and keeps errno.
@@ -223,6 +222,8 @@ unsafe impl Platform for Host {
     }
     fn first_heap(&self) {
         // `process_exit` is called by a destructor.
+        // A linker that drops what nobody refers to is to keep this.
+        core::hint::black_box(&raw const DESCRIPTION);
     }
     fn out_of_memory(&self) {
         set_errno(ENOMEM);
