@@ -61,8 +61,6 @@ pub struct Wishes {
 pub struct Look {
     pub view: View,
     pub dump: String,
-    /// How long the program was stopped.
-    pub stopped: Duration,
 }
 
 /// A process, or a core.
@@ -89,9 +87,9 @@ impl Subject {
     /// One look.
     fn look(&self, found: &[Found], no_stop: bool) -> Result<Look> {
         match self {
-            Subject::Core(core) => look_at(core, found, Duration::ZERO).map(|look| look.0),
+            Subject::Core(core) => Ok(look_at(core, found)?.0),
             Subject::Process(process) if no_stop => {
-                let (mut look, _) = look_at(process, found, Duration::ZERO)?;
+                let (mut look, _) = look_at(process, found)?;
                 look.view.at_rest = false;
                 Ok(look)
             }
@@ -104,14 +102,15 @@ impl Subject {
 fn look_at_stopped(process: &Process, found: &[Found]) -> Result<Look> {
     let mut best: Option<(Look, u64)> = None;
     for _ in 0..TRIES {
-        let stopped = process.stop()?;
         let start = Instant::now();
+        let stopped = process.stop()?;
         let snapshot = busiest(process, found)?;
         // A fault has stopped the program already, and what is around it is read below.
         let kept = (snapshot.fault[0] != 0).then_some(stopped);
         let took = start.elapsed();
-        let (look, unclear) = finish(process, &snapshot, took);
+        let (mut look, unclear) = finish(process, &snapshot);
         drop(kept);
+        look.view.stopped = took.as_micros() as u64;
         let is_first = best.as_ref().is_none_or(|(_, least)| unclear < *least);
         if is_first {
             best = Some((look, unclear));
@@ -125,9 +124,9 @@ fn look_at_stopped(process: &Process, found: &[Found]) -> Result<Look> {
         .ok_or_else(|| Error::new(Kind::System, "no look was taken"))
 }
 
-fn look_at(memory: &dyn Memory, found: &[Found], stopped: Duration) -> Result<(Look, u64)> {
+fn look_at(memory: &dyn Memory, found: &[Found]) -> Result<(Look, u64)> {
     let snapshot = busiest(memory, found)?;
-    Ok(finish(memory, &snapshot, stopped))
+    Ok(finish(memory, &snapshot))
 }
 
 /// The copy of the allocator that most pages are of: a program may have a second one that it does
@@ -144,7 +143,7 @@ fn busiest(memory: &dyn Memory, found: &[Found]) -> Result<Snapshot> {
 }
 
 /// What is seen in a copy, and how many slots are unclear.
-fn finish(memory: &dyn Memory, snapshot: &Snapshot, stopped: Duration) -> (Look, u64) {
+fn finish(memory: &dyn Memory, snapshot: &Snapshot) -> (Look, u64) {
     let walk = Walk::of(snapshot);
     let dump = summary::dump(snapshot, &walk);
     let mut view = summary::of(snapshot, walk, &memory.threads());
@@ -161,12 +160,7 @@ fn finish(memory: &dyn Memory, snapshot: &Snapshot, stopped: Duration) -> (Look,
         view.problems.push(what);
     }
     let unclear = view.totals.unclear + view.problems.len() as u64;
-    let look = Look {
-        view,
-        dump,
-        stopped,
-    };
-    (look, unclear)
+    (Look { view, dump }, unclear)
 }
 
 /// Looks once at a process, by its number, or at the core in a file.
@@ -257,7 +251,7 @@ fn watch(subject: &Subject, found: &[Found], wishes: &Wishes, seconds: f64) -> R
     let first = subject.look(found, wishes.no_stop)?;
     let begin = Instant::now();
     let mut last = first.view;
-    let first = read_back(&last)?;
+    let first = last.clone();
     loop {
         if wishes.json {
             let text = serde_json::to_string(&last).unwrap_or_default();
@@ -284,11 +278,4 @@ fn watch(subject: &Subject, found: &[Found], wishes: &Wishes, seconds: f64) -> R
             Err(e) => return Err(e),
         }
     }
-}
-
-/// A copy of what a later look is compared with, without the slots.
-fn read_back(view: &View) -> Result<View> {
-    let text = json(view)?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::new(Kind::System, format!("cannot read JSON back: {e}")))
 }

@@ -33,7 +33,7 @@ pub fn text(view: &View) -> String {
     let totals = &view.totals;
     let rest = match (view.signal, view.at_rest) {
         (Some(signal), _) => format!("ended by signal {signal}"),
-        (None, true) => "stopped for the look".to_owned(),
+        (None, true) => format!("stopped for {:.1} ms", view.stopped as f64 / 1000.0),
         (None, false) => "not stopped: numbers may contradict each other".to_owned(),
     };
     let _ = writeln!(

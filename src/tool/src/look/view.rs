@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const FORMAT: u32 = 1;
 
 /// A heap, as it was at a moment.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct View {
     /// `FORMAT`.
     pub format: u32,
@@ -17,6 +17,8 @@ pub struct View {
     pub program: String,
     /// The signal that ended the program, of a core.
     pub signal: Option<i32>,
+    /// Microseconds for which the process was stopped, from the first thread's stop on.
+    pub stopped: u64,
     /// Whether nothing changed meanwhile. If not, numbers may contradict each other.
     pub at_rest: bool,
     /// The preset of the allocator.
@@ -181,7 +183,7 @@ pub struct Block {
 }
 
 /// A group of slots.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Group {
     /// Address of its state.
     pub cell: u64,
