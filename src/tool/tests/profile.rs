@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +21,8 @@ use prost::Message;
 
 /// Where the tool keeps the library from one run of these tests to the next.
 fn out() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("profile")
+    let own = || Path::new(env!("CARGO_TARGET_TMPDIR")).join("profile");
+    env::var_os("BYSSAL_OUT").map_or_else(own, PathBuf::from)
 }
 
 /// The program, profile.c, compiled with more flags.
