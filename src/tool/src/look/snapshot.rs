@@ -54,7 +54,7 @@ impl Snapshot {
         let [.., keys] = found.numbers.memory.map(u64::from);
         let pieces = [
             (found.state, keys + 16),
-            (found.state + more, tables * word),
+            (found.state + more * word, tables * word),
             (found.fault, 2 * word),
         ];
         let mut copied = pieces
@@ -110,7 +110,7 @@ impl Snapshot {
             let heap = match id.checked_sub(first_count) {
                 None => state + first + id * size,
                 Some(further) => {
-                    let table = self.word(state + more + further / each * self.word_size());
+                    let table = self.word(state + (more + further / each) * self.word_size());
                     let table = table.unwrap_or(0);
                     if !self.copy(memory, table, each * size) {
                         self.problem(format!("the table of heap {id} is not at {table:#x}"));
