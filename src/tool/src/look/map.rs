@@ -1,8 +1,11 @@
 //! A map of a heap as a picture: addresses from left to right and from top to bottom, a colour for
 //! each size class, pale where slots are free and white where pages went back.
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
 use byssal_heap::base::config::{CLASSES, RUN_PAGE};
-use svg::node::element::{Group as Node, Rectangle, Text, Title};
+use svg::node::element::{Group as Node, Path, Rectangle, Text, Title};
 use svg::Document;
 
 use crate::look::report::bytes;
@@ -253,6 +256,8 @@ fn row(raster: &Raster, first: usize, address: u64, y: u64, is_new: bool) -> Nod
         .set("stroke", "#bbb")
         .set("stroke-width", "0.5");
     node = node.add(frame);
+    // A path for each colour: a rectangle for each piece would be four times as long.
+    let mut paths: BTreeMap<String, String> = BTreeMap::new();
     let mut at = first;
     while at < end {
         let kind = raster.kind(at);
@@ -260,15 +265,14 @@ fn row(raster: &Raster, first: usize, address: u64, y: u64, is_new: bool) -> Nod
             .find(|&pixel| raster.kind(pixel) != kind)
             .unwrap_or(end);
         if !matches!(kind, Kind::None | Kind::Purged) {
-            let rectangle = Rectangle::new()
-                .set("x", LEFT + (at - first) as u64)
-                .set("y", y)
-                .set("width", (stop - at) as u64)
-                .set("height", HEIGHT)
-                .set("fill", colour(kind));
-            node = node.add(rectangle);
+            let (x, width) = (LEFT + (at - first) as u64, stop - at);
+            let path = paths.entry(colour(kind)).or_default();
+            let _ = write!(path, "M{x} {y}h{width}v{HEIGHT}h-{width}z");
         }
         at = stop;
+    }
+    for (fill, path) in paths {
+        node = node.add(Path::new().set("fill", fill).set("d", path));
     }
     node
 }
@@ -293,12 +297,12 @@ fn mappings(view: &View, mut y: u64) -> (Node, u64) {
     let shown = extents.len();
     let what = if shown == count {
         format!(
-            "{count} large blocks and freed ones in mappings, {}",
+            "{count} mappings of large blocks, live or freed, {}",
             bytes(sum)
         )
     } else {
         format!(
-            "the {shown} longest of {count} large blocks and freed ones in mappings, {} in all",
+            "the {shown} longest of {count} mappings of large blocks, live or freed, {} in all",
             bytes(sum)
         )
     };
