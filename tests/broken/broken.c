@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +43,7 @@ static int is(const char *name)
 static void take(void)
 {
 	if (is("unlocked")) return;
-	while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE)) continue;
+	while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE)) sched_yield();
 }
 
 static void give(void)
