@@ -2,11 +2,12 @@
 //! the allocator.
 
 use crate::allocator::Allocator;
-use crate::base::config::{CLASSES, GRANULE, PRESET, RUN_PAGE};
+use crate::base::config::{CLASSES, PRESET, RUN_PAGE};
 use crate::base::platform::Platform;
 use crate::exchange::mailbox::Node;
 use crate::heap::heap::{Heap, Heaps, MyHeap};
 use crate::inspect::format::{self, Line, Places, SlotState, Total};
+use crate::inspect::groups::each_group;
 use crate::layout::group::Group;
 use crate::layout::slot::Entry;
 #[cfg(any(test, feature = "model"))]
@@ -202,26 +203,6 @@ fn dump_heap<P: Platform>(
             empty: state.empty.get(),
         };
         writeln!(out, "{line}")?;
-    }
-    Ok(())
-}
-
-/// Calls `each` for every group of a size class that a map leads to, once.
-pub fn each_group<P: Platform, E>(
-    locked: &Locked<'_, P>,
-    mut each: impl FnMut(&'static Group) -> Result<(), E>,
-) -> Result<(), E> {
-    for chunk in locked.pages.each_chunk() {
-        let header = locked.pages.header(chunk);
-        let data = header.data.get() as usize / GRANULE..header.open.get() as usize / GRANULE;
-        let mut last = 0;
-        for granule in data {
-            let number = chunk.cell_at(granule);
-            if number != 0 && number != last && chunk.cell(number).class() < CLASSES {
-                each(chunk.cell(number))?;
-            }
-            last = number;
-        }
     }
     Ok(())
 }

@@ -4,7 +4,9 @@
 pub mod description;
 #[cfg(any(test, feature = "model", feature = "dump"))]
 pub mod dump;
-#[cfg(any(test, feature = "model", feature = "dump"))]
+#[cfg(any(test, feature = "model", feature = "dump", feature = "stats"))]
 pub mod format;
+#[cfg(any(test, feature = "model", feature = "dump", feature = "stats"))]
+pub mod groups;
 #[cfg(any(test, feature = "stats"))]
 pub mod stats;

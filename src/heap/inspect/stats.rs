@@ -1,15 +1,15 @@
 //! `stats` sums up what the heap holds, by size class. Other threads may be at work meanwhile.
 
 use crate::allocator::Allocator;
-use crate::base::config::{CLASSES, GRANULE, PRESET, RUN_PAGE, UNIT};
+use crate::base::config::{CLASSES, PRESET, RUN_PAGE};
 use crate::base::platform::Platform;
 use crate::base::size_class::{class_of, stride, MAX_SMALL};
-use crate::base::sync::Ordering::Relaxed;
+use crate::inspect::format;
+use crate::inspect::groups::each_group;
 use crate::layout::group::{rounded, Group};
-use crate::layout::record::{
-    narrow_freed, narrow_units, wide_read, Place, FIRST_WIDE, PURGED, ZERO,
-};
+use crate::layout::record::{PURGED, ZERO};
 use crate::pages::memory::Locked;
+use core::convert::Infallible;
 
 /// What blocks of one kind take. All but the number of blocks are bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -98,15 +98,11 @@ impl<P: Platform> Allocator<P> {
             let header = locked.pages.header(chunk);
             let (data, open) = (header.data.get() as usize, header.open.get() as usize);
             chunks += header.cells_open.get() as usize + open - data;
-            let mut last = 0;
-            for granule in data / GRANULE..open / GRANULE {
-                let number = chunk.cell_at(granule);
-                if number != 0 && number != last {
-                    stats.add_group(chunk.cell(number));
-                }
-                last = number;
-            }
         }
+        let Ok(()) = each_group(&locked, |group| {
+            stats.add_group(group);
+            Ok::<_, Infallible>(())
+        });
         let groups: usize = stats.classes.iter().map(|class| class.mapped).sum();
         stats.rest.mapped = chunks.saturating_sub(groups + in_runs);
         stats.rest.retained = locked.pages.dirty.amount() * RUN_PAGE;
@@ -143,17 +139,10 @@ impl Stats {
         let in_mask = group.freed();
         let guards = group.guard_slots();
         for index in 0..slots {
-            // Relaxed: a number. Each is of the width that the class has.
-            let (place, record) = if class < FIRST_WIDE {
-                let record = group.narrow(index).load(Relaxed);
-                (narrow_place(record), u16::from(record))
-            } else {
-                let record = group.wide(index).load(Relaxed);
-                (wide_read(stride, record), record)
-            };
-            if let Some(Place { offset, tail }) = place {
+            let record = group.record(index);
+            if let Some((_, length)) = format::block(class, record) {
                 usage.blocks += 1;
-                usage.live += stride.saturating_sub(offset + tail);
+                usage.live += length;
                 continue;
             }
             // In a mask the record is a mark.
@@ -163,12 +152,4 @@ impl Stats {
             }
         }
     }
-}
-
-/// What a narrow record tells; None for no block.
-fn narrow_place(record: u8) -> Option<Place> {
-    Some(Place {
-        offset: (narrow_units(record) as usize).checked_sub(1)? * UNIT,
-        tail: narrow_freed(record) as usize + 1,
-    })
 }
