@@ -27,6 +27,7 @@ use crate::build::{self, Settings};
 use crate::error::{At, Error, Kind, Result};
 use crate::library::Beside;
 use crate::needs;
+use crate::progress;
 use crate::project::{self, Project};
 use crate::run::printable;
 use graph::What;
@@ -223,7 +224,7 @@ fn told(all: &[Raw], profile: &Profile, name: &OsStr, status: ExitStatus) -> Str
         if all.len() == 1 { "" } else { "es" },
         profile.nanoseconds as f64 / 1e9,
         profile.samples,
-        table::bytes(profile.mean as f64),
+        progress::bytes(profile.mean as f64),
     );
     text += &table::text(profile);
     if profile.samples == 0 {

@@ -3,20 +3,11 @@
 use std::fmt::Write;
 
 use crate::look::view::{Class, Retained, View};
+use crate::progress;
 
 /// Bytes in the unit that fits.
 pub fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
+    progress::bytes(bytes as f64)
 }
 
 /// A part of a whole, in percent.
