@@ -7,7 +7,7 @@ use byssal_tool::look::descriptor::Found;
 use byssal_tool::look::memory::{Memory, Region, Thread};
 use byssal_tool::look::snapshot::Snapshot;
 use byssal_tool::look::walk::Walk;
-use byssal_tool::look::{fault, map, report, summary};
+use byssal_tool::look::{dump, fault, map, report, summary};
 
 /// The memory of a program, of which each word is something else with some probability.
 pub struct Damaged<'a> {
@@ -46,7 +46,7 @@ impl<'a> Damaged<'a> {
             3 => before ^ 1 << (self.next() % 64),
             4 => before.wrapping_add(8),
             5 => self.next() % 4096,
-            6 => before << 32 | before >> 32,
+            6 => before.rotate_left(32),
             _ => before & !0xfff,
         }
     }
@@ -91,9 +91,9 @@ pub fn look(memory: &dyn Memory, found: &[Found]) -> usize {
             let chunk = snapshot.chunks.first().copied().unwrap_or(0);
             snapshot.fault = [3, chunk + 0x8_1234];
         }
-        let walk = Walk::of(&snapshot);
-        let dump = summary::dump(&snapshot, &walk);
-        let mut view = summary::of(&snapshot, walk, &memory.threads());
+        let mut walk = Walk::of(&snapshot);
+        let mut view = summary::of(&snapshot, &mut walk, &memory.threads());
+        let dump = dump::text(&snapshot, &walk.owners, &view);
         view.fault = fault::describe(memory, &snapshot, &view);
         assert!(dump.lines().count() >= 2);
         assert!(!report::text(&view).is_empty());

@@ -7,12 +7,14 @@ mod damaged;
 mod programs;
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use byssal_tool::look;
+use byssal_tool::look::report;
 use byssal_tool::look::view::View;
-use programs::{compiled, refuse, text, tool, Mode, Running, MODES};
+use programs::{compiled, refuse, tool, Mode, Running, MODES};
 
 /// A program in a mode, or None if the mode cannot be had here, which is printed.
 fn built(name: &str, mode: Mode) -> Option<programs::Built> {
@@ -42,7 +44,7 @@ fn what_is_seen_is_what_the_program_has() {
             assert_eq!(look.view.totals.unclear, 0, "{what}");
             if let Ok(dump) = fs::read_to_string(&dump) {
                 if mode.has_dump() {
-                    assert_eq!(first_difference(&dump, &look.dump), None, "{what}");
+                    assert_eq!(first_difference(&dump, &look.dump()), None, "{what}");
                 }
             }
             if mode.is_musl() {
@@ -362,16 +364,23 @@ fn what_cannot_be_looked_at_is_named() {
     refuse(&text, &["/bin/sh", "not a core"]);
 }
 
-#[test]
-fn a_truncated_core_is_named() {
+/// The core of a double free, with the program whose folder it is in; None where there are no cores,
+/// which is printed.
+fn core_of_double_free() -> Option<(programs::Built, PathBuf)> {
     if let Err(why) = programs::cores() {
         println!("skipped: {why}");
-        return;
+        return None;
     }
-    let Some(program) = built("harm", Mode::Preload) else {
+    let program = built("harm", Mode::Preload)?;
+    let (_, core) = programs::core_of(&program, &["twice"]);
+    Some((program, core))
+}
+
+#[test]
+fn a_truncated_core_is_named() {
+    let Some((_program, core)) = core_of_double_free() else {
         return;
     };
-    let (_, core) = programs::core_of(&program, &["twice"]);
     let file = fs::OpenOptions::new().write(true).open(&core).unwrap();
     let len = file.metadata().unwrap().len();
     file.set_len(len / 2).unwrap();
@@ -382,14 +391,9 @@ fn a_truncated_core_is_named() {
 
 #[test]
 fn another_layout_is_named() {
-    if let Err(why) = programs::cores() {
-        println!("skipped: {why}");
-        return;
-    }
-    let Some(program) = built("harm", Mode::Preload) else {
+    let Some((_program, core)) = core_of_double_free() else {
         return;
     };
-    let (_, core) = programs::core_of(&program, &["twice"]);
     let core = look::core_file::Core::open(&core).unwrap();
     let newer = damaged::Newer(&core);
     let error = look::descriptor::find(&newer).unwrap_err();
@@ -418,5 +422,5 @@ fn damaged_memory_neither_stops_nor_crashes_the_reader() {
     }
     println!("{told} problems told in {} s", begin.elapsed().as_secs());
     assert!(told > 400);
-    assert!(text(&view(&running)).contains("live"));
+    assert!(report::text(&view(&running)).contains("live"));
 }

@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use byssal_tool::look::report;
-use byssal_tool::look::view::View;
 use tempfile::TempDir;
 
 /// How byssal gets into a program.
@@ -353,9 +351,4 @@ pub fn refuse(text: &str, words: &[&str]) {
     for word in words {
         assert!(text.contains(word), "{word:?} is not in: {text}");
     }
-}
-
-/// A report.
-pub fn text(view: &View) -> String {
-    report::text(view)
 }

@@ -2,12 +2,12 @@
 
 use crate::base::config::PRESET;
 use crate::base::lock::Held;
+use crate::base::places::places;
 use crate::base::platform::Platform;
 use crate::base::size_class::TABLE;
 use crate::base::zeroed::Zeroed;
 use core::array;
 use core::cell::Cell;
-use core::mem::offset_of;
 
 /// splitmix64 (Steele, Lea, Flood 2014): a full-period mix of a counter, for choices that need
 /// not withstand an attacker who sees its outputs.
@@ -54,7 +54,7 @@ unsafe impl Zeroed for Secrets {}
 
 impl Secrets {
     /// Where its fields are: canaries, keys.
-    pub const FIELDS: [usize; 2] = [offset_of!(Secrets, canaries), offset_of!(Secrets, keys)];
+    pub const FIELDS: [usize; 2] = places!(Secrets: canaries, keys);
 
     /// Draws the secrets from sixteen random bytes, or twice as many, once.
     pub fn draw(&self, _: &Held, random: impl Fn() -> [u64; 2]) {

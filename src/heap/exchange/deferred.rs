@@ -13,6 +13,7 @@
 //! abandoned heap defers nothing.
 
 use crate::base::config::DEFERRED;
+use crate::base::places::places;
 use crate::base::zeroed::Zeroed;
 use core::cell::Cell;
 use core::mem::offset_of;
@@ -50,13 +51,8 @@ unsafe impl<N> Zeroed for Deferred<N> {}
 
 impl<N> Deferred<N> {
     /// Where its fields are: entries; how many, the size of one, and in it node and bits.
-    pub const FIELDS: [u16; 5] = [
-        offset_of!(Self, entries) as u16,
-        DEFERRED as u16,
-        size_of::<Entry<N>>() as u16,
-        offset_of!(Entry<N>, node) as u16,
-        offset_of!(Entry<N>, bits) as u16,
-    ];
+    pub const FIELDS: [usize; 5] = places!(Self: entries;
+        DEFERRED, size_of::<Entry<N>>(), offset_of!(Entry<N>, node), offset_of!(Entry<N>, bits));
 
     /// Where the slots of `node` stand, if any do.
     fn place(&self, node: &N) -> &Entry<N> {

@@ -109,8 +109,8 @@ pub struct Mailbox<N> {
 }
 
 impl<N: Node> Mailbox<N> {
-    /// Where its fields are: head, life.
-    pub const FIELDS: [u16; 2] = [offset_of!(Self, head) as u16, offset_of!(Self, life) as u16];
+    /// Where the life is, for who reads a heap from outside.
+    pub const LIFE: usize = offset_of!(Self, life);
 
     /// An empty one of an unused heap.
     #[allow(clippy::new_without_default)]

@@ -11,6 +11,7 @@
 //! released, before its tails are verified.**
 
 use crate::base::config::{CLASSES, KEEP_CLASS, PRESET, REUSE_QUEUE, UNIT};
+use crate::base::places::places;
 use crate::base::size_class::{stride, Geometry, TABLE};
 use crate::base::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::base::sync::{compiler_fence, fence, AtomicPtr, AtomicU32, AtomicU8};
@@ -19,7 +20,6 @@ use crate::layout::group::{MyGroup, State};
 use crate::layout::record::FIRST_WIDE;
 use crate::layout::slot::{Entry, FreeSlot};
 use core::cell::Cell;
-use core::mem::offset_of;
 
 /// Bytes of slots that the reuse queue of a wide class may hold.
 const WIDE_BYTES: usize = 16 << 10;
@@ -107,20 +107,11 @@ struct Queue {
 unsafe impl Zeroed for Class {}
 
 impl Class {
-    /// Where its fields are: head and tail of the reuse queue, avail, out, the current group, numbers
-    /// of queued and of empty groups, the queue's addresses and places; and the size of a class.
-    pub const FIELDS: [u16; 10] = [
-        offset_of!(Class, head) as u16,
-        offset_of!(Class, tail) as u16,
-        offset_of!(Class, avail) as u16,
-        offset_of!(Class, out) as u16,
-        offset_of!(Class, current) as u16,
-        offset_of!(Class, queued) as u16,
-        offset_of!(Class, empty) as u16,
-        offset_of!(Class, queue.starts) as u16,
-        offset_of!(Class, queue.places) as u16,
-        size_of::<Class>() as u16,
-    ];
+    /// Where its fields are: head and tail of the reuse queue, avail, numbers of queued and of empty
+    /// groups, the queue's addresses and places; and the size of a class.
+    pub const FIELDS: [usize; 8] = places!(Class:
+        head, tail, avail, queued, empty, queue.starts, queue.places;
+        size_of::<Class>());
 
     /// Readies the class before its first group comes: no earlier, as the state of a class that a
     /// thread does not use stays untouched memory.

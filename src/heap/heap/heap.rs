@@ -2,6 +2,7 @@
 
 use crate::base::config::{CLASSES, KEEP_SHARES, MOST_HEAPS, PRESET, RUN_PAGE};
 use crate::base::decay::Kept;
+use crate::base::places::places;
 use crate::base::platform::Platform;
 use crate::base::random::{Generator, GENERATORS};
 use crate::base::sync::{AtomicPtr, AtomicUsize, Ordering};
@@ -119,14 +120,9 @@ unsafe impl Zeroed for Mine {}
 unsafe impl Sync for Mine {}
 
 impl Heap {
-    /// Where its fields are: its list of remote frees and its life, number, body; and its size.
-    pub const FIELDS: [u16; 5] = [
-        offset_of!(Heap, mail) as u16 + Mailbox::<Group>::FIELDS[0],
-        offset_of!(Heap, mail) as u16 + Mailbox::<Group>::FIELDS[1],
-        offset_of!(Heap, id) as u16,
-        offset_of!(Heap, body) as u16,
-        size_of::<Heap>() as u16,
-    ];
+    /// Where its fields are: body, life; and its size.
+    pub const FIELDS: [usize; 3] = places!(Heap: body;
+        offset_of!(Heap, mail) + Mailbox::<Group>::LIFE, size_of::<Heap>());
 
     /// The body; None before the heap is entered.
     fn body(&self) -> Option<&'static Mine> {
@@ -222,22 +218,12 @@ impl<P: Platform> Deref for MyHeap<'_, P> {
 }
 
 impl Mine {
-    /// Where its fields are: seed, thread, bytes, retained, bytes idle, granules idle, spans, deferred
-    /// frees, classes, quarantine, slots by class; and room of the quarantine.
-    pub const FIELDS: [u16; 12] = [
-        offset_of!(Mine, seed) as u16,
-        offset_of!(Mine, thread) as u16,
-        offset_of!(Mine, bytes) as u16,
-        offset_of!(Mine, retained) as u16,
-        (offset_of!(Mine, idle) + Kept::AMOUNT) as u16,
-        (offset_of!(Mine, idle_granules) + Kept::AMOUNT) as u16,
-        offset_of!(Mine, spans) as u16,
-        offset_of!(Mine, deferred) as u16,
-        offset_of!(Mine, classes) as u16,
-        offset_of!(Mine, quarantine) as u16,
-        offset_of!(Mine, slots) as u16,
-        PRESET.quarantine as u16,
-    ];
+    /// Where its fields are: seed, thread, deferred frees, classes, quarantine, slots by class, bytes
+    /// idle, granules idle; and room of the quarantine.
+    pub const FIELDS: [usize; 9] = places!(Mine:
+        seed, thread, deferred, classes, quarantine, slots;
+        offset_of!(Mine, idle) + Kept::AMOUNT, offset_of!(Mine, idle_granules) + Kept::AMOUNT,
+        PRESET.quarantine);
 }
 
 impl<'a, P: Platform> MyHeap<'a, P> {
@@ -373,17 +359,10 @@ unsafe impl<P: Platform> Sync for Heaps<P> {}
 pub const BODY_BYTES: usize = size_of::<Mine>().next_multiple_of(RUN_PAGE);
 
 impl<P: Platform> Heaps<P> {
-    /// Where its fields are: the first heaps, how many of them, the number of heaps, tables of
-    /// further ones, how many, and of how many heaps each; memory.
-    pub const FIELDS: [usize; 7] = [
-        offset_of!(Self, first),
-        FIRST_HEAPS,
-        offset_of!(Self, count),
-        offset_of!(Self, more),
-        TABLES,
-        MORE_HEAPS,
-        offset_of!(Self, memory),
-    ];
+    /// Where its fields are: the first heaps, the number of heaps, tables of further ones, memory; and
+    /// how many the first are, how many tables there are, and of how many heaps each.
+    pub const FIELDS: [usize; 7] = places!(Self: first, count, more, memory;
+        FIRST_HEAPS, TABLES, MORE_HEAPS);
 
     /// No heap. All bytes are zero, if the platform's are.
     pub const fn new(platform: P) -> Self {

@@ -17,7 +17,6 @@ use crate::heap::heap::{Heap, Heaps, Mine};
 use crate::layout::chunk::Chunk;
 use crate::layout::group::Group;
 use crate::layout::slot::Entry;
-use crate::layout::span::Span;
 use crate::pages::extent::{Extent, Large};
 use crate::pages::memory::Memory;
 use core::sync::atomic::AtomicPtr;
@@ -61,31 +60,29 @@ pub struct Numbers {
     /// Of the preset: bytes of the guard, slots to a guard slot (0: none), whether freed memory is
     /// cleared.
     pub preset: [u16; 3],
-    /// In the allocator, see `Heaps::FIELDS`, without the last. The tables lie far behind, and their
+    /// In the allocator, see `Heaps::FIELDS`, without memory. The tables lie far behind, and their
     /// place is in words.
     pub heaps: [u16; 6],
     /// In the allocator, see `Memory::FIELDS`, without that of large blocks.
     pub memory: [u16; 7],
-    /// In the allocator (but the second), see `Large::FIELDS`.
+    /// In the allocator, see `Large::FIELDS`.
     pub large: [u16; 7],
     /// See `Heap::FIELDS`.
-    pub heap: [u16; 5],
+    pub heap: [u16; 3],
     /// See `Mine::FIELDS`.
-    pub body: [u16; 12],
+    pub body: [u16; 9],
     /// See `Class::FIELDS`.
-    pub class: [u16; 10],
+    pub class: [u16; 8],
     /// See `Entry::FIELDS`.
     pub entry: [u16; 3],
     /// See `Deferred::FIELDS`.
     pub deferred: [u16; 5],
     /// See `Chunk::FIELDS`.
-    pub chunk: [u16; 12],
+    pub chunk: [u16; 8],
     /// See `Group::FIELDS`.
-    pub group: [u16; 7],
-    /// See `Span::FIELDS`.
-    pub span: [u16; 5],
+    pub group: [u16; 5],
     /// See `Extent::FIELDS`.
-    pub extent: [u16; 6],
+    pub extent: [u16; 5],
 }
 
 /// How many there are.
@@ -100,9 +97,10 @@ impl Numbers {
 
     /// Of an allocator over this system.
     const fn of<P: Platform>() -> Self {
-        let [first, first_count, count, more, tables, more_count, memory] = Heaps::<P>::FIELDS;
+        let [first, count, more, memory, first_count, tables, more_count] = Heaps::<P>::FIELDS;
+        let more = more / size_of::<usize>();
         let [chunks, used, dirty, large, closed, zero, canaries, keys] = Memory::<P>::FIELDS;
-        let [buckets, bucket_count, further, live, kept, kept_bytes, refused] = Large::FIELDS;
+        let [buckets, further, live, kept, kept_bytes, refused, bucket_count] = Large::FIELDS;
         let large = memory + large;
         Numbers {
             order: ORDER,
@@ -110,19 +108,12 @@ impl Numbers {
             bytes: size_of::<Numbers>() as u16,
             word: size_of::<usize>() as u16,
             chunk_shift: CHUNK_SHIFT as u16,
-            preset: [
-                PRESET.guard as u16,
-                PRESET.guard_slot_every as u16,
-                PRESET.zero_on_free as u16,
-            ],
-            heaps: all([
-                first,
-                first_count,
-                count,
-                more / size_of::<usize>(),
-                tables,
-                more_count,
+            preset: all([
+                PRESET.guard,
+                PRESET.guard_slot_every,
+                PRESET.zero_on_free as usize,
             ]),
+            heaps: all([first, count, more, first_count, tables, more_count]),
             memory: all([
                 memory + chunks,
                 memory + used,
@@ -134,22 +125,21 @@ impl Numbers {
             ]),
             large: all([
                 large + buckets,
-                bucket_count,
                 large + further,
                 large + live,
                 large + kept,
                 large + kept_bytes,
                 large + refused,
+                bucket_count,
             ]),
-            heap: Heap::FIELDS,
-            body: Mine::FIELDS,
-            class: Class::FIELDS,
-            entry: Entry::FIELDS,
-            deferred: Deferred::<Group>::FIELDS,
-            chunk: Chunk::FIELDS,
-            group: Group::FIELDS,
-            span: Span::FIELDS,
-            extent: Extent::FIELDS,
+            heap: all(Heap::FIELDS),
+            body: all(Mine::FIELDS),
+            class: all(Class::FIELDS),
+            entry: all(Entry::FIELDS),
+            deferred: all(Deferred::<Group>::FIELDS),
+            chunk: all(Chunk::FIELDS),
+            group: all(Group::FIELDS),
+            extent: all(Extent::FIELDS),
         }
     }
 }

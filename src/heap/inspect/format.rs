@@ -25,6 +25,9 @@ use core::fmt::{self, Display};
 /// Bytes of a cell: the state of a group or of a span, or the record of a large block.
 pub const CELL: usize = crate::layout::chunk::CELL;
 
+/// `Life` of a heap that a thread has.
+pub const ACTIVE: u32 = Life::Active as u32;
+
 /// `Life` of a heap whose thread a fork left behind.
 pub const ORPHANED: u32 = Life::Orphaned as u32;
 

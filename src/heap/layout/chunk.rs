@@ -17,13 +17,13 @@
 
 use crate::base::config::{CHUNK, GRANULE, RUN_PAGE, SPAN};
 use crate::base::lock::Held;
+use crate::base::places::places;
 use crate::base::sync::{read_pair, AtomicU16, Ordering::Relaxed};
 use crate::layout::bitmap::{Bitmap, PageMap, PAGES};
 use crate::layout::group::Group;
 use crate::layout::kind::Kind;
 use crate::layout::span::Span;
 use core::cell::Cell;
-use core::mem::offset_of;
 use core::ptr;
 
 /// Bytes of a cell.
@@ -192,26 +192,13 @@ impl Header {
 }
 
 impl Chunk {
-    /// Where its fields are: of the header the next chunk, cells in use, the end of cells that have
-    /// memory, where data starts, is open up to and may be opened up to, pages in use by number, by
-    /// bit, and dirty ones; the map; the spans' cells; cells in use by bit, a word for each page.
-    pub const FIELDS: [u16; 12] = {
-        const HEADER: usize = offset_of!(Chunk, header);
-        [
-            (HEADER + offset_of!(Header, next)) as u16,
-            (HEADER + offset_of!(Header, cells)) as u16,
-            (HEADER + offset_of!(Header, cells_open)) as u16,
-            (HEADER + offset_of!(Header, data)) as u16,
-            (HEADER + offset_of!(Header, open)) as u16,
-            (HEADER + offset_of!(Header, limit)) as u16,
-            (HEADER + offset_of!(Header, used_pages)) as u16,
-            (HEADER + offset_of!(Header, used)) as u16,
-            (HEADER + offset_of!(Header, dirty)) as u16,
-            MAP_OFFSET as u16,
-            offset_of!(Chunk, spans) as u16,
-            (HEADER + offset_of!(Header, used_cells)) as u16,
-        ]
-    };
+    /// Where its fields are: of the header the next chunk, the end of cells that have memory, where
+    /// data starts and is open up to, pages in use, dirty ones, and cells in use, a word of bits for
+    /// each page of them; and the map.
+    pub const FIELDS: [usize; 8] = places!(Chunk:
+        header.next, header.cells_open, header.data, header.open, header.used, header.dirty,
+        header.used_cells;
+        MAP_OFFSET);
 
     /// Makes a chunk at `at`, see `Header::lay_out`.
     ///

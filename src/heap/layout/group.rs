@@ -5,6 +5,7 @@
 //! the exchange between threads needs are those of `remote` and `link`, everything else is relaxed.
 
 use crate::base::config::{CHUNK, CLASSES, GRANULE, PRESET, RUN_PAGE, SPAN_GROUP_MAX};
+use crate::base::places::places;
 use crate::base::size_class::stride;
 use crate::base::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU8, Ordering::Relaxed};
 use crate::base::zeroed::Zeroed;
@@ -112,17 +113,8 @@ pub struct Group {
 struct Records([AtomicU16; WIDE_SLOTS]);
 
 impl Group {
-    /// Where its fields are, for who reads a heap from outside: next, link, freed, remote, minus, tag,
-    /// records.
-    pub const FIELDS: [u16; 7] = [
-        offset_of!(Group, next) as u16,
-        offset_of!(Group, link) as u16,
-        offset_of!(Group, freed) as u16,
-        offset_of!(Group, remote) as u16,
-        offset_of!(Group, minus) as u16,
-        offset_of!(Group, tag) as u16,
-        offset_of!(Group, records) as u16,
-    ];
+    /// Where its fields are, for who reads a heap from outside: freed, remote, minus, tag, records.
+    pub const FIELDS: [usize; 5] = places!(Group: freed, remote, minus, tag, records);
 }
 
 impl Node for Group {

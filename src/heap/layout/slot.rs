@@ -2,6 +2,7 @@
 
 use crate::base::config::{PRESET, UNIT};
 use crate::base::fault::{was_found, Fault, Found};
+use crate::base::places::places;
 use crate::base::random::Secrets;
 use crate::base::size_class::Geometry;
 use crate::base::sync::{read_byte, read_pair, seldom, AtomicU16, AtomicU8, Ordering::Relaxed};
@@ -11,7 +12,6 @@ use crate::layout::record::{
     narrow_behind, narrow_freed, wide_behind, wide_freed, Place, FIRST_WIDE, NARROW_SLOTS,
     NARROW_TAIL, USED, WIDE_SLOTS, WIDE_TAIL,
 };
-use core::mem::offset_of;
 use core::ops::Deref;
 use core::ptr;
 
@@ -418,11 +418,7 @@ pub struct Entry {
 
 impl Entry {
     /// Where its fields are: start, place; and its size.
-    pub const FIELDS: [u16; 3] = [
-        offset_of!(Entry, start) as u16,
-        offset_of!(Entry, place) as u16,
-        size_of::<Entry>() as u16,
-    ];
+    pub const FIELDS: [usize; 3] = places!(Entry: start, place; size_of::<Entry>());
 
     /// An unused place.
     pub const NONE: Entry = Entry {

@@ -3,7 +3,7 @@
 use crate::layout::group::Group;
 use crate::layout::kind::Kind;
 use core::cell::Cell;
-use core::mem::{offset_of, MaybeUninit};
+use core::mem::MaybeUninit;
 use core::sync::atomic::{compiler_fence, Ordering};
 
 /// The state of a span, in a cell. All of it belongs to the owner, and to whoever has the lock when
@@ -36,15 +36,6 @@ pub struct Span {
 }
 
 impl Span {
-    /// Where its fields are: next, used, dirty, base, owner.
-    pub const FIELDS: [u16; 5] = [
-        offset_of!(Span, next) as u16,
-        offset_of!(Span, used) as u16,
-        offset_of!(Span, dirty) as u16,
-        offset_of!(Span, base) as u16,
-        offset_of!(Span, owner) as u16,
-    ];
-
     /// Makes a span without groups and without a reserve of a cell that is the caller's.
     pub fn write(cell: &'static Group, base: u16, owner: u16, kind: Kind) -> &'static Span {
         // SAFETY: a cell has 64 bytes and is aligned to them, nobody uses it as a group until it

@@ -9,6 +9,7 @@
 
 use crate::base::config::{CLASSES, KEEP, PRESET};
 use crate::base::fault::{Fault, Found};
+use crate::base::places::places;
 use crate::base::platform::Platform;
 use crate::base::random::Secrets;
 use crate::layout::chunk::{Chunk, InCell, CELL};
@@ -16,7 +17,7 @@ use crate::layout::group::Group;
 use crate::layout::guard::Guard;
 use crate::layout::record::Place;
 use core::cell::Cell;
-use core::mem::{offset_of, MaybeUninit};
+use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 
 /// Buckets that need no mapping.
@@ -108,15 +109,8 @@ pub struct Large {
 }
 
 impl Extent {
-    /// Where its fields are: next, base, len, n, whether it is a run, guards.
-    pub const FIELDS: [u16; 6] = [
-        offset_of!(Extent, next) as u16,
-        offset_of!(Extent, base) as u16,
-        offset_of!(Extent, len) as u16,
-        offset_of!(Extent, n) as u16,
-        offset_of!(Extent, is_run) as u16,
-        offset_of!(Extent, guards) as u16,
-    ];
+    /// Where its fields are: next, base, len, n, whether it is a run.
+    pub const FIELDS: [usize; 5] = places!(Extent: next, base, len, n, is_run);
 
     /// Tells of `len` bytes at `base` from a cell that is the caller's.
     pub fn write(cell: &'static Group, base: *mut u8, len: usize, is_run: bool) -> &'static Extent {
@@ -306,18 +300,12 @@ impl List {
 }
 
 impl Large {
-    /// Where its fields are: the first buckets, how many, address and number of the further ones
+    /// Where its fields are: the first buckets, the address of further ones with their number behind it
     /// (`inspect/description.rs` has a test of these two), live, the oldest kept mapping, bytes of
-    /// them, the oldest refused one.
-    pub const FIELDS: [usize; 7] = [
-        offset_of!(Large, first),
-        FIRST_BUCKETS,
-        offset_of!(Large, more),
-        offset_of!(Large, live),
-        offset_of!(Large, kept.first),
-        offset_of!(Large, kept.bytes),
-        offset_of!(Large, refused.first),
-    ];
+    /// them, the oldest refused one; and how many the first buckets are.
+    pub const FIELDS: [usize; 7] = places!(Large:
+        first, more, live, kept.first, kept.bytes, refused.first;
+        FIRST_BUCKETS);
 
     /// The buckets.
     pub fn buckets(&self) -> &[Cell<Option<&'static Extent>>] {

@@ -2,6 +2,7 @@
 
 use crate::base::decay::Kept;
 use crate::base::fault::{raise, Found};
+use crate::base::places::places;
 use crate::base::platform::Platform;
 use crate::base::random::Secrets;
 use crate::base::zeroed::Zeroed;
@@ -54,16 +55,20 @@ impl<P> Memory<P> {
     /// Where its fields are: of the page heap the first chunk, pages in use, free dirty pages; those
     /// of large blocks, whole; of blocks of no bytes closed pages and live blocks; canaries and keys.
     pub const FIELDS: [usize; 8] = {
-        const PAGES: usize = offset_of!(Protected, pages);
+        let [chunks, used, large, closed, live] = places!(Protected:
+            pages.chunks, pages.used_pages, large, zero.closed, zero.live);
+        let dirty = offset_of!(Protected, pages.dirty) + Kept::AMOUNT;
+        let secrets = offset_of!(Self, system.secrets);
+        let [canaries, keys] = Secrets::FIELDS;
         [
-            PAGES + offset_of!(PageHeap, chunks),
-            PAGES + offset_of!(PageHeap, used_pages),
-            PAGES + offset_of!(PageHeap, dirty) + Kept::AMOUNT,
-            offset_of!(Protected, large),
-            offset_of!(Protected, zero.closed),
-            offset_of!(Protected, zero.live),
-            offset_of!(Self, system.secrets) + Secrets::FIELDS[0],
-            offset_of!(Self, system.secrets) + Secrets::FIELDS[1],
+            chunks,
+            used,
+            dirty,
+            large,
+            closed,
+            live,
+            secrets + canaries,
+            secrets + keys,
         ]
     };
 }

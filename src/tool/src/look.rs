@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! process, core_file (memory) -> descriptor -> snapshot -> walk -> summary, fault -> view
-//!                                                                   view -> report, map, compare, JSON
+//!                                             view -> report, map, dump, compare, JSON
 //! ```
 
 pub mod compare;
 pub mod core_file;
 pub mod descriptor;
+pub mod dump;
 pub mod fault;
 pub mod map;
 pub mod memory;
@@ -33,7 +34,7 @@ use memory::Memory;
 use process::Process;
 use snapshot::Snapshot;
 use view::{View, FORMAT};
-use walk::Walk;
+use walk::{Owner, Walk};
 
 /// Times that a process is stopped for a look in which each slot has one state. Its threads may be
 /// stopped in the middle of a malloc, and those that do little else mostly are.
@@ -57,10 +58,49 @@ pub struct Wishes {
     pub watch: Option<f64>,
 }
 
-/// A look: what is seen, and what `dump_heap` would print.
+/// A look.
 pub struct Look {
+    /// What is seen.
     pub view: View,
-    pub dump: String,
+    snapshot: Snapshot,
+    owners: Vec<Owner>,
+}
+
+impl Look {
+    /// Works a copy of the allocator's state out.
+    fn new(memory: &dyn Memory, snapshot: Snapshot) -> Self {
+        let threads = memory.threads();
+        let mut walk = Walk::of(&snapshot);
+        let mut view = summary::of(&snapshot, &mut walk, &threads);
+        view.program = memory.name();
+        view.at_rest = true;
+        view.signal = memory.signal();
+        view.fault = fault::describe(memory, &snapshot, &view);
+        // A slot that was found damaged is taken out of use and stands nowhere, and each thread may
+        // have one in hand.
+        let most = threads.len() + usize::from(view.fault.is_some());
+        if view.totals.unclear > most as u64 {
+            let unclear = view.totals.unclear;
+            let what = format!("{unclear} slots are in no place, or in more than one");
+            view.problems.push(what);
+        }
+        let owners = walk.owners;
+        Look {
+            view,
+            snapshot,
+            owners,
+        }
+    }
+
+    /// How much is not as in a heap at rest.
+    fn doubts(&self) -> u64 {
+        self.view.totals.unclear + self.view.problems.len() as u64
+    }
+
+    /// What the program's own `dump_heap` would print.
+    pub fn dump(&self) -> String {
+        dump::text(&self.snapshot, &self.owners, &self.view)
+    }
 }
 
 /// A process, or a core.
@@ -87,46 +127,41 @@ impl Subject {
     /// One look.
     fn look(&self, found: &[Found], no_stop: bool) -> Result<Look> {
         match self {
-            Subject::Core(core) => Ok(look_at(core, found)?.0),
-            Subject::Process(process) if no_stop => {
-                let (mut look, _) = look_at(process, found)?;
-                look.view.at_rest = false;
+            Subject::Process(process) if !no_stop => look_at_stopped(process, found),
+            _ => {
+                let memory = self.memory();
+                let mut look = Look::new(memory, busiest(memory, found)?);
+                look.view.at_rest = matches!(self, Subject::Core(_));
                 Ok(look)
             }
-            Subject::Process(process) => look_at_stopped(process, found),
         }
     }
 }
 
 /// Looks at a process while it is stopped: the one of some looks in which most slots have one state.
 fn look_at_stopped(process: &Process, found: &[Found]) -> Result<Look> {
-    let mut best: Option<(Look, u64)> = None;
+    let mut best: Option<Look> = None;
     for _ in 0..TRIES {
         let start = Instant::now();
         let stopped = process.stop()?;
         let snapshot = busiest(process, found)?;
         // A fault has stopped the program already, and what is around it is read below.
-        let kept = (snapshot.fault[0] != 0).then_some(stopped);
+        let is_faulty = snapshot.fault[0] != 0;
+        let kept = is_faulty.then_some(stopped);
         let took = start.elapsed();
-        let (mut look, unclear) = finish(process, &snapshot);
+        let mut look = Look::new(process, snapshot);
         drop(kept);
         look.view.stopped = took.as_micros() as u64;
-        let is_first = best.as_ref().is_none_or(|(_, least)| unclear < *least);
-        if is_first {
-            best = Some((look, unclear));
+        let doubts = look.doubts();
+        if best.as_ref().is_none_or(|best| doubts < best.doubts()) {
+            best = Some(look);
         }
-        if unclear == 0 || snapshot.fault[0] != 0 {
+        if doubts == 0 || is_faulty {
             break;
         }
         thread::sleep(PAUSE);
     }
-    best.map(|(look, _)| look)
-        .ok_or_else(|| Error::new(Kind::System, "no look was taken"))
-}
-
-fn look_at(memory: &dyn Memory, found: &[Found]) -> Result<(Look, u64)> {
-    let snapshot = busiest(memory, found)?;
-    Ok(finish(memory, &snapshot))
+    best.ok_or_else(|| Error::new(Kind::System, "no look was taken"))
 }
 
 /// The copy of the allocator that most pages are of: a program may have a second one that it does
@@ -140,27 +175,6 @@ fn busiest(memory: &dyn Memory, found: &[Found]) -> Result<Snapshot> {
     let busiest = found.iter().max_by_key(|found| pages(found));
     let none = || Error::new(Kind::Usage, format!("{}: no allocator", memory.name()));
     Snapshot::take(memory, *busiest.ok_or_else(none)?)
-}
-
-/// What is seen in a copy, and how many slots are unclear.
-fn finish(memory: &dyn Memory, snapshot: &Snapshot) -> (Look, u64) {
-    let walk = Walk::of(snapshot);
-    let dump = summary::dump(snapshot, &walk);
-    let mut view = summary::of(snapshot, walk, &memory.threads());
-    view.program = memory.name();
-    view.at_rest = true;
-    view.signal = memory.signal();
-    view.fault = fault::describe(memory, snapshot, &view);
-    // A slot that was found damaged is taken out of use and stands nowhere, and each thread may have
-    // one in hand.
-    let most = memory.threads().len() + usize::from(view.fault.is_some());
-    if view.totals.unclear > most as u64 {
-        let unclear = view.totals.unclear;
-        let what = format!("{unclear} slots are in no place, or in more than one");
-        view.problems.push(what);
-    }
-    let unclear = view.totals.unclear + view.problems.len() as u64;
-    (Look { view, dump }, unclear)
 }
 
 /// Looks once at a process, by its number, or at the core in a file.
@@ -190,7 +204,7 @@ pub fn show(name: &Path, wishes: &Wishes) -> Result<()> {
     let text = if wishes.json {
         json(&look.view)?
     } else if wishes.dump {
-        look.dump
+        look.dump()
     } else {
         report::text(&look.view)
     };

@@ -336,7 +336,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Clean { cache } => install::clean(&project, cache)?,
         Command::Setup => needs::for_tests(&project)?,
-        Command::Look { look } => look.show()?,
+        // Done above.
+        Command::Look { .. } => {}
         Command::Build { common } => {
             job::all(&project, &common.settings())?;
         }

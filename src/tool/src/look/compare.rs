@@ -25,7 +25,7 @@ fn count_change(before: u64, after: u64) -> String {
 }
 
 /// The classes of two looks that differ in live bytes, those that grew most first.
-pub fn changed_classes(before: &View, after: &View) -> Vec<(Class, Class)> {
+fn changed_classes(before: &View, after: &View) -> Vec<(Class, Class)> {
     let (old, new) = (before.by_class(), after.by_class());
     let all: BTreeSet<usize> = old.keys().chain(new.keys()).copied().collect();
     let of = |class: usize| {
@@ -43,6 +43,25 @@ pub fn changed_classes(before: &View, after: &View) -> Vec<(Class, Class)> {
     changed.retain(|(old, new)| (old.live, old.blocks) != (new.live, new.blocks));
     changed.sort_by_key(|(old, new)| Reverse(new.live as i64 - old.live as i64));
     changed
+}
+
+/// A table of the classes that changed from one look to another, so many at most.
+fn class_rows(out: &mut String, before: &View, after: &View, most: usize) {
+    let _ = writeln!(
+        out,
+        "{:>8} {:>12} {:>12} {:>11}",
+        "slot", "grew by", "blocks", "live"
+    );
+    for (old, new) in changed_classes(before, after).into_iter().take(most) {
+        let _ = writeln!(
+            out,
+            "{:>8} {:>12} {:>12} {:>11}",
+            new.stride,
+            change(old.live, new.live),
+            count_change(old.blocks, new.blocks),
+            bytes(new.live)
+        );
+    }
 }
 
 /// What changed from one look to another, for people.
@@ -80,21 +99,8 @@ pub fn text(before: &View, after: &View) -> String {
         new.blocks,
         count_change(old.blocks, new.blocks)
     );
-    let _ = writeln!(
-        out,
-        "\n{:>8} {:>12} {:>12} {:>11}",
-        "slot", "live", "blocks", "now"
-    );
-    for (old, new) in changed_classes(before, after) {
-        let _ = writeln!(
-            out,
-            "{:>8} {:>12} {:>12} {:>11}",
-            new.stride,
-            change(old.live, new.live),
-            count_change(old.blocks, new.blocks),
-            bytes(new.live)
-        );
-    }
+    out.push('\n');
+    class_rows(&mut out, before, after, usize::MAX);
     out
 }
 
@@ -116,20 +122,6 @@ pub fn watched(first: &View, now: &View, since: std::time::Duration) -> String {
         now.totals.blocks,
         count_change(first.totals.blocks, now.totals.blocks)
     );
-    let _ = writeln!(
-        out,
-        "{:>8} {:>12} {:>12} {:>11}",
-        "slot", "grew by", "blocks", "live"
-    );
-    for (old, new) in changed_classes(first, now).into_iter().take(WATCHED) {
-        let _ = writeln!(
-            out,
-            "{:>8} {:>12} {:>12} {:>11}",
-            new.stride,
-            change(old.live, new.live),
-            count_change(old.blocks, new.blocks),
-            bytes(new.live)
-        );
-    }
+    class_rows(&mut out, first, now, WATCHED);
     out
 }

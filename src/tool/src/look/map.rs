@@ -9,7 +9,7 @@ use svg::node::element::{Group as Node, Path, Rectangle, Text, Title};
 use svg::Document;
 
 use crate::look::report::bytes;
-use crate::look::view::{Chunk, ExtentKind, View};
+use crate::look::view::{Chunk, ExtentKind, Group, View};
 
 /// Pixels of the picture.
 const WIDTH: u64 = 1200;
@@ -131,8 +131,12 @@ pub fn svg(view: &View) -> String {
     let mut last = None;
     let mut skipped = 0;
     let mut rows = 0;
-    for chunk in &view.chunks {
-        let raster = raster(view, chunk, pixel);
+    let mut groups = vec![&[][..]; view.chunks.len()];
+    for same in view.groups.chunk_by(|one, next| one.chunk == next.chunk) {
+        groups[same[0].chunk] = same;
+    }
+    for (chunk, groups) in view.chunks.iter().zip(groups) {
+        let raster = raster(view, chunk, groups, pixel);
         for first in (0..raster.kinds.len()).step_by(ROW as usize) {
             rows += 1;
             if rows > 2 * MOST_ROWS {
@@ -195,8 +199,8 @@ fn head(view: &View) -> Node {
         .add(label(12, 42, &text))
 }
 
-/// What a chunk holds.
-fn raster(view: &View, chunk: &Chunk, pixel: u64) -> Raster {
+/// What a chunk holds, with its groups.
+fn raster(view: &View, chunk: &Chunk, groups: &[Group], pixel: u64) -> Raster {
     let mut raster = Raster::new(extent_of(chunk), pixel);
     raster.paint(0, chunk.cells.min(chunk.data), Kind::Metadata);
     let page = RUN_PAGE as u64;
@@ -216,7 +220,7 @@ fn raster(view: &View, chunk: &Chunk, pixel: u64) -> Raster {
     }
     let end = chunk.base + extent_of(chunk);
     let inside = |at: u64| (chunk.base..end).contains(&at);
-    for group in view.groups.iter().filter(|group| inside(group.base)) {
+    for group in groups {
         for (index, slot) in group.slots.iter().enumerate() {
             let kind = if group.block(index).is_some() {
                 Kind::Live(group.class)

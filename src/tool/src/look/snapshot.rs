@@ -18,6 +18,19 @@ const MOST_CHUNKS: usize = 1 << 18;
 /// Bytes of a table of buckets that are read at most.
 const MOST_BUCKETS: u64 = 1 << 24;
 
+/// What cannot be so in a sound heap, or could not be read; not without end.
+#[derive(Default)]
+pub struct Problems(pub Vec<String>);
+
+impl Problems {
+    /// Notes one more.
+    pub fn add(&mut self, what: String) {
+        if self.0.len() < 100 {
+            self.0.push(what);
+        }
+    }
+}
+
 /// A copy.
 pub struct Snapshot {
     /// Where it is from.
@@ -30,8 +43,8 @@ pub struct Snapshot {
     pub heaps: Vec<u64>,
     /// Number of the fault that stopped the program, and the address that it names.
     pub fault: [u64; 2],
-    /// What could not be read.
-    pub problems: Vec<String>,
+    /// What is wrong with it.
+    pub problems: Problems,
 }
 
 impl Snapshot {
@@ -46,10 +59,10 @@ impl Snapshot {
             chunks: Vec::new(),
             heaps: Vec::new(),
             fault: [0; 2],
-            problems: Vec::new(),
+            problems: Problems::default(),
         };
         let word = snapshot.word_size();
-        let [_, _, _, more, tables, _] = found.numbers.heaps.map(u64::from);
+        let [_, _, more, _, tables, _] = found.numbers.heaps.map(u64::from);
         // The pagemap between the two is not needed.
         let [.., keys] = found.numbers.memory.map(u64::from);
         let pieces = [
@@ -85,26 +98,19 @@ impl Snapshot {
         true
     }
 
-    /// Notes what is wrong, but not without end.
-    pub fn problem(&mut self, what: String) {
-        if self.problems.len() < 100 {
-            self.problems.push(what);
-        }
-    }
-
     fn copy_heaps(&mut self, memory: &dyn Memory) {
         let numbers = self.found.numbers;
-        let [first, first_count, count, more, tables, each] = numbers.heaps.map(u64::from);
-        let [_, _, _, body, size] = numbers.heap.map(u64::from);
+        let [first, count, more, first_count, tables, each] = numbers.heaps.map(u64::from);
+        let [body, _, size] = numbers.heap.map(u64::from);
         let state = self.found.state;
         let mut heaps = self.word(state + count).unwrap_or(0);
         if heaps >= first_count + tables * each {
-            self.problem(format!("there cannot be {heaps} heaps"));
+            self.problems.add(format!("there cannot be {heaps} heaps"));
             heaps = 0;
         }
-        let [.., classes, quarantine, _, room] = numbers.body.map(u64::from);
-        let class = u64::from(numbers.class[9]);
-        let entry = u64::from(numbers.entry[2]);
+        let [_, _, _, classes, quarantine, _, _, _, room] = numbers.body.map(u64::from);
+        let [.., class] = numbers.class.map(u64::from);
+        let [.., entry] = numbers.entry.map(u64::from);
         let len = (classes + CLASSES as u64 * class).max(quarantine + room * entry);
         for id in 1..=heaps {
             let heap = match id.checked_sub(first_count) {
@@ -113,7 +119,8 @@ impl Snapshot {
                     let table = self.word(state + (more + further / each) * self.word_size());
                     let table = table.unwrap_or(0);
                     if !self.copy(memory, table, each * size) {
-                        self.problem(format!("the table of heap {id} is not at {table:#x}"));
+                        self.problems
+                            .add(format!("the table of heap {id} is not at {table:#x}"));
                         break;
                     }
                     table + further % each * size
@@ -121,7 +128,8 @@ impl Snapshot {
             };
             let at = self.word(heap + body).unwrap_or(0);
             if at != 0 && !self.copy(memory, at, len) {
-                self.problem(format!("the body of heap {id} is not at {at:#x}"));
+                self.problems
+                    .add(format!("the body of heap {id} is not at {at:#x}"));
             }
             self.heaps.push(heap);
         }
@@ -129,7 +137,7 @@ impl Snapshot {
 
     fn copy_chunks(&mut self, memory: &dyn Memory) {
         let numbers = self.found.numbers;
-        let [next, .., map, _, _] = numbers.chunk.map(u64::from);
+        let [next, .., map] = numbers.chunk.map(u64::from);
         let size = 1u64 << numbers.chunk_shift;
         let head = (map + size / GRANULE as u64 * 2).next_multiple_of(64);
         let mut seen = std::collections::HashSet::new();
@@ -137,11 +145,13 @@ impl Snapshot {
         let mut chunk = self.word(self.found.state + first).unwrap_or(0);
         while chunk != 0 {
             if chunk % size != 0 || !seen.insert(chunk) || seen.len() > MOST_CHUNKS {
-                self.problem(format!("the list of chunks leads to {chunk:#x}"));
+                self.problems
+                    .add(format!("the list of chunks leads to {chunk:#x}"));
                 return;
             }
             if !self.copy(memory, chunk, head) {
-                self.problem(format!("the chunk at {chunk:#x} cannot be read"));
+                self.problems
+                    .add(format!("the chunk at {chunk:#x} cannot be read"));
                 return;
             }
             self.copy_cells(memory, chunk, head);
@@ -153,7 +163,7 @@ impl Snapshot {
     /// Copies the cells of a chunk that are in use, by the page, from those behind `head` bytes on.
     fn copy_cells(&mut self, memory: &dyn Memory, chunk: u64, head: u64) {
         let numbers = self.found.numbers;
-        let [_, _, cells_open, .., used] = numbers.chunk.map(u64::from);
+        let [_, cells_open, .., used, _] = numbers.chunk.map(u64::from);
         let page = RUN_PAGE as u64;
         let open = self.u32(chunk + cells_open).unwrap_or(0);
         let pages = u64::from(open).min(1 << numbers.chunk_shift).div_ceil(page);
@@ -172,7 +182,8 @@ impl Snapshot {
             let start = (chunk + first * page).max(chunk + head);
             let end = chunk + number * page;
             if start < end && !self.copy(memory, start, end - start) {
-                self.problem(format!("the cells at {start:#x} cannot be read"));
+                self.problems
+                    .add(format!("the cells at {start:#x} cannot be read"));
             }
             number += 1;
         }
@@ -181,7 +192,7 @@ impl Snapshot {
     fn copy_buckets(&mut self, memory: &dyn Memory) {
         let [at, count] = self.further_buckets();
         if at != 0 && (count > MOST_BUCKETS || !self.copy(memory, at, count * self.word_size())) {
-            self.problem(format!(
+            self.problems.add(format!(
                 "{count} buckets of large blocks are not at {at:#x}"
             ));
         }
@@ -189,8 +200,15 @@ impl Snapshot {
 
     /// Address and number of the buckets of large blocks behind the first ones; 0 without any.
     pub fn further_buckets(&self) -> [u64; 2] {
-        let at = self.found.state + u64::from(self.found.numbers.large[2]);
+        let at = self.found.state + u64::from(self.found.numbers.large[1]);
         [0, self.word_size()].map(|behind| self.word(at + behind).unwrap_or(0))
+    }
+
+    /// Address of a class in the body of a heap.
+    pub fn class(&self, body: u64, class: usize) -> u64 {
+        let [_, _, _, classes, ..] = self.found.numbers.body.map(u64::from);
+        let [.., size] = self.found.numbers.class.map(u64::from);
+        body + classes + class as u64 * size
     }
 
     /// Bytes that were copied.

@@ -1,10 +1,10 @@
 //! Sums over what a walk found.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::mem::take;
 
-use byssal_heap::base::config::{CLASSES, RUN_PAGE};
-use byssal_heap::inspect::format::{Line, SlotState, Total};
+use byssal_heap::base::config::RUN_PAGE;
+use byssal_heap::inspect::format::SlotState;
 
 use crate::look::memory::Thread;
 use crate::look::snapshot::Snapshot;
@@ -14,8 +14,9 @@ use crate::look::walk::{Owner, Walk};
 /// Blocks that are told one by one.
 const LARGEST: usize = 10;
 
-/// Name of the preset with so many bytes of guard.
-fn preset(guard: u16) -> &'static str {
+/// Name of the preset: only one has guards.
+pub fn preset(snapshot: &Snapshot) -> &'static str {
+    let [guard, ..] = snapshot.found.numbers.preset;
     if guard > 1 {
         "hardened"
     } else {
@@ -23,24 +24,26 @@ fn preset(guard: u16) -> &'static str {
     }
 }
 
-/// What is seen, and the text that the program's own `dump_heap` would print.
-pub fn of(snapshot: &Snapshot, walk: Walk, threads: &[Thread]) -> View {
+/// What is seen. The heaps in `walk` learn their threads; groups, large blocks and chunks move to the
+/// view.
+pub fn of(snapshot: &Snapshot, walk: &mut Walk, threads: &[Thread]) -> View {
     let numbers = snapshot.found.numbers;
     let mut view = View {
         format: FORMAT,
-        preset: preset(numbers.preset[0]).to_owned(),
+        preset: preset(snapshot).to_owned(),
         word: numbers.word,
-        problems: snapshot
-            .problems
-            .iter()
-            .chain(&walk.problems)
-            .cloned()
+        problems: [&snapshot.problems, &walk.problems]
+            .into_iter()
+            .flat_map(|problems| problems.0.iter().cloned())
             .collect(),
+        groups: take(&mut walk.groups),
+        extents: take(&mut walk.extents),
+        chunks: take(&mut walk.chunks),
         ..View::default()
     };
     let mut by_class: BTreeMap<usize, Class> = BTreeMap::new();
-    let mut owners = walk.owners;
-    for group in &walk.groups {
+    let owners = &mut walk.owners;
+    for group in &view.groups {
         add_group(&mut view.totals, &mut view.retained, group);
         let class = by_class.entry(group.class).or_default();
         add_to_class(class, group);
@@ -49,7 +52,7 @@ pub fn of(snapshot: &Snapshot, walk: Walk, threads: &[Thread]) -> View {
             add_to_heap(owner, group);
         }
     }
-    for extent in &walk.extents {
+    for extent in &view.extents {
         match extent.kind {
             ExtentKind::Live => {
                 view.totals.live += extent.bytes;
@@ -74,11 +77,10 @@ pub fn of(snapshot: &Snapshot, walk: Walk, threads: &[Thread]) -> View {
     view.retained.pages = word(dirty).saturating_mul(page);
     view.retained.spans = owners.iter().map(|owner| owner.heap.idle_spans).sum();
     view.retained.metadata = snapshot.copied();
-    view.largest = largest(&walk.groups, &walk.extents);
-    name_threads(&mut owners, threads);
-    view.heaps = owners.into_iter().map(|owner| owner.heap).collect();
+    view.largest = largest(&view.groups, &view.extents);
+    name_threads(owners, threads);
+    view.heaps = owners.iter().map(|owner| owner.heap.clone()).collect();
     view.classes = by_class.into_values().collect();
-    (view.groups, view.extents, view.chunks) = (walk.groups, walk.extents, walk.chunks);
     view
 }
 
@@ -192,96 +194,4 @@ fn name_threads(owners: &mut [Owner], threads: &[Thread]) {
 fn tell(owner: &mut Owner, thread: &Thread) {
     owner.heap.thread = Some(thread.number);
     owner.heap.thread_name = Some(thread.name.clone()).filter(|name| !name.is_empty());
-}
-
-/// What the program's own `dump_heap` would print.
-pub fn dump(snapshot: &Snapshot, walk: &Walk) -> String {
-    let mut out = String::new();
-    let preset = preset(snapshot.found.numbers.preset[0]);
-    let heaps = walk.owners.len();
-    let mut line = |line: Line| _ = writeln!(out, "{line}");
-    line(Line::Head { preset, heaps });
-    for owner in &walk.owners {
-        let id = owner.heap.id;
-        line(Line::Heap {
-            id,
-            life: byssal_heap::inspect::format::life(owner.life),
-            idle: owner.heap.idle as usize,
-        });
-        let mut groups = [0; CLASSES];
-        for group in walk.groups.iter().filter(|group| group.heap == id) {
-            groups[group.class] += 1;
-        }
-        for (class, &groups) in groups.iter().enumerate().filter(|(_, &groups)| groups != 0) {
-            let [slots, queued, empty] = owner.class_numbers(snapshot, class);
-            line(Line::Class {
-                heap: id,
-                class,
-                slots,
-                groups,
-                queued,
-                empty,
-            });
-        }
-    }
-    let mut total = Total::default();
-    for group in &walk.groups {
-        total.groups += 1;
-        dump_group(&mut out, group, &mut total);
-    }
-    let live = walk
-        .extents
-        .iter()
-        .filter(|extent| extent.kind == ExtentKind::Live);
-    for extent in live {
-        let (base, bytes) = (extent.base as usize, extent.bytes as usize);
-        total.live_bytes += bytes;
-        let line = if extent.is_run {
-            total.runs += 1;
-            let pages = extent.len as usize / RUN_PAGE;
-            Line::Run { base, pages, bytes }
-        } else {
-            total.large += 1;
-            let mapped = extent.len as usize;
-            Line::Large {
-                base,
-                mapped,
-                bytes,
-            }
-        };
-        let _ = writeln!(out, "{line}");
-    }
-    let numbers = snapshot.found.numbers;
-    let [_, used, dirty, closed, zero, ..] = numbers.memory.map(u64::from);
-    let word = |place: u64| snapshot.word(snapshot.found.state + place).unwrap_or(0) as usize;
-    total.live += word(zero);
-    total.used = word(used)
-        .saturating_sub(word(closed))
-        .saturating_mul(RUN_PAGE);
-    total.dirty = word(dirty).saturating_mul(RUN_PAGE);
-    total.cached = word(u64::from(numbers.large[5]));
-    let _ = writeln!(out, "{}", Line::Total(total));
-    out
-}
-
-fn dump_group(out: &mut String, group: &Group, total: &mut Total) {
-    let _ = write!(
-        out,
-        "{}",
-        Line::Group {
-            heap: group.heap,
-            class: group.class,
-            base: group.base as usize,
-            bytes: group.bytes() as usize,
-            state: byssal_heap::inspect::format::group_state(group.state),
-        }
-    );
-    for (index, slot) in group.slots.iter().enumerate() {
-        out.push(slot.state.map_or('?', SlotState::letter));
-        if let Some(block) = group.block(index) {
-            total.live += 1;
-            total.live_bytes += block.bytes as usize;
-        }
-    }
-    out.push('\n');
 }

@@ -185,6 +185,8 @@ pub struct Block {
 /// A group of slots.
 #[derive(Debug, Clone)]
 pub struct Group {
+    /// Number of its chunk in `View::chunks`; those of one stand together.
+    pub chunk: usize,
     /// Address of its state.
     pub cell: u64,
     /// Number of the owning heap.

@@ -6,9 +6,9 @@
 use std::collections::{HashMap, HashSet};
 
 use byssal_heap::base::config::{CLASSES, GRANULE, RUN_PAGE};
-use byssal_heap::inspect::format::{self, Places, CELL, CURRENT, ORPHANED};
+use byssal_heap::inspect::format::{self, Places, ACTIVE, CELL, CURRENT, ORPHANED};
 
-use crate::look::snapshot::Snapshot;
+use crate::look::snapshot::{Problems, Snapshot};
 use crate::look::view::{Chunk, Extent, ExtentKind, Group, Heap, Slot};
 
 /// Bits of a group's tag, see `layout/group.rs`: state, slots less one, class, owner.
@@ -26,7 +26,6 @@ pub struct Owner {
     /// `Life` of its mailbox.
     pub life: u32,
     body: u64,
-    is_unset: bool,
 }
 
 /// All that was found.
@@ -41,7 +40,7 @@ pub struct Walk {
     /// See `View`.
     pub chunks: Vec<Chunk>,
     /// What does not fit.
-    pub problems: Vec<String>,
+    pub problems: Problems,
     ready: HashSet<SlotName>,
     quarantine: HashSet<SlotName>,
     /// By group, of heaps of living processes and of those that a fork left.
@@ -64,16 +63,10 @@ impl Walk {
         walk
     }
 
-    fn problem(&mut self, what: String) {
-        if self.problems.len() < 100 {
-            self.problems.push(what);
-        }
-    }
-
     fn enter_heap(&mut self, snapshot: &Snapshot, id: u16, at: u64) {
         let numbers = snapshot.found.numbers;
-        let [_, life, _, body, _] = numbers.heap.map(u64::from);
-        let [seed, thread, _, _, idle, idle_spans, ..] = numbers.body.map(u64::from);
+        let [body, life, _] = numbers.heap.map(u64::from);
+        let [seed, thread, .., idle, idle_spans, _] = numbers.body.map(u64::from);
         let life = snapshot.u32(at + life).unwrap_or(0);
         let body = snapshot.word(at + body).unwrap_or(0);
         let word = |place: u64| snapshot.word(body + place).unwrap_or(0);
@@ -98,7 +91,6 @@ impl Walk {
             thread: snapshot.u32(body + thread).unwrap_or(0),
             life,
             body,
-            is_unset,
         });
     }
 
@@ -111,7 +103,7 @@ impl Walk {
         is_unset: bool,
     ) -> u64 {
         let [entries, count, size, node, bits] = snapshot.found.numbers.deferred.map(u64::from);
-        let start = body + u64::from(snapshot.found.numbers.body[7]) + entries;
+        let start = body + u64::from(snapshot.found.numbers.body[2]) + entries;
         let mut slots = 0;
         for entry in (0..count).map(|index| start + index * size) {
             let group = snapshot.word(entry + node).unwrap_or(0);
@@ -129,15 +121,15 @@ impl Walk {
     /// Enters the slots in a heap's reuse queues and in its quarantine.
     fn enter_queues(&mut self, snapshot: &Snapshot, id: u16, body: u64) {
         let numbers = snapshot.found.numbers;
-        let [head, tail, _, _, _, _, _, starts, places, size] = numbers.class.map(u64::from);
+        let [head, tail, .., starts, places, _] = numbers.class.map(u64::from);
         let word = snapshot.word_size();
         let room = (places - starts) / word;
         for class in 0..CLASSES {
-            let at = body + u64::from(numbers.body[8]) + class as u64 * size;
+            let at = snapshot.class(body, class);
             let [head, tail] = [head, tail].map(|place| snapshot.u32(at + place).unwrap_or(0));
             let count = u64::from(tail.wrapping_sub(head));
             if count > room {
-                self.problem(format!(
+                self.problems.add(format!(
                     "heap {id}, class {class}: {count} slots in a queue of {room}"
                 ));
                 continue;
@@ -149,7 +141,7 @@ impl Walk {
             }
         }
         let [start, place, size] = numbers.entry.map(u64::from);
-        let [.., quarantine, _, room] = numbers.body.map(u64::from);
+        let [.., quarantine, _, _, _, room] = numbers.body.map(u64::from);
         for entry in (0..room).map(|index| body + quarantine + index * size) {
             let start = snapshot.word(entry + start).unwrap_or(0);
             let place = snapshot.u32(entry + place).unwrap_or(0);
@@ -164,19 +156,20 @@ impl Walk {
 
     /// State, slots less one, class and owner of the group whose state is at `cell`.
     fn group_tag(&self, snapshot: &Snapshot, cell: u64) -> [u32; 4] {
-        let tag = snapshot.u32(cell + u64::from(snapshot.found.numbers.group[5]));
+        let tag = snapshot.u32(cell + u64::from(snapshot.found.numbers.group[3]));
         let tag = tag.unwrap_or(0);
         TAG.map(|(shift, bits)| tag >> shift & ((1u64 << bits) - 1) as u32)
     }
 
     fn enter_chunk(&mut self, snapshot: &Snapshot, base: u64) {
         let numbers = snapshot.found.numbers;
-        let [_, _, cells, data, open, _, _, used, dirty, map, ..] = numbers.chunk.map(u64::from);
+        let [_, cells, data, open, used, dirty, _, map] = numbers.chunk.map(u64::from);
         let size = 1u64 << numbers.chunk_shift;
         let [cells, data, open] =
             [cells, data, open].map(|place| u64::from(snapshot.u32(base + place).unwrap_or(0)));
         if data > open || open > size || data % RUN_PAGE as u64 != 0 {
-            self.problem(format!("chunk {base:#x}: data from {data:#x} to {open:#x}"));
+            self.problems
+                .add(format!("chunk {base:#x}: data from {data:#x} to {open:#x}"));
             return;
         }
         let words = (size / RUN_PAGE as u64).div_ceil(64);
@@ -208,11 +201,12 @@ impl Walk {
         if class as usize >= CLASSES {
             return;
         }
-        let [_, _, freed, remote, minus, _, records] = numbers.group.map(u64::from);
+        let [freed, remote, minus, _, records] = numbers.group.map(u64::from);
         let [freed, remote, minus] =
             [freed, remote, minus].map(|place| snapshot.u32(cell + place).unwrap_or(0));
         let size = 1u64 << numbers.chunk_shift;
         let mut group = Group {
+            chunk: self.chunks.len() - 1,
             cell,
             heap: owner as u16,
             class: class as usize,
@@ -279,7 +273,7 @@ impl Walk {
 
     fn enter_extents(&mut self, snapshot: &Snapshot) {
         let numbers = snapshot.found.numbers;
-        let [first, first_count, _, live, kept, _, refused] = numbers.large.map(u64::from);
+        let [first, _, live, kept, _, refused, first_count] = numbers.large.map(u64::from);
         let state = snapshot.found.state;
         let word = snapshot.word_size();
         let [more, more_count] = snapshot.further_buckets();
@@ -297,7 +291,7 @@ impl Walk {
         }
         let live = snapshot.word(state + live).unwrap_or(0);
         if live != seen.len() as u64 {
-            self.problem(format!(
+            self.problems.add(format!(
                 "{live} large blocks are counted, {} found",
                 seen.len()
             ));
@@ -317,21 +311,22 @@ impl Walk {
         kind: ExtentKind,
         seen: &mut HashSet<u64>,
     ) {
-        let [next, base, len, bytes, is_run, _] = snapshot.found.numbers.extent.map(u64::from);
+        let [next, base, len, bytes, is_run] = snapshot.found.numbers.extent.map(u64::from);
         while at != 0 {
             let word = |place: u64| snapshot.word(at + place);
             let (Some(base), Some(len), Some(bytes)) = (word(base), word(len), word(bytes)) else {
-                self.problem(format!("the record of a large block is not at {at:#x}"));
+                self.problems
+                    .add(format!("the record of a large block is not at {at:#x}"));
                 return;
             };
             if !seen.insert(at) {
-                self.problem(format!(
+                self.problems.add(format!(
                     "two lists lead to the record of a large block at {at:#x}"
                 ));
                 return;
             }
             if base.checked_add(len).is_none() || bytes > len {
-                self.problem(format!(
+                self.problems.add(format!(
                     "a large block of {bytes} bytes in {len} at {base:#x}"
                 ));
             } else {
@@ -351,30 +346,24 @@ impl Walk {
 impl Owner {
     /// Slots of the current group of a class that malloc may take.
     fn avail(&self, snapshot: &Snapshot, class: usize) -> u32 {
-        let numbers = snapshot.found.numbers;
-        let at =
-            self.body + u64::from(numbers.body[8]) + class as u64 * u64::from(numbers.class[9]);
-        snapshot.u32(at + u64::from(numbers.class[2])).unwrap_or(0)
+        let [_, _, avail, ..] = snapshot.found.numbers.class.map(u64::from);
+        let at = snapshot.class(self.body, class) + avail;
+        snapshot.u32(at).unwrap_or(0)
     }
 
     /// Whether a thread works on it.
     pub fn is_active(&self) -> bool {
-        self.heap.life == "active"
+        self.life == ACTIVE
     }
 
     /// What a dump's line says of a class beside its groups: slots, groups in the queue, empty ones.
     pub fn class_numbers(&self, snapshot: &Snapshot, class: usize) -> [u32; 3] {
         let numbers = snapshot.found.numbers;
-        let at =
-            self.body + u64::from(numbers.body[8]) + class as u64 * u64::from(numbers.class[9]);
-        let slots = self.body + u64::from(numbers.body[10]) + class as u64 * 4;
-        let [queued, empty] = [5, 6].map(|field| at + u64::from(numbers.class[field]));
-        [slots, queued, empty].map(|at| snapshot.u32(at).unwrap_or(0))
-    }
-
-    /// Whether nobody uses it before it is set up again.
-    pub fn is_unset(&self) -> bool {
-        self.is_unset
+        let [_, _, _, queued, empty, ..] = numbers.class.map(u64::from);
+        let [.., slots, _, _, _] = numbers.body.map(u64::from);
+        let slots = self.body + slots + class as u64 * 4;
+        let at = snapshot.class(self.body, class);
+        [slots, at + queued, at + empty].map(|at| snapshot.u32(at).unwrap_or(0))
     }
 }
 
