@@ -173,7 +173,8 @@ static void library() {
     std::stringstream stream;
     stream << text << 1.5 << std::string(1000, 'c');
     CHECK(stream.str().size() > text.size());
-    CHECK(std::regex_search(text, std::regex("1([0-9]+)99(2|3)")));
+    // A regular expression calls itself for each character: a thread of musl has 128 KiB for that.
+    CHECK(std::regex_search(text.substr(440, 100), std::regex("1([0-9]+)99(2|3)")));
     std::deque<Plain<100>> deque(1000);
     for (int i = 0; i < 900; i++) deque.pop_front();
     std::list<std::string> list(100, text);
