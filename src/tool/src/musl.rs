@@ -94,14 +94,15 @@ impl Compiler {
         macros(&self.cc)
     }
 
-    /// What it says of itself; changes with its version and its configuration.
+    /// What it says of itself, and what is asked of it for its machine: changes with its version, its
+    /// configuration, and the flags of targets.toml.
     ///
     /// # Errors
     /// When it cannot be run.
     pub fn identity(&self) -> Result<String> {
         let version = run::output(Command::new(&self.cc).arg("--version"))?;
         let machine = run::output(Command::new(&self.cc).arg("-dumpmachine"))?;
-        Ok(format!("{}\n{version}{machine}", self.cc))
+        Ok(format!("{}\n{version}{machine}{:?}", self.cc, self.target))
     }
 
     /// The program that belongs to this compiler, such as its target's objcopy.
