@@ -1,7 +1,8 @@
 //! `byssal look` from outside: on programs in every way byssal reaches them, at rest and at work, on
 //! cores of misuses, on damaged memory.
 //!
-//! Environment: `BYSSAL_TOOLCHAIN`, `BYSSAL_LIB` and `BYSSAL_HARDENED` as for the programs' tests.
+//! Environment: `BYSSAL_TOOLCHAIN`, `BYSSAL_EMULATOR`, `BYSSAL_LIB` and `BYSSAL_HARDENED` as for the
+//! programs' tests. Of an emulator's programs only a core is looked at.
 
 mod damaged;
 mod programs;
@@ -245,6 +246,38 @@ fn cores_tell_the_fault_and_its_neighbours() {
     }
 }
 
+/// Another width of addresses, another order of bytes, another layout of what the kernel notes.
+#[test]
+fn a_core_of_another_machine_is_read() {
+    let program = match programs::of_machine("harm") {
+        Ok(program) => program,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let (output, core) = programs::core_if_any(&program, &["overflow", "12"]);
+    let block = u64::from_str_radix(output.trim().trim_start_matches("at 0x"), 16).unwrap();
+    let Some(core) = core else {
+        return println!("skipped: the emulator writes no core");
+    };
+    let (code, text) = tool(&["look", core.to_str().unwrap()]);
+    assert_eq!(code, 0, "{text}");
+    // The first words of damage lie right behind the block, which is 100 bytes long.
+    let (from, slot) = (
+        format!("bytes from {:#x}", block + 100),
+        format!("at {block:#x}"),
+    );
+    refuse(
+        &text,
+        &[
+            "(program)",
+            "fault 3: overflow",
+            "63 in slots",
+            &from,
+            &slot,
+        ],
+    );
+    assert_eq!(look::once(&core, false).unwrap().view.problems, [""; 0]);
+}
+
 #[test]
 fn a_core_of_every_misuse_is_read() {
     if let Err(why) = programs::cores() {
@@ -264,7 +297,7 @@ fn a_core_of_every_misuse_is_read() {
                 break;
             };
             // Some misuses are found by chance only, and then the program ends well.
-            let Some(core) = programs::core_if_any(&program, &["100"]) else {
+            let (_, Some(core)) = programs::core_if_any(&program, &["100"]) else {
                 continue;
             };
             let look = look::once(&core, false).unwrap();
@@ -356,6 +389,19 @@ fn what_cannot_be_looked_at_is_named() {
     }
     other.kill().unwrap();
     other.wait().unwrap();
+    if let Some(program) = built("holds", Mode::Preload) {
+        let running = Running::start(&program, &["1"]);
+        // SAFETY: traces a child of this test; the child's memory is not used.
+        let traced = unsafe { libc::ptrace(libc::PTRACE_SEIZE, running.pid(), 0, 0) };
+        assert_eq!(traced, 0, "{}", std::io::Error::last_os_error());
+        let (code, text) = tool(&["look", &running.name()]);
+        assert_eq!(code, 1, "{text}");
+        // SAFETY: only asks. A tracer is a thread.
+        let tracer = format!("process {} traces it already", unsafe { libc::gettid() });
+        refuse(&text, &[&tracer, "--no-stop"]);
+        let (code, text) = tool(&["look", "--no-stop", &running.name()]);
+        assert_eq!(code, 0, "{text}");
+    }
     let (code, text) = tool(&["look", "/etc/passwd"]);
     assert_eq!(code, 2, "{text}");
     refuse(&text, &["/etc/passwd", "no ELF file"]);

@@ -65,7 +65,7 @@ pub fn root() -> PathBuf {
 }
 
 fn given(variable: &str, default: &str) -> PathBuf {
-    env::var_os(variable).map_or_else(|| root().join(default), PathBuf::from)
+    root().join(env::var_os(variable).unwrap_or_else(|| default.into()))
 }
 
 fn toolchain(mode: Mode) -> PathBuf {
@@ -90,6 +90,15 @@ pub struct Built {
     pub folder: TempDir,
     program: PathBuf,
     preload: Option<PathBuf>,
+    emulator: Option<PathBuf>,
+}
+
+/// A static program of the toolchain that the environment names, and of its machine. Err says that
+/// there is none.
+pub fn of_machine(name: &str) -> Result<Built, String> {
+    env::var_os("BYSSAL_TOOLCHAIN").ok_or("BYSSAL_TOOLCHAIN names no toolchain")?;
+    let emulator = env::var_os("BYSSAL_EMULATOR").map(PathBuf::from);
+    compiled(name, Mode::Static).map(|built| Built { emulator, ..built })
 }
 
 /// Compiles a source beside this one, stripped: nothing may be found by debug information. Err says
@@ -140,12 +149,17 @@ pub fn compiled(name: &str, mode: Mode) -> Result<Built, String> {
         folder,
         program,
         preload,
+        emulator: None,
     })
 }
 
 impl Built {
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match &self.emulator {
+            Some(emulator) => Command::new(emulator),
+            None => Command::new(&self.program),
+        };
+        command.args(self.emulator.iter().map(|_| &self.program));
         command.args(arguments).current_dir(self.folder.path());
         match &self.preload {
             Some(library) => command.env("LD_PRELOAD", library),
@@ -263,26 +277,25 @@ pub fn cores() -> Result<(), String> {
 
 /// Runs a program that ends by a signal: what it printed, and its core.
 pub fn core_of(built: &Built, arguments: &[&str]) -> (String, PathBuf) {
-    let (printed, core) = run_for_core(built, arguments);
+    let (printed, core) = core_if_any(built, arguments);
     (
         printed,
         core.unwrap_or_else(|| panic!("{arguments:?}: no core")),
     )
 }
 
-/// The core of a program that may end by a signal.
-pub fn core_if_any(built: &Built, arguments: &[&str]) -> Option<PathBuf> {
-    run_for_core(built, arguments).1
-}
-
-fn run_for_core(built: &Built, arguments: &[&str]) -> (String, Option<PathBuf>) {
+/// Runs a program that may end by a signal: what it printed, and its core if it did.
+pub fn core_if_any(built: &Built, arguments: &[&str]) -> (String, Option<PathBuf>) {
     let core = || {
         let entries = fs::read_dir(built.folder.path()).unwrap();
         let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().path();
-        let is_core = |path: &PathBuf| {
-            path.file_name()
+        // An emulator writes that of its program, and its own is written by the kernel as ever.
+        let is_core = |path: &PathBuf| match &built.emulator {
+            Some(_) => path.extension().is_some_and(|end| end == "core"),
+            None => path
+                .file_name()
                 .and_then(|name| name.to_str())
-                .is_some_and(|name| name.starts_with("core"))
+                .is_some_and(|name| name.starts_with("core")),
         };
         entries.map(name).find(is_core)
     };
@@ -302,7 +315,7 @@ fn run_for_core(built: &Built, arguments: &[&str]) -> (String, Option<PathBuf>) 
         });
     }
     let output = command.stdin(Stdio::null()).output().unwrap();
-    let core = core().filter(|_| output.status.core_dumped());
+    let core = core().filter(|_| built.emulator.is_some() || output.status.core_dumped());
     (String::from_utf8_lossy(&output.stdout).into_owned(), core)
 }
 

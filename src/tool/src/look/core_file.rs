@@ -123,7 +123,8 @@ impl Core {
             })
         };
         // struct elf_prstatus: signal, code, errno, signal's number of 16 bits, two words of signals,
-        // the thread. struct elf_prpsinfo: the name behind the word of flags and six numbers.
+        // the thread. struct elf_prpsinfo: a word of flags, six numbers, of which machines differ in the
+        // width of the first two; then the name, and 80 bytes of arguments.
         match kind {
             NT_PRSTATUS => {
                 if self.threads.is_empty() {
@@ -138,12 +139,13 @@ impl Core {
                 }
             }
             NT_PRPSINFO => {
-                // The process's number stands 16 bytes before its name.
-                let at = if wide { 40 } else { 28 };
-                let name = desc.get(at..at + 16).unwrap_or_default();
-                let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-                self.program = String::from_utf8_lossy(name).into_owned();
-                self.process = number(at - 16);
+                let Some(at) = desc.len().checked_sub(16 + 80) else {
+                    return;
+                };
+                let name = desc[at..at + 16].split(|&byte| byte == 0).next();
+                self.program = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
+                // The process's number is the first of four of 32 bits before the name.
+                self.process = at.checked_sub(16).and_then(number);
             }
             _ => {}
         }
