@@ -79,6 +79,13 @@ bench:
 		ci/result bench benchmark "Speed and memory beside other allocators" \
 			cat out/bench/tables.md >/dev/null
 
+# The crate in two Rust programs, beside others: a part of `make bench` by itself.
+bench-crate:
+	@$(CARGO) build --quiet --locked -p byssal-bench
+	@"$$CARGO_TARGET_DIR/debug/byssal-bench" run --mode=linked --no-extras --dest=out/bench/crate
+	@ci/result bench-crate benchmark "The crate in Rust programs, beside others" \
+		cat out/bench/crate/tables.md >/dev/null
+
 # What the heap profile costs, and a flame graph of it: docs/profile.md.
 profile: tool
 	@$(CARGO) build --quiet --locked -p byssal-bench
@@ -173,5 +180,5 @@ clean:
 tool:
 	@ci/tool
 
-.PHONY: all check check-s390x verify fetch patch dist prove libc-test fuzz coverage bench profile counts footprint processes install misuse \
+.PHONY: all check check-s390x verify fetch patch dist prove libc-test fuzz coverage bench bench-crate profile counts footprint processes install misuse \
 	stress night tsan miri mutants shortage everywhere musl-cross-make picture fresh clean tool
