@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use byssal_heap::inspect::description::{Numbers, NUMBERS};
 use byssal_tool::look;
+use byssal_tool::look::descriptor::Found;
 use byssal_tool::look::report;
 use byssal_tool::look::view::View;
 use programs::{compiled, refuse, tool, Mode, Running, MODES};
@@ -465,6 +467,18 @@ fn damaged_memory_neither_stops_nor_crashes_the_reader() {
             told += damaged::look(&damaged, &found);
         }
         told += damaged::look(&damaged, &found);
+    }
+    // The description itself, each number of it.
+    for &here in &found {
+        for (index, value) in (0..NUMBERS).flat_map(|i| [(i, 0), (i, u16::MAX)]) {
+            // SAFETY: these are as many numbers of 16 bits, one behind the other.
+            let mut words: [u16; NUMBERS] = unsafe { std::mem::transmute(here.numbers) };
+            words[index] = value;
+            let numbers = Numbers::from_words(words);
+            if look::descriptor::is_sound(&numbers) {
+                told += damaged::look(&process, &[Found { numbers, ..here }]);
+            }
+        }
     }
     println!("{told} problems told in {} s", begin.elapsed().as_secs());
     assert!(told > 400);

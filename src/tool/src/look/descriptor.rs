@@ -112,10 +112,10 @@ fn read_at(memory: &dyn Memory, at: u64) -> Result<Option<Found>> {
         )
         .remedy("look with the tool of the byssal that the program has inside"));
     }
-    let word = usize::from(numbers.word);
-    if !matches!(word, 4 | 8) {
+    if !is_sound(&numbers) {
         return Ok(None);
     }
+    let word = usize::from(numbers.word);
     let first = LEN.next_multiple_of(word);
     let pointer = |index: usize| number(&bytes[first + index * word..][..word], is_big);
     Ok(Some(Found {
@@ -124,4 +124,19 @@ fn read_at(memory: &dyn Memory, at: u64) -> Result<Option<Found>> {
         state: pointer(0),
         fault: pointer(1),
     }))
+}
+
+/// Whether a heap can be counted through by these numbers, as far as the reader relies on them: the
+/// description may be damaged like all else.
+pub fn is_sound(numbers: &Numbers) -> bool {
+    let [_, _, _, _, tables, each] = numbers.heaps.map(u32::from);
+    let [.., starts, places, _] = numbers.class;
+    let [.., room] = numbers.body;
+    let [_, deferred, ..] = numbers.deferred;
+    matches!(numbers.word, 4 | 8)
+        && (16..=30).contains(&numbers.chunk_shift)
+        && each > 0
+        && tables * each <= 1 << 16
+        && starts < places
+        && room.max(deferred) <= 1024
 }

@@ -64,7 +64,7 @@ impl Raster {
     /// Paints bytes that are painted as the rest over.
     fn paint_over(&mut self, at: u64, len: u64, kind: Kind) {
         self.paint(at, len, kind);
-        let end = at + len;
+        let end = self.end(at, len);
         for pixel in at / self.pixel..end.div_ceil(self.pixel) {
             let part = ((pixel + 1) * self.pixel).min(end) - (pixel * self.pixel).max(at);
             let kinds = self.kinds.get_mut(pixel as usize).into_iter().flatten();
@@ -74,9 +74,14 @@ impl Raster {
         }
     }
 
+    /// Where that many bytes from `at` on end, or where the picture does: a damaged length may be any.
+    fn end(&self, at: u64, len: u64) -> u64 {
+        (at + len).min(self.kinds.len() as u64 * self.pixel)
+    }
+
     /// Paints the bytes from `at` on.
     fn paint(&mut self, mut at: u64, len: u64, kind: Kind) {
-        let end = (at + len).min(self.kinds.len() as u64 * self.pixel);
+        let end = self.end(at, len);
         while at < end {
             let pixel = at / self.pixel;
             let part = ((pixel + 1) * self.pixel).min(end) - at;
@@ -389,4 +394,42 @@ fn legend(view: &View, mut y: u64, pixel: u64) -> (Node, u64) {
         node = node.add(label(x + 22, y + 10, text));
     }
     (node, y + (items.len() as u64).div_ceil(columns) * 18)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::look::view::{Extent, ExtentKind};
+
+    #[test]
+    fn a_run_of_a_damaged_length_ends_with_its_chunk() {
+        let chunk = Chunk {
+            base: 1 << 22,
+            cells: 0x2000,
+            data: 0x2000,
+            open: 0x8000,
+            used: vec![u64::MAX],
+            dirty: vec![0],
+        };
+        let run = Extent {
+            base: (1 << 22) + 0x4000,
+            len: 1 << 51,
+            bytes: 1 << 51,
+            is_run: true,
+            kind: ExtentKind::Live,
+        };
+        let view = View {
+            chunks: vec![chunk.clone()],
+            extents: vec![run],
+            ..View::default()
+        };
+        let raster = raster(&view, &chunk, &[], 0x1000);
+        let kinds: Vec<Kind> = (0..raster.kinds.len()).map(|at| raster.kind(at)).collect();
+        let [records, rest, large] = [Kind::Metadata, Kind::Rest, Kind::Run];
+        assert_eq!(
+            kinds,
+            [records, records, rest, rest, large, large, large, large]
+        );
+        assert!(svg(&view).contains("svg"));
+    }
 }
