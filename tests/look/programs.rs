@@ -336,11 +336,13 @@ pub fn tool(arguments: &[&str]) -> (i32, String) {
     outcome(Command::new(tool_path()).args(arguments))
 }
 
-/// The same, as a user without rights. A copy, as that user may not reach the checkout.
+/// The same, as a user without rights. A copy, as that user may not reach the checkout; by another
+/// process, as a file that this one writes may be held open by a child that another test starts.
 pub fn tool_as_nobody(arguments: &[&str]) -> (i32, String) {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("byssal");
-    fs::copy(tool_path(), &copy).unwrap();
+    let copied = Command::new("cp").arg(tool_path()).arg(&copy).status();
+    assert!(copied.unwrap().success());
     let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(folder.path(), all).unwrap();
     outcome(
