@@ -10,7 +10,7 @@ use crate::look::descriptor::{self, Found};
 use crate::look::memory::Memory;
 
 /// Bits of an address, of any machine.
-const ADDRESS_BITS: u32 = 52;
+pub const ADDRESS_BITS: u32 = 52;
 
 /// Chunks that are read at most: all that 47 bits of address have room for would take days.
 const MOST_CHUNKS: usize = 1 << 18;

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use byssal_heap::base::config::{CLASSES, GRANULE, RUN_PAGE};
 use byssal_heap::inspect::format::{self, Places, ACTIVE, CELL, CURRENT, ORPHANED};
 
-use crate::look::snapshot::{Problems, Snapshot};
+use crate::look::snapshot::{Problems, Snapshot, ADDRESS_BITS};
 use crate::look::view::{Chunk, Extent, ExtentKind, Group, Heap, Slot};
 
 /// Bits of a group's tag, see `layout/group.rs`: state, slots less one, class, owner.
@@ -325,7 +325,7 @@ impl Walk {
                 ));
                 return;
             }
-            if base.checked_add(len).is_none() || bytes > len {
+            if (base + len) >> ADDRESS_BITS != 0 || len == 0 || bytes > len {
                 self.problems.add(format!(
                     "a large block of {bytes} bytes in {len} at {base:#x}"
                 ));
