@@ -8,6 +8,7 @@ use std::env;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -55,6 +56,16 @@ fn profile(options: &[&str], program: &Path, argument: &str, dest: &Path) -> Out
     cmd.arg("--").arg(program).arg(argument);
     let dir = dest.parent().unwrap();
     let dir = if dir.is_dir() { dir } else { Path::new("/") };
+    // What a shell starts in the background has SIGINT ignored, and so would the program.
+    // SAFETY: signal may be called between fork and exec.
+    unsafe {
+        cmd.pre_exec(|| {
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        })
+    };
     cmd.current_dir(dir)
         .env("BYSSAL_PROFILE_SEED", "1")
         .output()
