@@ -104,7 +104,8 @@ impl Snapshot {
         let [body, _, size] = numbers.heap.map(u64::from);
         let state = self.found.state;
         let mut heaps = self.word(state + count).unwrap_or(0);
-        if heaps >= first_count + tables * each {
+        // A heap's number has 16 bits.
+        if heaps >= (first_count + tables * each).min(1 << 16) {
             self.problems.add(format!("there cannot be {heaps} heaps"));
             heaps = 0;
         }
