@@ -155,11 +155,10 @@ pub fn compiled(name: &str, mode: Mode) -> Result<Built, String> {
 
 impl Built {
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match &self.emulator {
-            Some(emulator) => Command::new(emulator),
-            None => Command::new(&self.program),
-        };
-        command.args(self.emulator.iter().map(|_| &self.program));
+        let mut command = Command::new(self.emulator.as_ref().unwrap_or(&self.program));
+        if self.emulator.is_some() {
+            command.arg(&self.program);
+        }
         command.args(arguments).current_dir(self.folder.path());
         match &self.preload {
             Some(library) => command.env("LD_PRELOAD", library),
