@@ -68,6 +68,18 @@ pub fn fence_behind_exchange() {
     fence(Ordering::SeqCst);
 }
 
+/// Stores a number, behind all that was written before (release). loongarch64 has no such store:
+/// its compiler makes a swap of it, which waits for more than a fence does.
+#[inline(always)]
+pub fn publish(cell: &AtomicU32, value: u32) {
+    if cfg!(target_arch = "loongarch64") {
+        fence(Ordering::Release);
+        cell.store(value, Ordering::Relaxed);
+    } else {
+        cell.store(value, Ordering::Release);
+    }
+}
+
 /// `value`. The compiler does not look at it before the program comes here: for conditions that are
 /// to be tested last.
 #[inline(always)]

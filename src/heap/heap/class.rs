@@ -14,7 +14,7 @@ use crate::base::config::{CLASSES, KEEP_CLASS, PRESET, REUSE_QUEUE, UNIT};
 use crate::base::places::places;
 use crate::base::size_class::{stride, Geometry, TABLE};
 use crate::base::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::base::sync::{compiler_fence, fence, AtomicPtr, AtomicU32, AtomicU8};
+use crate::base::sync::{compiler_fence, fence, publish, AtomicPtr, AtomicU32, AtomicU8};
 use crate::base::zeroed::Zeroed;
 use crate::layout::group::{MyGroup, State};
 use crate::layout::record::FIRST_WIDE;
@@ -194,9 +194,8 @@ impl Class {
         let place = self.tail() as usize % REUSE_QUEUE;
         self.queue.starts[place].store(entry.start, Relaxed);
         self.queue.places[place].set(entry.place);
-        // Release: whoever watches and counts the slot finds its address and canaries.
-        self.tail
-            .store(self.tail.load(Relaxed).wrapping_add(1), Release);
+        // Whoever watches and counts the slot finds its address and canaries.
+        publish(&self.tail, self.tail.load(Relaxed).wrapping_add(1));
     }
 
     /// Takes the oldest slot; the queue is not empty.
