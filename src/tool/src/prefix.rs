@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{At, Error, Kind, Result};
+use crate::target::Target;
 use crate::{musl, project};
 
 /// The prefix that musl is configured with.
@@ -76,11 +77,11 @@ pub fn rename(dir: &Path, from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Installs a made tree, and puts what came of it at `prefix`. The wrapper of the compiler tells it
-/// `flags`, too.
+/// what the machine needs, too.
 ///
 /// # Errors
 /// `Step` when musl's make fails.
-pub fn install(tree: &Path, prefix: &Path, flags: Option<&str>, log: &Path) -> Result<()> {
+pub fn install(tree: &Path, prefix: &Path, target: &Target, log: &Path) -> Result<()> {
     let root = tree.join(INSTALLED);
     if root.exists() {
         fs::remove_dir_all(&root).at("removing", &root)?;
@@ -89,14 +90,34 @@ pub fn install(tree: &Path, prefix: &Path, flags: Option<&str>, log: &Path) -> R
     let made = root.join(PLACE.trim_start_matches('/'));
     relative_loader(&made.join("lib"))?;
     rename(&made, Path::new(PLACE), prefix)?;
-    if let Some(flags) = flags {
-        let wrapper = made.join("bin/musl-gcc");
-        let text = project::read_text(&wrapper)?;
-        let told = text.replace("\"$@\"", &format!("{flags} \"$@\""));
-        fs::write(&wrapper, told).at("writing", &wrapper)?;
+    if let Some(flags) = &target.flags {
+        change(
+            &made.join("bin/musl-gcc"),
+            "\"$@\"",
+            &format!("{flags} \"$@\""),
+        )?;
+    }
+    if let Some(linked) = &target.linked {
+        let more = format!("-nostdlib {linked} ");
+        change(&made.join("lib/musl-gcc.specs"), "-nostdlib ", &more)?;
     }
     project::replace_dir(&made, prefix)?;
     fs::remove_dir_all(&root).at("removing", &root)
+}
+
+/// Replaces a text in a file of musl's wrapper, if there is one: a clang has another.
+fn change(file: &Path, from: &str, to: &str) -> Result<()> {
+    if !file.exists() {
+        return Ok(());
+    }
+    let text = project::read_text(file)?;
+    if !text.contains(from) {
+        let what = format!("{} has no {from}", file.display());
+        return Err(Error::new(Kind::Step, what)
+            .remedy("musl's wrapper of gcc is another one than byssal knows"));
+    }
+    // In place: the mode stays.
+    fs::write(file, text.replace(from, to)).at("writing", file)
 }
 
 /// The dynamic linker's link names libc.so by an absolute path; beside it the plain name does.

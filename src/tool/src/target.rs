@@ -23,6 +23,7 @@ pub struct Target {
     pub compilers: Vec<String>,
     pub qemu: Option<String>,
     pub flags: Option<String>,
+    pub linked: Option<String>,
     pub line: Option<[String; 2]>,
     pub unmeasured: Option<String>,
     #[serde(default)]

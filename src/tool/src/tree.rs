@@ -177,12 +177,7 @@ impl Tree {
             let making = self.dir.join(MAKING);
             project::write_file(&making, b"")?;
             musl::make(&self.dir, &[], compiler.jobs, &log)?;
-            prefix::install(
-                &self.dir,
-                &self.prefix,
-                compiler.target.flags.as_deref(),
-                &log,
-            )?;
+            prefix::install(&self.dir, &self.prefix, compiler.target, &log)?;
             fs::remove_file(&making).at("removing", &making)
         })?;
         stamp.note(&made)?;

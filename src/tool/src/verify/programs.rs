@@ -190,12 +190,7 @@ pub fn other_kind(subject: &Subject) -> Result<Finding> {
     )?;
     crate::progress::step(&format!("libc.a by a {kind} compiler"), || {
         musl::make(&tree, &[], compiler.jobs, &subject.log())?;
-        prefix::install(
-            &tree,
-            &dest,
-            compiler.target.flags.as_deref(),
-            &subject.log(),
-        )
+        prefix::install(&tree, &dest, compiler.target, &subject.log())
     })?;
     let members = musl::variable(&tree, "AOBJS").unwrap_or_else(|_| "$(LIBC_OBJS)".into());
     let program = subject.compile(&dest, "hooks", &["-static"])?;
