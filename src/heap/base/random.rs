@@ -224,8 +224,8 @@ fn hash(key: [u64; 2], word: u64) -> u64 {
 fn expand(key: [u64; KEY / 8]) -> [u64; OUTPUT / 8] {
     use rand_chacha::rand_core::{RngCore, SeedableRng};
     let mut seed = [0; KEY];
-    for (bytes, word) in seed.chunks_exact_mut(8).zip(key) {
-        bytes.copy_from_slice(&word.to_le_bytes());
+    for (byte, place) in seed.iter_mut().zip(0..) {
+        *byte = key[place / 8].to_le_bytes()[place % 8];
     }
     let mut generator = rand_chacha::ChaCha8Rng::from_seed(seed);
     array::from_fn(|_| generator.next_u64())
