@@ -135,7 +135,7 @@ pub fn build(project: &Project, settings: &Settings) -> Result<Built> {
     let unused = crate::run::unused_flags();
     if !unused.is_empty() {
         let names = unused.join(", ");
-        crate::progress::say(&format!("  not used, though in the environment: {names}"));
+        crate::progress::tell(&format!("  not used, though in the environment: {names}"));
     }
     needs::programs(project, &["make", "cargo", "rustc"])?;
     let compiler = settings.compiler()?;
@@ -179,8 +179,10 @@ pub fn patch(
         Some(d) => project::absolute(d)?,
         None => project.out.join(format!("patches/musl-{}", source.label)),
     };
+    project.check_dest(&dest)?;
     let cores = settings.cores(project, &[target])?;
     write_series(project, &cores, &source, default, &dest)?;
+    project.mark(&dest)?;
     Ok(dest)
 }
 

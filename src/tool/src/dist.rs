@@ -36,6 +36,7 @@ pub fn make(
         Some(dest) => project::absolute(dest)?,
         None => project.out.join("dist"),
     };
+    project.check_dest(&dest)?;
     let targets: Vec<&'static Target> = match settings.target()? {
         Some(target) => vec![target],
         None => TARGETS.iter().collect(),
@@ -68,7 +69,9 @@ pub fn make(
     }
     project::write_file(&made.join("SHA256SUMS"), sums.as_bytes())?;
     project::replace_dir(&made, &dest)?;
-    Ok(files(&dest)?.into_iter().map(|f| dest.join(f)).collect())
+    let files = files(&dest)?.into_iter().map(|f| dest.join(f)).collect();
+    project.mark(&dest)?;
+    Ok(files)
 }
 
 /// What the files for a musl of that label are called, without their endings.

@@ -8,7 +8,7 @@ use crate::distro;
 use crate::download;
 use crate::error::{At, Error, Kind, Result};
 use crate::pins::{Family, Release};
-use crate::progress::{say, step};
+use crate::progress::{step, tell};
 use crate::project::Project;
 
 /// Gives the path of `NAME-VERSION.tar.PACKING` in the cache, downloading it when need be.
@@ -17,7 +17,7 @@ use crate::project::Project;
 /// `Refused` when the version has no pin; `Source` when no way gave a file with the pinned hash.
 pub fn pinned(project: &Project, name: &str, family: &Family, version: &str) -> Result<PathBuf> {
     let release = family.release(version)?;
-    let file = format!("{name}-{version}.tar.{}", family.packing);
+    let file = file_name(name, family, version);
     if let Some(there) = cached(project, &file, release)? {
         return Ok(there);
     }
@@ -28,10 +28,15 @@ pub fn pinned(project: &Project, name: &str, family: &Family, version: &str) -> 
     Ok(dest)
 }
 
+/// What the tarball of a release is called.
+pub fn file_name(name: &str, family: &Family, version: &str) -> String {
+    format!("{name}-{version}.tar.{}", family.packing)
+}
+
 /// The tarball of a release, if it is in a cache and can be read.
 pub fn at_hand(project: &Project, name: &str, family: &Family, version: &str) -> Option<PathBuf> {
     let release = family.release(version).ok()?;
-    let file = format!("{name}-{version}.tar.{}", family.packing);
+    let file = file_name(name, family, version);
     cached(project, &file, release).ok()?
 }
 
@@ -45,7 +50,7 @@ fn cached(project: &Project, file: &str, release: &Release) -> Result<Option<Pat
         if got == release.sha256 {
             return Ok(Some(path));
         }
-        say(&format!(
+        tell(&format!(
             "  {} has SHA-256 {got}, not the pinned {}: not used",
             path.display(),
             release.sha256
@@ -78,7 +83,7 @@ fn download(name: &str, family: &Family, release: &Release, dest: &Path) -> Resu
         let result = get(&part).and_then(|()| check(&part, release));
         match result {
             Ok(()) => {
-                say(&format!(
+                tell(&format!(
                     "  {}: from {way}, SHA-256 as pinned",
                     dest.display()
                 ));

@@ -11,6 +11,8 @@ use crate::build::Settings;
 use crate::core::Preset;
 use crate::digest::{Inputs, Stamp};
 use crate::error::{At, Error, Kind, Result};
+use crate::fetch;
+use crate::pins::Pins;
 use crate::project::{self, Project};
 use crate::tree::Malloc;
 
@@ -193,23 +195,38 @@ fn merge(from: &Path, to: &Path, rewrite: Rewrite) -> Result<()> {
     Ok(())
 }
 
-/// Removes what was made; with `cache`, also what was downloaded.
+/// Removes what was made, in `out`, which the caller has locked; with `cache`, also the tarballs
+/// that were downloaded.
 ///
 /// # Errors
 /// When something cannot be removed.
-pub fn clean(project: &project::Project, cache: bool) -> Result<()> {
-    let target = project.root.join("target/archive");
-    let mut gone = vec![&project.out, &target];
-    if cache {
-        gone.extend(project.caches.first());
+pub fn clean(project: &Project, cache: bool) -> Result<()> {
+    let mut gone = vec![project.out.clone()];
+    if project.out == project.root.join("out") {
+        // Others' `out` uses it, too.
+        gone.push(project.root.join("target/archive"));
     }
-    for dir in gone {
-        match fs::remove_dir_all(dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(e).at("removing", dir)
+    for dir in &gone {
+        there(fs::remove_dir_all(dir)).at("removing", dir)?;
+    }
+    let pins = Pins::read(&project.root)?;
+    for dir in project.caches.first().into_iter().filter(|_| cache) {
+        for (name, family) in [("musl", &pins.musl), ("lua", &pins.lua)] {
+            for release in &family.release {
+                let file = dir.join(fetch::file_name(name, family, &release.version));
+                there(fs::remove_file(&file)).at("removing", &file)?;
             }
-            _ => {}
         }
+        // What else is there stays: a user may have named any directory.
+        let _ = fs::remove_dir(dir);
     }
     Ok(())
+}
+
+/// That something is not there is no failure to remove it.
+fn there(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }

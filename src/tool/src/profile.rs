@@ -65,6 +65,7 @@ pub fn run(project: &Project, settings: &Settings, request: &Request) -> Result<
         Some(dest) => project::absolute(dest)?,
         None => project.out.join("profile").join(&short),
     };
+    project.check_dest(&dest)?;
     let library = library(project, settings, &program)?;
     let temp = project::temp_beside(&dest)?;
     let written = temp.path().join("raw");
@@ -85,6 +86,7 @@ pub fn run(project: &Project, settings: &Settings, request: &Request) -> Result<
         files(&profile, &short.to_string_lossy(), &made)?;
     }
     project::replace_dir(&made, &dest)?;
+    project.mark(&dest)?;
     let mut text = told(&all, &profile, &short, status);
     if !program.is_walkable {
         text +=

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{At, Error, Kind, Result};
 
-/// How the names of temporary directories begin; the process number follows.
+/// How the names of temporary files and directories begin; the process number follows.
 const TEMP: &str = ".byssal-tmp-";
+/// A file in a directory that byssal made where the user said, and may replace as a whole.
+const MARK: &str = ".byssal";
 
 /// The directories of one checkout of byssal.
 #[derive(Clone, Debug)]
@@ -79,9 +81,40 @@ impl Project {
     /// Waits until no other run of the tool works in the same output directory.
     ///
     /// # Errors
-    /// When the lock file cannot be made.
+    /// `Usage` for a directory that is somebody else's; when the lock file cannot be made.
     pub fn lock(&self) -> Result<fs::File> {
+        if !self.is_own(&self.out) && !self.out.join(".lock").is_file() {
+            refuse_foreign("--out", &self.out)?;
+        }
         lock_dir(&self.out)
+    }
+
+    /// Whether it lies in the checkout's `out`, where everything is byssal's.
+    fn is_own(&self, dir: &Path) -> bool {
+        dir.starts_with(self.root.join("out"))
+    }
+
+    /// Refuses to replace what byssal did not make, before any work is done for it.
+    ///
+    /// # Errors
+    /// `Usage` for a file, and for a directory that has something else in it.
+    pub fn check_dest(&self, dest: &Path) -> Result<()> {
+        if self.is_own(dest) || dest.starts_with(&self.out) || dest.join(MARK).is_file() {
+            return Ok(());
+        }
+        refuse_foreign("--dest", dest)
+    }
+
+    /// Marks what was put at `dest`, so that the next run may replace it.
+    ///
+    /// # Errors
+    /// When the mark cannot be written.
+    pub fn mark(&self, dest: &Path) -> Result<()> {
+        if self.is_own(dest) || dest.starts_with(&self.out) {
+            return Ok(());
+        }
+        let text = "byssal made this directory, and replaces all of it when it is asked again.\n";
+        write_file(&dest.join(MARK), text.as_bytes())
     }
 
     /// Waits until no other run of the tool changes the output directory, and writes nothing there.
@@ -99,6 +132,31 @@ impl Project {
 
     pub fn log(&self, name: &str) -> PathBuf {
         self.out.join("log").join(format!("{name}.log"))
+    }
+}
+
+/// Err unless nothing is at `dir`, or an empty directory. `what` is the option that names it.
+fn refuse_foreign(what: &str, dir: &Path) -> Result<()> {
+    let refused = |why: String| {
+        Err(
+            Error::new(Kind::Usage, format!("{what} {}: {why}", dir.display()))
+                .remedy("give a directory that is not there yet, or an empty one"),
+        )
+    };
+    match fs::read_dir(dir).map(|mut entries| entries.next()) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            refused("a file is in the way, where a directory is to be".into())
+        }
+        Err(e) => refused(e.to_string()),
+        Ok(None) => Ok(()),
+        Ok(Some(first)) => {
+            let name = first.at("reading directory", dir)?.file_name();
+            refused(format!(
+                "byssal did not make what is there ({} and perhaps more), and would remove it",
+                name.to_string_lossy()
+            ))
+        }
     }
 }
 
@@ -120,7 +178,7 @@ fn take(file: fs::File, how: libc::c_int, dir: &Path) -> Result<fs::File> {
         unsafe { libc::flock(file.as_raw_fd(), how) == 0 }
     };
     if !lock(how | libc::LOCK_NB) {
-        crate::progress::say(&format!(
+        crate::progress::tell(&format!(
             "  waiting: another byssal works in {}",
             dir.display()
         ));
@@ -204,7 +262,7 @@ pub fn temp_beside(dest: &Path) -> Result<tempfile::TempDir> {
         .at("making a temporary directory in", parent)
 }
 
-/// Removes temporary directories of runs that were killed; whoever is alive keeps theirs.
+/// Removes temporary files and directories of runs that were killed; whoever is alive keeps theirs.
 fn sweep(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -217,7 +275,7 @@ fn sweep(dir: &Path) {
         };
         if pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists() {
             // Another run may be sweeping too; what is left, the next one takes.
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
         }
     }
 }
@@ -267,7 +325,7 @@ pub fn write_file(dest: &Path, bytes: &[u8]) -> Result<()> {
     let parent = dest.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).at("making directory", parent)?;
     let mut file = tempfile::Builder::new()
-        .prefix(".byssal-tmp-")
+        .prefix(&format!("{TEMP}{}-", std::process::id()))
         .tempfile_in(parent)
         .at("writing in", parent)?;
     file.write_all(bytes).at("writing", dest)?;
@@ -277,6 +335,28 @@ pub fn write_file(dest: &Path, bytes: &[u8]) -> Result<()> {
         .at("setting the mode of", dest)?;
     file.persist(dest).at("writing", dest)?;
     Ok(())
+}
+
+/// Writes a file that the user names. What is no plain file, such as a device or a pipe, stays what
+/// it is and is written to.
+///
+/// # Errors
+/// `Usage` when its directory is not there; when writing fails, and then a plain file is as it was.
+pub fn write_named(dest: &Path, bytes: &[u8]) -> Result<()> {
+    let dest = absolute(dest)?;
+    let parent = dest.parent().unwrap_or(Path::new("/"));
+    if !parent.is_dir() {
+        let what = format!(
+            "{}: there is no directory {}",
+            dest.display(),
+            parent.display()
+        );
+        return Err(Error::new(Kind::Usage, what).remedy("make it, or give another file"));
+    }
+    match fs::metadata(&dest) {
+        Ok(meta) if !meta.is_file() => fs::write(&dest, bytes).at("writing", &dest),
+        _ => write_file(&dest, bytes),
+    }
 }
 
 /// # Errors

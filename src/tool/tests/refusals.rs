@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -52,6 +52,11 @@ fn pins(site: &Path, sha256: &str) -> String {
 
 /// Fetches in a project whose pin is `sha256`, from a site that has `content`.
 fn fetch_from(dir: &Path, content: &[u8], sha256: &str) -> (i32, String) {
+    outcome(&fetch_in(dir, content, sha256).output().unwrap())
+}
+
+/// The command that does so.
+fn fetch_in(dir: &Path, content: &[u8], sha256: &str) -> Command {
     let site = dir.join("site");
     fs::create_dir_all(&site).unwrap();
     fs::write(site.join("musl-1.2.6.tar.gz"), content).unwrap();
@@ -62,7 +67,7 @@ fn fetch_from(dir: &Path, content: &[u8], sha256: &str) -> (i32, String) {
         .current_dir(dir.join("project"))
         .env_remove("BYSSAL_CACHE");
     fetch.env("XDG_CACHE_HOME", dir.join("none"));
-    outcome(&fetch.output().unwrap())
+    fetch
 }
 
 /// Whether there is a program that downloads; says so if not.
@@ -105,6 +110,100 @@ fn a_download_with_the_right_hash_replaces_a_wrong_one_in_the_cache() {
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("not used"), "{text}");
     assert_eq!(fs::read(&cached).unwrap(), b"the pinned content");
+}
+
+#[test]
+fn what_fetch_prints_is_a_path_and_where_it_cannot_be_printed_that_is_an_error() {
+    if !can_download() {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let right = temp.path().join("right");
+    fs::write(&right, b"the pinned content").unwrap();
+    let sha256 = digest::file(&right).unwrap();
+    let mut fetch = fetch_in(temp.path(), b"the pinned content", &sha256);
+    let out = fetch.output().unwrap();
+    let path = temp.path().join("project/.cache/musl-1.2.6.tar.gz");
+    assert_eq!(out.stdout, format!("{}\n", path.display()).into_bytes());
+    let full = fs::File::create("/dev/full").unwrap();
+    let (code, text) = outcome(&fetch.stdout(full).output().unwrap());
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("stdout"), "{text}");
+}
+
+/// A file, and a directory with one in it, in `dir`: what they hold must stay.
+fn foreign(dir: &Path) -> [PathBuf; 2] {
+    let [file, tree] = ["file", "tree"].map(|name| dir.join(name));
+    fs::create_dir(&tree).unwrap();
+    for file in [&file, &tree.join("mine")] {
+        fs::write(file, "mine").unwrap();
+    }
+    [file, tree]
+}
+
+/// Whether both are as `foreign` made them.
+fn is_whole([file, tree]: &[PathBuf; 2]) -> bool {
+    let stays = |file: &Path| fs::read(file).is_ok_and(|text| text == b"mine");
+    stays(file) && stays(&tree.join("mine")) && fs::read_dir(tree).unwrap().count() == 1
+}
+
+#[test]
+fn what_byssal_did_not_make_is_neither_replaced_nor_removed() {
+    let temp = tempfile::tempdir().unwrap();
+    let musl = temp.path().join("musl");
+    likeness(&musl, "1.2.6");
+    let all = foreign(temp.path());
+    for there in &all {
+        let [there, musl] = [there, &musl].map(|path| path.to_str().unwrap());
+        for args in [
+            &["patch", "--musl", musl, "--dest", there][..],
+            &["dist", "--musl", musl, "--dest", there],
+            &["profile", "--dest", there, "/bin/sh"],
+            &["--out", there, "clean"],
+            &["--out", there, "patch", "--musl", musl],
+        ] {
+            let (code, text) = outcome(&byssal(args));
+            assert_eq!(code, 2, "{args:?}: {text}");
+            assert!(
+                text.contains(there) && text.contains("what to do"),
+                "{text}"
+            );
+            assert!(is_whole(&all), "{args:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn what_byssal_made_where_it_was_told_is_replaced() {
+    let temp = tempfile::tempdir().unwrap();
+    let [musl, dest] = ["musl", "series"].map(|name| temp.path().join(name));
+    likeness(&musl, "1.2.6");
+    let [musl, made] = [&musl, &dest].map(|path| path.to_str().unwrap());
+    for _ in 0..2 {
+        let (code, text) = outcome(&byssal(&["patch", "--musl", musl, "--dest", made]));
+        assert_eq!(code, 0, "{text}");
+        assert!(dest.join("INSTALL").is_file(), "{text}");
+        fs::remove_file(dest.join("INSTALL")).unwrap();
+    }
+}
+
+#[test]
+fn clean_takes_the_pinned_tarballs_out_of_a_cache_and_nothing_else() {
+    let temp = tempfile::tempdir().unwrap();
+    let [project, cache] = ["project", "cache"].map(|name| temp.path().join(name));
+    project_with_pins(&project, &pins(temp.path(), &"0".repeat(64)));
+    fs::create_dir_all(project.join("out/log")).unwrap();
+    fs::create_dir(&cache).unwrap();
+    for name in ["musl-1.2.6.tar.gz", "lua-1.2.6.tar.gz", "mine"] {
+        fs::write(cache.join(name), "mine").unwrap();
+    }
+    let mut clean = Command::new(env!("CARGO_BIN_EXE_byssal"));
+    clean.args(["clean", "--cache"]).current_dir(&project);
+    let (code, text) = outcome(&clean.env("BYSSAL_CACHE", &cache).output().unwrap());
+    assert_eq!(code, 0, "{text}");
+    assert!(!project.join("out").exists());
+    let left: Vec<_> = fs::read_dir(&cache).unwrap().flatten().collect();
+    assert!(left.len() == 1 && left[0].file_name() == "mine", "{left:?}");
 }
 
 /// `patch` on a likeness of musl that `change` has changed.
@@ -465,6 +564,8 @@ fn the_old_toolchain_is_there_after_a_build_that_fails() {
         "musl-1.2.6/lib/libc.a",
         "lib/libbyssal.so",
         "patches/musl-1.2.6/INSTALL",
+        // By this the directory is known as one of the tool's.
+        ".lock",
     ] {
         let file = out.join(file);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
