@@ -368,6 +368,17 @@ fn a_map_is_a_picture_of_the_classes_there_are() {
         );
     }
     assert!(picture.len() < 1 << 20);
+    // What is no plain file stays what it is.
+    let link = program.folder.path().join("link");
+    std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+    let (code, text) = tool(&["look", "--svg", link.to_str().unwrap(), &running.name()]);
+    assert_eq!(code, 0, "{text}");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    let nowhere = program.folder.path().join("nowhere/map.svg");
+    let (code, text) = tool(&["look", "--svg", nowhere.to_str().unwrap(), &running.name()]);
+    assert_eq!(code, 2, "{text}");
+    refuse(&text, &["nowhere", "what to do"]);
+    assert!(!nowhere.parent().unwrap().exists());
 }
 
 #[test]

@@ -21,13 +21,14 @@ pub mod view;
 pub mod walk;
 
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{At, Error, Kind, Result};
-use crate::project::write_file;
+use crate::progress;
+use crate::project::write_named;
 use core_file::Core;
 use descriptor::Found;
 use memory::Memory;
@@ -199,7 +200,7 @@ pub fn show(name: &Path, wishes: &Wishes) -> Result<()> {
     }
     let look = subject.look(&found, wishes.no_stop)?;
     if let Some(svg) = &wishes.svg {
-        write_file(svg, map::svg(&look.view).as_bytes())?;
+        write_named(svg, map::svg(&look.view).as_bytes())?;
     }
     let text = if wishes.json {
         json(&look.view)?
@@ -208,15 +209,15 @@ pub fn show(name: &Path, wishes: &Wishes) -> Result<()> {
     } else {
         report::text(&look.view)
     };
-    print(&text);
-    Ok(())
+    print(&text).map(drop)
 }
 
-/// A closed pipe is no failure.
-fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
+/// Whether somebody still reads: a closed pipe is no failure.
+///
+/// # Errors
+/// When the text cannot be written for another reason.
+fn print(text: &str) -> Result<bool> {
+    progress::result(text)
 }
 
 fn json(view: &View) -> Result<String> {
@@ -230,8 +231,7 @@ fn json(view: &View) -> Result<String> {
 /// # Errors
 /// When they are no such files.
 pub fn diff(before: &Path, after: &Path) -> Result<()> {
-    print(&compare::text(&read(before)?, &read(after)?));
-    Ok(())
+    print(&compare::text(&read(before)?, &read(after)?)).map(drop)
 }
 
 fn read(path: &Path) -> Result<View> {
@@ -267,9 +267,9 @@ fn watch(subject: &Subject, found: &[Found], wishes: &Wishes, seconds: f64) -> R
     let mut last = first.view;
     let first = last.clone();
     loop {
-        if wishes.json {
+        let is_read = if wishes.json {
             let text = serde_json::to_string(&last).unwrap_or_default();
-            print(&(text + "\n"));
+            print(&(text + "\n"))?
         } else {
             let clear = if io::stdout().is_terminal() {
                 "\x1b[H\x1b[J"
@@ -279,10 +279,10 @@ fn watch(subject: &Subject, found: &[Found], wishes: &Wishes, seconds: f64) -> R
             print(&format!(
                 "{clear}{}",
                 compare::watched(&first, &last, begin.elapsed())
-            ));
-        }
+            ))?
+        };
         thread::sleep(pause);
-        if !process.is_alive() {
+        if !is_read || !process.is_alive() {
             return Ok(());
         }
         match subject.look(found, wishes.no_stop) {

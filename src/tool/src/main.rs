@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use byssal_tool::build::{self, Settings};
 use byssal_tool::core::Preset;
 use byssal_tool::error::{Error, Kind, Result};
-use byssal_tool::progress::say;
+use byssal_tool::progress::{result, say};
 use byssal_tool::project::Project;
 use byssal_tool::run::printable;
 use byssal_tool::{dist, install, job, libc_test, look, needs, profile, sample, verify};
@@ -257,7 +257,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Fetch { common } => {
             let source = common.settings().source(&project)?;
-            say(&source.path().display().to_string());
+            result(&format!("{}\n", source.path().display()))?;
         }
         Command::Patch {
             common,
@@ -265,7 +265,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             dest,
         } => {
             let dest = build::patch(&project, &common.settings(), default, dest.as_deref())?;
-            say(&dest.display().to_string());
+            result(&format!("{}\n", dest.display()))?;
         }
         Command::Dist {
             common,
@@ -273,7 +273,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             dest,
         } => {
             for file in dist::make(&project, &common.settings(), default, dest.as_deref())? {
-                say(&file.display().to_string());
+                result(&format!("{}\n", file.display()))?;
             }
         }
         #[cfg(feature = "bindings")]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::error::{Error, Kind, Result};
-use crate::progress::{say, step};
+use crate::progress::{step, tell};
 use crate::project::{self, Project};
 use crate::run;
 
@@ -74,7 +74,7 @@ pub fn install(project: &Project, packages: &[&str], why: &str) -> Result<()> {
         return Err(by_hand());
     };
     let log = project.log("apt");
-    say(&format!("  {why}"));
+    tell(&format!("  {why}"));
     step(&format!("apt-get install {list}"), || {
         let apt = |args: &[&str]| {
             let mut cmd = Command::new(prefix[0]);
@@ -131,7 +131,7 @@ pub fn for_tests(project: &Project) -> Result<()> {
     packages.dedup();
     let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
     if let Err(e) = install(project, &packages, "needed by tests and not installed") {
-        say(&format!(
+        tell(&format!(
             "  warning: {e}; {}",
             e.remedy.as_deref().unwrap_or_default()
         ));

@@ -1,13 +1,14 @@
 //! Tells what runs now and for how long: a spinner on a terminal, plain lines elsewhere.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::error::Result;
+use crate::error::{At, Result};
 use crate::run;
 
 /// How often a long step says on a non-terminal that it still runs.
@@ -32,18 +33,38 @@ pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     end(display);
     let took = start.elapsed().as_secs_f32();
     match &result {
-        Ok(_) => say(&format!("  {what}: done in {took:.1} s")),
-        Err(_) => say(&format!("  {what}: FAILED after {took:.1} s")),
+        Ok(_) => tell(&format!("  {what}: done in {took:.1} s")),
+        Err(_) => tell(&format!("  {what}: FAILED after {took:.1} s")),
     }
     result
 }
 
-/// One line about something that needed no work, or about a result.
+/// One line about what is done or was found, on stdout.
 pub fn say(line: &str) {
-    let mut out = io::stdout().lock();
+    write(&mut io::stdout().lock(), line);
+}
+
+/// One line about what goes on meanwhile, on stderr: stdout has results, which others may read.
+pub fn tell(line: &str) {
+    write(&mut io::stderr().lock(), line);
+}
+
+fn write(out: &mut impl Write, line: &str) {
     // A closed pipe must not end a build.
     let _ = writeln!(out, "{}", run::printable(line));
     let _ = out.flush();
+}
+
+/// Writes what somebody asked for to stdout. Whether it was read: a closed pipe is no failure.
+///
+/// # Errors
+/// When it cannot be written for another reason.
+pub fn result(text: &str) -> Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.at("writing to", Path::new("stdout")).map(|()| true),
+    }
 }
 
 /// Bytes in the greatest unit that is not above them.
@@ -60,7 +81,7 @@ pub fn bytes(bytes: f64) -> String {
 }
 
 fn begin(what: &str, start: Instant) -> Display {
-    if io::stdout().is_terminal() {
+    if io::stderr().is_terminal() {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
             bar.set_style(style);
@@ -69,12 +90,12 @@ fn begin(what: &str, start: Instant) -> Display {
         bar.enable_steady_tick(Duration::from_millis(200));
         return Display::Spinner(bar);
     }
-    say(&format!("  {what} ..."));
+    tell(&format!("  {what} ..."));
     let (stop, stopped) = mpsc::channel();
     let what = what.to_owned();
     let thread = thread::spawn(move || {
         while stopped.recv_timeout(REMIND) == Err(RecvTimeoutError::Timeout) {
-            say(&format!(
+            tell(&format!(
                 "  {what} ... {} s so far",
                 start.elapsed().as_secs()
             ));

@@ -10,7 +10,7 @@ use flate2::read::GzDecoder;
 
 use crate::error::{At, Error, Kind, Result};
 use crate::pins::{Family, Pins, Release};
-use crate::progress::say;
+use crate::progress::tell;
 use crate::project::{self, Project};
 use crate::target::Target;
 use crate::{digest, fetch, run};
@@ -136,7 +136,7 @@ impl Source {
             let newest = family.supported()[0];
             format!("is musl {version}, which is not known: it is patched as {newest}")
         };
-        say(&format!(
+        tell(&format!(
             "  warning: {shown} {warning}; whether it is sound with byssal is not known"
         ));
         // Two trees of one version are two: by where they lie, so that one that is worked on stays
