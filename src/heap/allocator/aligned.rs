@@ -46,6 +46,20 @@ impl<P: Platform> Allocator<P> {
     }
 }
 
+/// Whether a slot of `class` may hold a block that was asked for with `n` bytes at a multiple of
+/// `align`: up to 16, which all blocks have, at any alignment.
+pub(crate) fn may_hold(class: usize, align: usize, n: usize) -> bool {
+    if !(1..=MAX_SMALL).contains(&n) {
+        return false;
+    }
+    let of_aligned = |align| aligned_class(align, n) == Some(class);
+    if align > UNIT {
+        return align <= MAX_SLOT_ALIGN && of_aligned(align);
+    }
+    let aligns = UNIT.ilog2() + 1..=MAX_SLOT_ALIGN.ilog2();
+    class_of(n) == class || aligns.into_iter().any(|bits| of_aligned(1 << bits))
+}
+
 /// The largest block, in bytes, that a slot holds whose stride is the least multiple of `align`
 /// that is long enough for `n`: no class below its is for `n` at that alignment, and mostly that
 /// one is.

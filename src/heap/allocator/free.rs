@@ -20,17 +20,18 @@
 //!     refuse             none is there: the name of the misuse
 //! ```
 
+use crate::allocator::aligned::may_hold;
 use crate::allocator::Allocator;
 use crate::base::config::{CLASSES, PRESET, REUSE_QUEUE, UNIT};
 use crate::base::fault::{raise, stop, Fault};
 use crate::base::platform::Platform;
-use crate::base::size_class::{Geometry, MAX_SMALL};
+use crate::base::size_class::Geometry;
 use crate::heap::class::{capacity, Class};
 use crate::heap::heap::{MyHeap, Whose};
 use crate::heap::orphans;
 use crate::heap::take::prefetch;
 use crate::layout::group::{Group, MyGroup, State, CLASS_NONE, CLASS_ZERO};
-use crate::layout::record::{fit, FIRST_WIDE, MAX_FINE, NEW, ZERO};
+use crate::layout::record::{max_tail, FIRST_WIDE, MAX_FINE, NEW, ZERO};
 use crate::layout::slot::{FreeSlot, LiveSlot};
 use crate::note;
 
@@ -375,7 +376,7 @@ impl<P: Platform> Allocator<P> {
             if let Some(chunk) = self.heaps.memory.system.pagemap.chunk(block.addr()) {
                 let heap = self.mine();
                 if let Whose::Narrow(mine, class) = heap.whose(chunk.group_at(block.addr())) {
-                    let fits = |slot: &LiveSlot| is_of(slot, n) && is_aligned(block, align);
+                    let fits = |slot: &LiveSlot| is_of(slot, align, n) && is_aligned(block, align);
                     return self.free_own(true, block, heap, mine, class, fits);
                 }
             }
@@ -394,7 +395,7 @@ impl<P: Platform> Allocator<P> {
             return;
         }
         let fits = match self.find(block) {
-            Some(slot) => is_of(&slot, n),
+            Some(slot) => is_of(&slot, align, n),
             None => self.length_outside(block) == n,
         };
         if !fits || !is_aligned(block, align) {
@@ -405,11 +406,17 @@ impl<P: Platform> Allocator<P> {
     }
 }
 
-/// Whether a block was asked for with `n` bytes: its record holds the size, rounded up as `fit`
-/// does.
+/// Whether a block may have been asked for with `n` bytes at this alignment: its record holds the
+/// size; where the tail is the longest that it can tell, any smaller one of its class.
 #[inline(always)]
-fn is_of(slot: &LiveSlot, n: usize) -> bool {
-    n <= MAX_SMALL && fit(slot.class, slot.stride, slot.offset, n) == Some(slot.length())
+fn is_of(slot: &LiveSlot, align: usize, n: usize) -> bool {
+    n == slot.length() || is_rounded(slot, align, n)
+}
+
+/// `is_of` for a size that the record does not hold.
+#[inline(never)]
+fn is_rounded(slot: &LiveSlot, align: usize, n: usize) -> bool {
+    slot.tail() == max_tail(slot.class) && n < slot.length() && may_hold(slot.class, align, n)
 }
 
 /// Whether a block may have been asked for at a multiple of `align`.

@@ -13,7 +13,7 @@
 //!     new_group          granules of a span, or a run of pages            heap/groups.rs
 //!       take_run           from chunks, or a new chunk                    pages/runs.rs, grow.rs
 //!   trim               memory is out: what is kept for later goes         heap/rest.rs
-//! malloc_large       above 131,055 bytes: a mapping, or a run             pages/large.rs
+//! malloc_large       above 131,071 bytes: a mapping, or a run             pages/large.rs
 //! malloc_zero        no bytes: an address that nobody may touch            pages/zero.rs
 //! ```
 

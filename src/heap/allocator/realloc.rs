@@ -175,7 +175,7 @@ impl<P: Platform> Allocator<P> {
             return malloc(n);
         }
         if n > isize::MAX as usize {
-            return self.out_of_memory();
+            return self.resize_beyond(block);
         }
         let (resized, usable) = match self.find(block) {
             Some(slot) => {
@@ -190,6 +190,20 @@ impl<P: Platform> Allocator<P> {
         } else {
             resized
         }
+    }
+
+    /// A resize to more bytes than there can be: null, and errno, but stops the process on what is
+    /// no block, as any other.
+    #[cold]
+    #[inline(never)]
+    fn resize_beyond(&self, block: *mut u8) -> *mut u8 {
+        match self.find(block) {
+            Some(slot) => raise(self.heaps.check_around(&slot)),
+            None => {
+                self.length_outside(block);
+            }
+        }
+        self.out_of_memory()
     }
 
     /// Resizes a block, its tail verified, within its slot, if its class stays the same and the

@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::config::{LARGE_TURNS, PRESET};
 use crate::base::platform::Platform;
-use crate::base::size_class::NARROW_SLOTS;
+use crate::base::size_class::{class_of, stride, NARROW_SLOTS};
 
 /// Not one page of the static in libc stands in the file.
 #[test]
@@ -196,6 +196,57 @@ fn sizes_are_checked_by_free_sized() {
             process.free_sized(q, 64, n);
         }
         assert_eq!(process.verify().live_bytes, 0);
+    }
+}
+
+/// A tail can be longer than a record can tell: what it tells is then a longer block.
+#[test]
+fn sizes_of_another_class_are_found_where_the_record_was_rounded() {
+    let process = Boxed::new(true);
+    for (class, other) in [
+        (class_of(170), 1),
+        (class_of(5000), 7),
+        (class_of(5000), 4000),
+    ] {
+        let asked = stride(class) - PRESET.guard;
+        let kept = stride(class - 1) - PRESET.guard + 1;
+        let p = process.malloc(asked);
+        // SAFETY: live; then the misuse under test, and a right free.
+        unsafe {
+            assert_eq!(process.realloc(p, kept), p, "in place");
+            assert!(
+                faults("size", || process.free_sized(p, 1, other)),
+                "{other}"
+            );
+            process.free_sized(p, 1, kept);
+            let q = process.aligned_alloc(64, kept);
+            assert!(
+                faults("size", || process.free_sized(q, 64, other)),
+                "{other}"
+            );
+            process.free_sized(q, 64, kept);
+        }
+    }
+    assert_eq!(process.verify().live_bytes, 0);
+}
+
+/// The size is not what realloc looks at first.
+#[test]
+fn a_resize_beyond_all_bounds_finds_what_is_no_block() {
+    let process = Boxed::new(true);
+    // SAFETY: the misuse under test.
+    let resize = |p| assert!(unsafe { process.realloc(p, usize::MAX) }.is_null());
+    for n in [100, 200_000] {
+        let (p, live) = (process.malloc(n), process.malloc(n));
+        // SAFETY: live; then the misuse under test.
+        unsafe {
+            process.free(p);
+            assert!(faults("free", || resize(p)), "{n}");
+            let inside = live.wrapping_add(16);
+            assert!(faults("invalid", || resize(inside)), "{n}");
+            assert!(process.realloc(live, usize::MAX).is_null(), "{n}");
+            process.free(live);
+        }
     }
 }
 
