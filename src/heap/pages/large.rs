@@ -129,7 +129,11 @@ impl<P: Platform> Locked<'_, P> {
         let whole = before + len + behind;
         let mut wish = 0;
         if (len < LEAST_JOINED || PRESET.has_guard_pages()) && self.large.live < MOST_APART {
-            wish = self.pages.wish_apart(whole);
+            // What `map_aligned` maps more, it needs there, too.
+            let page = self.pages.platform().page_size();
+            wish = self
+                .pages
+                .wish_apart(whole.saturating_add(align.saturating_sub(page)));
         }
         let at = self.pages.map_aligned(wish, whole, align, before)?;
         if !PRESET.has_guard_pages() {

@@ -236,6 +236,20 @@ fn around_a_large_block_nothing_is_mapped() {
             assert!(!is_mapped(block.wrapping_sub(page)) && !is_mapped(end));
         }
     }
+    // What an alignment asks to be mapped more is counted, too.
+    let aligned: Vec<_> = (0..8)
+        .map(|_| process.aligned_alloc(1 << 20, 200_000))
+        .collect();
+    for &block in &aligned {
+        let [front, back] = guards_of(&process, block).map(|pages| pages as usize * page);
+        let end = block
+            .wrapping_add(200_000 + page)
+            .map_addr(|at| at & !(page - 1));
+        assert!(!is_mapped(block.wrapping_sub(front + (1 << 19))));
+        assert!(!is_mapped(end.wrapping_add(back + (1 << 19))));
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
     // A freed address is not used soon: a stale pointer faults although others came.
     for &block in &blocks {
         // SAFETY: live.
