@@ -100,7 +100,7 @@ impl<P: Platform> Allocator<P> {
             chunks += header.cells_open.get() as usize + open - data;
         }
         let Ok(()) = each_group(&locked, |group| {
-            stats.add_group(group);
+            stats.add_group(group, self.avail(group));
             Ok::<_, Infallible>(())
         });
         let groups: usize = stats.classes.iter().map(|class| class.mapped).sum();
@@ -129,14 +129,15 @@ impl Stats {
 
     /// Adds a group's slots. All of a group is atomic, and whatever stands in it a number that is
     /// only added up: its owner may be making, using or releasing it.
-    fn add_group(&mut self, group: &'static Group) {
+    /// `avail` are slots that malloc may take and that are in no mask of the group.
+    fn add_group(&mut self, group: &'static Group, avail: u32) {
         let (class, slots) = (group.class(), group.capacity());
         let Some(usage) = self.classes.get_mut(class) else {
             return;
         };
         let stride = stride(class);
         usage.mapped += rounded(slots * stride);
-        let in_mask = group.freed();
+        let in_mask = group.freed() | avail;
         let guards = group.guard_slots();
         for index in 0..slots {
             let record = group.record(index);

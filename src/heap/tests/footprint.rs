@@ -190,3 +190,16 @@ fn free_slots_keep_their_pages_while_they_are_used_again_and_again() {
     assert!(purged() > before || !short, "they lay free all the while");
     process.verify();
 }
+
+/// Slots that nobody ever had are no memory that is kept.
+#[test]
+fn slots_of_new_pages_are_not_counted_as_retained() {
+    for n in [16, 600, 3000] {
+        let process = Boxed::new(true);
+        for _ in 0..40 {
+            assert!(!process.malloc(n).is_null());
+        }
+        let usage = process.stats().class_of(n);
+        assert_eq!((usage.blocks, usage.retained), (40, 0), "{n}: {usage:?}");
+    }
+}
