@@ -6,8 +6,12 @@
 //!          → the slot's bit joins those of its group, if the group has an entry
 //!                 otherwise another group's bits make room, and go to their owner
 //! flushed  an entry that must make room; all of them when they hold much, at every 32nd refill of
-//!          the thread, when it is short of memory, and when it or the program exits
+//!          the thread, when it is short of memory, when it exits, and when it exits the program
 //! ```
+//!
+//! Two threads that free one block at the same moment may both find its record live. The bit that
+//! comes second is found when both have been flushed: not by an exit while the other thread lives
+//! and has not flushed its own.
 //!
 //! A group with a bit here is not empty for its owner, so neither it nor its owner changes. An
 //! abandoned heap defers nothing.

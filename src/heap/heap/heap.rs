@@ -437,8 +437,11 @@ impl<P: Platform> Heaps<P> {
         };
         // Acquire: the table's memory is there.
         let more = self.more[further / MORE_HEAPS].load(Ordering::Acquire);
-        // SAFETY: null, or a table, which stays once it is entered.
-        unsafe { more.add(further % MORE_HEAPS).as_ref() }.filter(|_| !more.is_null())
+        if more.is_null() {
+            return None;
+        }
+        // SAFETY: a table, which stays once it is entered.
+        Some(unsafe { &*more.add(further % MORE_HEAPS) })
     }
 
     /// The owner of a group that a heap owns: the empty heap for any other.
