@@ -19,10 +19,10 @@ const NOWHERE: usize = usize::MAX;
 /// Bytes of addresses without memory that are left below the mapping of each large block, and with
 /// that above the next one.
 const APART: usize = 1 << 20;
-/// log2 of the addresses that such mappings go through before they begin at the top again, and of
-/// how far at least that is below the stack.
-const WAY_BITS: u32 = if usize::BITS == 64 { 40 } else { 28 };
-const FAR_BITS: u32 = WAY_BITS - 5;
+/// Addresses that such mappings go through before they begin at the top again, and how far at least
+/// that is below the stack. Where a machine has fewer addresses, a part of those below it.
+const WAY: usize = 1 << if usize::BITS == 64 { 40 } else { 28 };
+const FAR: usize = WAY / 32;
 
 impl<P: Platform> Pages<'_, P> {
     /// `len` bytes at the start of a new window.
@@ -82,8 +82,9 @@ impl<P: Platform> Pages<'_, P> {
         }
         let page = self.platform().page_size();
         let random = (self.choose(1 << 16) << 16 | self.choose(1 << 16)) * page;
-        let below = (1usize << FAR_BITS) + random % (1 << FAR_BITS);
-        (&raw const self).addr().wrapping_sub(below) & !(page - 1)
+        let here = (&raw const self).addr();
+        let far = FAR.min(here / 4);
+        (here - far - random % far) & !(page - 1)
     }
 
     /// Where a mapping of `len` bytes for a large block should lie: far from what the system places
@@ -99,7 +100,7 @@ impl<P: Platform> Pages<'_, P> {
         if self.apart_top == 0 {
             self.apart_top = self.far();
             self.apart_next = self.apart_top;
-        } else if self.apart_top.wrapping_sub(self.apart_next) >> WAY_BITS != 0 {
+        } else if self.apart_top.wrapping_sub(self.apart_next) >= WAY.min(self.apart_top / 2) {
             self.apart_next = self.apart_top;
         }
         let at = self.apart_next.wrapping_sub(len);
