@@ -2,12 +2,9 @@
 
 use crate::allocator::malloc::MAX_NARROW;
 use crate::allocator::Allocator;
-use crate::base::config::{CLASSES, GRANULE, PRESET, RUN_PAGE, UNIT};
+use crate::base::config::{GRANULE, UNIT};
 use crate::base::platform::Platform;
-use crate::base::size_class::{class_of, stride, MAX_SMALL};
-
-/// Largest alignment that a group of power-of-two stride has, see `groups::alignment`.
-const MAX_SLOT_ALIGN: usize = RUN_PAGE / 2;
+use crate::base::size_class::{aligned_class, class_of, least_of, MAX_SLOT_ALIGN, MAX_SMALL};
 
 impl<P: Platform> Allocator<P> {
     /// A block of `n` bytes at a multiple of `align`, a power of two. Null, and errno, when
@@ -44,37 +41,4 @@ impl<P: Platform> Allocator<P> {
         }
         self.malloc_large(n, align)
     }
-}
-
-/// Whether a slot of `class` may hold a block that was asked for with `n` bytes at a multiple of
-/// `align`: up to 16, which all blocks have, at any alignment.
-pub(crate) fn may_hold(class: usize, align: usize, n: usize) -> bool {
-    if !(1..=MAX_SMALL).contains(&n) {
-        return false;
-    }
-    let of_aligned = |align| aligned_class(align, n) == Some(class);
-    if align > UNIT {
-        return align <= MAX_SLOT_ALIGN && of_aligned(align);
-    }
-    let aligns = UNIT.ilog2() + 1..=MAX_SLOT_ALIGN.ilog2();
-    class_of(n) == class || aligns.into_iter().any(|bits| of_aligned(1 << bits))
-}
-
-/// The largest block, in bytes, that a slot holds whose stride is the least multiple of `align`
-/// that is long enough for `n`: no class below its is for `n` at that alignment, and mostly that
-/// one is.
-fn least_of(align: usize, n: usize) -> usize {
-    (n.wrapping_add(PRESET.guard - 1) | (align - 1)).wrapping_sub(PRESET.guard - 1)
-}
-
-/// The smallest class whose slots are multiples of `align` and hold `n` bytes and a canary, unless
-/// a run of pages is smaller.
-#[inline(always)]
-fn aligned_class(align: usize, n: usize) -> Option<usize> {
-    let class = (class_of(least_of(align, n))..CLASSES).find(|&class| {
-        stride(class) & (align - 1) == 0 && (align <= GRANULE || stride(class).is_power_of_two())
-    })?;
-    // From a few pages on, whole pages waste less than the next power of two.
-    let fits = stride(class) < RUN_PAGE || stride(class) <= n.next_multiple_of(RUN_PAGE);
-    fits.then_some(class)
 }

@@ -20,12 +20,11 @@
 //!     refuse             none is there: the name of the misuse
 //! ```
 
-use crate::allocator::aligned::may_hold;
 use crate::allocator::Allocator;
 use crate::base::config::{CLASSES, PRESET, REUSE_QUEUE, UNIT};
 use crate::base::fault::{raise, stop, Fault};
 use crate::base::platform::Platform;
-use crate::base::size_class::Geometry;
+use crate::base::size_class::{may_hold, Geometry};
 use crate::heap::class::{capacity, Class};
 use crate::heap::heap::{MyHeap, Whose};
 use crate::heap::orphans;
