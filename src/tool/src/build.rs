@@ -244,12 +244,19 @@ pub fn write_series(
     let fitted = edit::fit(&project.root, &patches, cores, source, &tree)?;
     let made = temp.path().join("series");
     series::write(&made, &fitted)?;
-    install_text(&made, &source.version)?;
+    install_text(&made, &source.version, default)?;
     project::replace_dir(&made, dest)
 }
 
-fn install_text(dir: &Path, version: &str) -> Result<()> {
-    let text = include_str!("install.txt").replace("@VERSION@", version);
+fn install_text(dir: &Path, version: &str, default: bool) -> Result<()> {
+    let chosen = if default {
+        "configure takes byssal by itself; with --with-malloc=mallocng it takes musl's own malloc."
+    } else {
+        "Without --with-malloc=byssal the patched tree builds musl as it was."
+    };
+    let text = include_str!("install.txt")
+        .replace("@VERSION@", version)
+        .replace("@DEFAULT@", chosen);
     let path = dir.join("INSTALL");
     fs::write(&path, text).at("writing", &path)
 }
