@@ -22,7 +22,7 @@ use prost::Message;
 
 /// Where the tool keeps the library from one run of these tests to the next.
 fn out() -> PathBuf {
-    let own = || Path::new(env!("CARGO_TARGET_TMPDIR")).join("profile");
+    let own = || Path::new(env!("CARGO_TARGET_TMPDIR")).join("profile/out");
     env::var_os("BYSSAL_OUT").map_or_else(own, PathBuf::from)
 }
 
@@ -32,7 +32,7 @@ fn compiled(name: &str, flags: &[&str]) -> PathBuf {
 }
 
 fn compiled_by(gcc: &Path, name: &str, flags: &[&str]) -> PathBuf {
-    let dir = out();
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("profile/programs");
     fs::create_dir_all(&dir).unwrap();
     let program = dir.join(name);
     let mut cc = Command::new(gcc);
@@ -407,7 +407,10 @@ fn what_cannot_be_profiled_is_refused() {
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     refuses(&[], &script, &dest, 2, "is linked statically");
     refuses(&["--mean=0", "--each"], program(), &dest, 2, "--mean");
-    refuses(&[], program(), Path::new("/dev/null/made"), 1, "/dev/null");
+    refuses(&[], program(), Path::new("/dev/null/made"), 2, "/dev/null");
+    refuses(&[], temp.path(), &dest, 2, "is a directory");
+    fs::set_permissions(&text, fs::Permissions::from_mode(0o644)).unwrap();
+    refuses(&[], &text, &dest, 2, "is not executable");
     assert!(!dest.exists());
 }
 
