@@ -386,6 +386,11 @@ fn what_cannot_be_looked_at_is_named() {
     let gone = tool(&["look", "4000000"]);
     assert_eq!(gone.0, 1, "{}", gone.1);
     refuse(&gone.1, &["no process 4000000"]);
+    for (path, code, why) in [("/no/such/core", 1, "No such file"), ("/", 2, "directory")] {
+        let refused = tool(&["look", path]);
+        assert_eq!(refused.0, code, "{}", refused.1);
+        refuse(&refused.1, &[path, why, "number of a process"]);
+    }
     let mut other = Command::new("sleep").arg("100").spawn().unwrap();
     let (code, text) = tool(&["look", &other.id().to_string()]);
     assert_eq!(code, 2, "{text}");

@@ -67,7 +67,9 @@ impl Ready {
         ready.into_iter().find(|r| r.stamp.holds(&r.made())).ok_or_else(|| {
             let preset = preset.map(|p| ("PRESET", p.name()));
             let musl = settings.musl.as_deref().map(|m| ("MUSL", m));
-            let given = [musl, preset].into_iter().flatten();
+            let target = settings.target.as_deref().map(|t| ("TARGET", t));
+            let cc = settings.cc.as_deref().filter(|cc| !cc.is_empty()).map(|cc| ("CC", cc));
+            let given = [musl, target, cc, preset].into_iter().flatten();
             let words: String = given.map(|(name, value)| format!(" {name}={value}")).collect();
             let what = format!(
                 "{} is not there, or is not what a finished `make{words}` leaves; installing builds nothing",

@@ -20,7 +20,7 @@ step failed; 7 a gate or test failed.";
 
 /// Puts the byssal malloc into musl.
 #[derive(Parser)]
-#[command(version, about, after_help = EXIT_CODES)]
+#[command(name = "byssal", version, about, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -12,6 +12,9 @@ use object::Endianness;
 use crate::error::{At, Error, Kind, Result};
 use crate::look::memory::{Memory, Region, Thread};
 
+/// What can be looked at.
+const REMEDY: &str = "give the file of a core, or the number of a process";
+
 /// A piece of memory that the file holds.
 struct Segment {
     start: u64,
@@ -38,7 +41,11 @@ impl Core {
     /// # Errors
     /// When it is no core, or its end is missing.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).at("opening", path)?;
+        let opened = File::open(path).at("opening", path);
+        let file = opened.map_err(|e| e.remedy(REMEDY))?;
+        if file.metadata().at("reading", path)?.is_dir() {
+            return Err(no_core(path, "it is a directory"));
+        }
         let cache = ReadCache::new(&file);
         let mut core = Core {
             path: path.to_owned(),
@@ -153,8 +160,7 @@ impl Core {
 }
 
 fn no_core(path: &Path, why: &str) -> Error {
-    Error::new(Kind::Usage, format!("{}: {why}", path.display()))
-        .remedy("give the file of a core, or the number of a process")
+    Error::new(Kind::Usage, format!("{}: {why}", path.display())).remedy(REMEDY)
 }
 
 impl Memory for Core {

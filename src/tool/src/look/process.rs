@@ -37,7 +37,14 @@ fn refusal_remedy() -> String {
              (/proc/sys/kernel/yama/ptrace_scope)"
         ),
     };
-    format!("look as the user of the process, or as root{scope}")
+    // SAFETY: asks for a number.
+    let who = if unsafe { libc::geteuid() } == 0 {
+        "root may not either here: the kernel or a container forbids it (CAP_SYS_PTRACE), or the \
+         process is one of the system's own"
+    } else {
+        "look as the user of the process, or as root"
+    };
+    format!("{who}{scope}")
 }
 
 impl Process {

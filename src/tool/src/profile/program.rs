@@ -55,8 +55,16 @@ fn search(name: &OsStr) -> Result<PathBuf> {
         all.into_iter().find(|path| runs(path))
     };
     found.ok_or_else(|| {
-        let what = format!("there is no program {}", Path::new(name).display());
-        Error::new(Kind::Usage, what).remedy("give its path, or a name in PATH")
+        let path = Path::new(name);
+        let (why, remedy) = match fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => ("is a directory", "give a program"),
+            Ok(_) => ("is not executable", "run chmod +x, if it is a program"),
+            Err(_) => {
+                let what = format!("there is no program {}", path.display());
+                return Error::new(Kind::Usage, what).remedy("give its path, or a name in PATH");
+            }
+        };
+        refused(path, why, remedy)
     })
 }
 
