@@ -151,12 +151,14 @@ pub fn may_hold(class: usize, align: usize, n: usize) -> bool {
     if !(1..=MAX_SMALL).contains(&n) {
         return false;
     }
-    let of_aligned = |align| aligned_class(align, n) == Some(class);
-    if align > UNIT {
-        return align <= MAX_SLOT_ALIGN && of_aligned(align);
+    // A resize within a slot asks for no other class than the length does.
+    if class_of(n) == class {
+        return true;
     }
-    let aligns = UNIT.ilog2() + 1..=MAX_SLOT_ALIGN.ilog2();
-    class_of(n) == class || aligns.into_iter().any(|bits| of_aligned(1 << bits))
+    let mut asked = UNIT.ilog2() + 1..=MAX_SLOT_ALIGN.ilog2();
+    asked.any(|bits| {
+        (align <= UNIT || align == 1 << bits) && aligned_class(1 << bits, n) == Some(class)
+    })
 }
 
 /// The largest block, in bytes, that a slot holds whose stride is the least multiple of `align`

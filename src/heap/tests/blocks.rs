@@ -1,7 +1,7 @@
 //! What a block is: aligned, apart, usable, of the size asked for.
 
 use super::*;
-use crate::base::config::{LARGE_TURNS, PRESET};
+use crate::base::config::{CLASSES, LARGE_TURNS, PRESET};
 use crate::base::platform::Platform;
 use crate::base::size_class::{class_of, stride, NARROW_SLOTS};
 
@@ -227,6 +227,31 @@ fn sizes_of_another_class_are_found_where_the_record_was_rounded() {
             process.free_sized(q, 64, kept);
         }
     }
+    assert_eq!(process.verify().live_bytes, 0);
+}
+
+/// What aligned_alloc and realloc within the slot leave is freed by its size, whatever it is.
+#[test]
+fn every_aligned_block_is_freed_by_its_size() {
+    let process = Boxed::new(true);
+    let mut resized = 0;
+    for class in 1..CLASSES {
+        let most = stride(class) - PRESET.guard;
+        let least = stride(class - 1) - PRESET.guard + 1;
+        for align in (5..12).map(|bits| 1 << bits) {
+            for n in [least, least + 30, most] {
+                let p = process.aligned_alloc(align, most);
+                // SAFETY: live, and of this size and alignment unless it moved.
+                unsafe {
+                    let q = process.realloc(p, n);
+                    resized += usize::from(q == p && n < most);
+                    process.free_sized(q, if q == p { align } else { 1 }, n);
+                    process.free_sized(process.aligned_alloc(align, n), align, n);
+                }
+            }
+        }
+    }
+    assert!(resized > CLASSES, "{resized}");
     assert_eq!(process.verify().live_bytes, 0);
 }
 
