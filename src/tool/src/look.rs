@@ -27,7 +27,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{At, Error, Kind, Result};
-use crate::progress;
+use crate::progress::result;
 use crate::project::write_named;
 use core_file::Core;
 use descriptor::Found;
@@ -209,15 +209,7 @@ pub fn show(name: &Path, wishes: &Wishes) -> Result<()> {
     } else {
         report::text(&look.view)
     };
-    print(&text).map(drop)
-}
-
-/// Whether somebody still reads: a closed pipe is no failure.
-///
-/// # Errors
-/// When the text cannot be written for another reason.
-fn print(text: &str) -> Result<bool> {
-    progress::result(text)
+    result(&text).map(drop)
 }
 
 fn json(view: &View) -> Result<String> {
@@ -231,7 +223,7 @@ fn json(view: &View) -> Result<String> {
 /// # Errors
 /// When they are no such files.
 pub fn diff(before: &Path, after: &Path) -> Result<()> {
-    print(&compare::text(&read(before)?, &read(after)?)).map(drop)
+    result(&compare::text(&read(before)?, &read(after)?)).map(drop)
 }
 
 fn read(path: &Path) -> Result<View> {
@@ -269,14 +261,14 @@ fn watch(subject: &Subject, found: &[Found], wishes: &Wishes, seconds: f64) -> R
     loop {
         let is_read = if wishes.json {
             let text = serde_json::to_string(&last).unwrap_or_default();
-            print(&(text + "\n"))?
+            result(&(text + "\n"))?
         } else {
             let clear = if io::stdout().is_terminal() {
                 "\x1b[H\x1b[J"
             } else {
                 ""
             };
-            print(&format!(
+            result(&format!(
                 "{clear}{}",
                 compare::watched(&first, &last, begin.elapsed())
             ))?

@@ -94,12 +94,17 @@ impl Project {
         dir.starts_with(self.root.join("out"))
     }
 
+    /// Whether it lies where all is byssal's, which the lock has seen to.
+    fn has(&self, dest: &Path) -> bool {
+        self.is_own(dest) || dest.starts_with(&self.out)
+    }
+
     /// Refuses to replace what byssal did not make, before any work is done for it.
     ///
     /// # Errors
     /// `Usage` for a file, and for a directory that has something else in it.
     pub fn check_dest(&self, dest: &Path) -> Result<()> {
-        if self.is_own(dest) || dest.starts_with(&self.out) || dest.join(MARK).is_file() {
+        if self.has(dest) || dest.join(MARK).is_file() {
             return Ok(());
         }
         refuse_foreign("--dest", dest)
@@ -110,7 +115,7 @@ impl Project {
     /// # Errors
     /// When the mark cannot be written.
     pub fn mark(&self, dest: &Path) -> Result<()> {
-        if self.is_own(dest) || dest.starts_with(&self.out) {
+        if self.has(dest) {
             return Ok(());
         }
         let text = "byssal made this directory, and replaces all of it when it is asked again.\n";

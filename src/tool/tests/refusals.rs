@@ -70,6 +70,13 @@ fn fetch_in(dir: &Path, content: &[u8], sha256: &str) -> Command {
     fetch
 }
 
+/// The hash of that content, by way of a file in `dir`.
+fn hash_of(dir: &Path, content: &[u8]) -> String {
+    let file = dir.join("right");
+    fs::write(&file, content).unwrap();
+    digest::file(&file).unwrap()
+}
+
 /// Whether there is a program that downloads; says so if not.
 fn can_download() -> bool {
     let can = ["curl", "wget", "python3"].into_iter().any(run::exists);
@@ -100,9 +107,7 @@ fn a_download_with_the_right_hash_replaces_a_wrong_one_in_the_cache() {
         return;
     }
     let temp = tempfile::tempdir().unwrap();
-    let right = temp.path().join("right");
-    fs::write(&right, b"the pinned content").unwrap();
-    let sha256 = digest::file(&right).unwrap();
+    let sha256 = hash_of(temp.path(), b"the pinned content");
     let cached = temp.path().join("project/.cache/musl-1.2.6.tar.gz");
     fs::create_dir_all(cached.parent().unwrap()).unwrap();
     fs::write(&cached, b"something else").unwrap();
@@ -118,9 +123,7 @@ fn what_fetch_prints_is_a_path_and_where_it_cannot_be_printed_that_is_an_error()
         return;
     }
     let temp = tempfile::tempdir().unwrap();
-    let right = temp.path().join("right");
-    fs::write(&right, b"the pinned content").unwrap();
-    let sha256 = digest::file(&right).unwrap();
+    let sha256 = hash_of(temp.path(), b"the pinned content");
     let mut fetch = fetch_in(temp.path(), b"the pinned content", &sha256);
     let out = fetch.output().unwrap();
     let path = temp.path().join("project/.cache/musl-1.2.6.tar.gz");
