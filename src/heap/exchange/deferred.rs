@@ -18,6 +18,7 @@
 
 use crate::base::config::DEFERRED;
 use crate::base::places::places;
+use crate::base::sync::{compiler_fence, Ordering::Release};
 use crate::base::zeroed::Zeroed;
 use core::cell::Cell;
 use core::mem::offset_of;
@@ -82,8 +83,10 @@ impl<N> Deferred<N> {
             return None;
         }
         let entry = self.place(node);
-        let before = entry.node.replace(Some(node));
         let bits = entry.bits.replace(0);
+        // In this order: a handler of a signal may call exit, and no slot is of another's group.
+        compiler_fence(Release);
+        let before = entry.node.replace(Some(node));
         before.map(|before| (before, bits))
     }
 
@@ -111,8 +114,11 @@ impl<N> Deferred<N> {
             return;
         }
         for entry in &self.entries {
-            if let Some(node) = entry.node.take() {
-                each(node, entry.bits.replace(0));
+            let (node, bits) = (entry.node.take(), entry.bits.replace(0));
+            // Without a slot its group may have gone: so at an exit that a handler of a signal
+            // called between `start` and `join`.
+            if let Some(node) = node.filter(|_| bits != 0) {
+                each(node, bits);
             }
         }
         self.bytes.set(0);
@@ -129,5 +135,32 @@ impl<N> Deferred<N> {
     pub fn held(&self) -> impl Iterator<Item = (&'static N, u32)> + '_ {
         let entries = self.entries.iter();
         entries.filter_map(|entry| Some((entry.node.get()?, entry.bits.get())))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    static GROUP: u64 = 0;
+
+    #[test]
+    fn a_group_without_a_slot_is_not_sent() {
+        let deferred = Deferred::ZERO;
+        let sent = || {
+            let mut all = Vec::new();
+            deferred.take_all(1, |group, bits| all.push((ptr::from_ref(group), bits)));
+            all
+        };
+        assert_eq!(deferred.start(&GROUP), None);
+        assert!(deferred.join(&GROUP, 4));
+        assert!(!deferred.join(&GROUP, 4));
+        deferred.count(1);
+        assert_eq!(sent(), [(ptr::from_ref(&GROUP), 4)]);
+        // As in a handler that interrupted the thread right there.
+        assert_eq!(deferred.start(&GROUP), None);
+        deferred.count(1);
+        assert_eq!(sent(), []);
+        assert!(!deferred.holds(&GROUP));
     }
 }

@@ -420,8 +420,12 @@ impl Class {
     /// Takes every empty group out of the queue and gives it to `release`.
     pub fn drop_empty(&self, retained: &Cell<usize>, mut release: impl FnMut(MyGroup)) {
         let mut before = self.last.get();
-        // As many as `empty` are empty.
-        while let Some(here) = before.filter(|_| self.empty.get() > 0) {
+        // Once round at most: `empty` may be too high, if a handler of a signal interrupted
+        // `take_behind` and has called exit.
+        for _ in 0..self.queued.get() {
+            let Some(here) = before.filter(|_| self.empty.get() > 0) else {
+                return;
+            };
             match self.behind(here).filter(|next| next.is_empty()) {
                 Some(_) => {
                     if let Some(group) = self.take_behind(here, retained) {

@@ -197,6 +197,17 @@ fn check_names_what_is_broken() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
+/// As an exit finds it in a handler of a signal that interrupted the owner between two stores.
+#[test]
+fn a_class_that_counts_too_many_empty_groups_is_swept() {
+    let victim = Victim::new();
+    let heap = victim.process.mine();
+    add(&victim.class.empty);
+    heap.retained.set(heap.retained.get().max(1));
+    heap.release_empty(u64::MAX);
+    assert!(victim.queue().iter().all(|group| !group.is_empty()));
+}
+
 #[test]
 fn check_misses_a_window() {
     let process = Boxed::new(true);
