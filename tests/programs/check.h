@@ -199,6 +199,12 @@ static MAYBE_UNUSED size_t random_size(Random *r)
 
 /* ---- Footprint ---------------------------------------------------------------------------- */
 
+/* Bytes of a page of the system, which is what memory is counted in. */
+static inline size_t page_bytes(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
 /* Fields of statm in bytes: mapped, resident, and of these shared (files' pages above all). */
 static MAYBE_UNUSED void read_statm3(size_t value[3])
 {
@@ -211,7 +217,7 @@ static MAYBE_UNUSED void read_statm3(size_t value[3])
 	errno = saved;
 	text[n] = 0;
 	const char *p = text;
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t page = page_bytes();
 	for (int i = 0; i < 3; i++) {
 		value[i] = 0;
 		while (*p >= '0' && *p <= '9') value[i] = value[i] * 10 + (size_t)(*p++ - '0');

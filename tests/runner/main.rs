@@ -22,8 +22,9 @@
 //!
 //! Environment: `BYSSAL_TOOLCHAIN` (a prefix instead of `out/musl-1.2.6`), `BYSSAL_LIB` (a folder
 //! instead of `out/lib`), `BYSSAL_EMULATOR` (what runs the programs of a toolchain for another
-//! machine; then only the modes `musl-static` and `musl-dynamic` are for it), `BYSSAL_LIMIT_SCALE` (multiplies every time limit, for slow machines),
-//! `BYSSAL_STRESS=long` (the long form of `stress/`; `make stress`).
+//! machine; then only the modes `musl-static` and `musl-dynamic` are for it), `BYSSAL_GUEST` (the
+//! same by a system of that machine; `ci/booted`), `BYSSAL_LIMIT_SCALE` (multiplies every time limit,
+//! for slow machines), `BYSSAL_STRESS=long` (the long form of `stress/`; `make stress`).
 
 mod catalogue;
 mod conformance;

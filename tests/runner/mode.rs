@@ -152,6 +152,11 @@ fn emulator() -> Option<PathBuf> {
     std::env::var_os("BYSSAL_EMULATOR").map(PathBuf::from)
 }
 
+/// What runs the programs of a toolchain for another machine on a system of that machine.
+fn guest() -> Option<PathBuf> {
+    std::env::var_os("BYSSAL_GUEST").map(PathBuf::from)
+}
+
 /// The path itself when it exists, else a text with the remedy.
 pub fn present(path: PathBuf) -> Result<PathBuf, String> {
     if path.exists() {
@@ -393,7 +398,7 @@ pub fn compile(mut command: Command, to: &Path, log: &mut Vec<String>) -> Result
 /// # Errors
 /// What is missing, with the remedy.
 pub fn start(built: &Built, mode: Mode, arguments: &[&str]) -> Result<Command, String> {
-    let mut words = Vec::from_iter(emulator());
+    let mut words = Vec::from_iter(guest().or_else(emulator));
     if matches!(mode, Mode::MuslDynamic | Mode::MuslPreload) {
         let loader = present(toolchain().join("lib/libc.so"))?;
         if !interpreter_is(&built.path, &loader) {
