@@ -142,6 +142,10 @@ tsan miri:
 everywhere: tool
 	@ci/result everywhere targets "Every target" ci/everywhere
 
+# The programs on kernels that qemu boots: longer pages, x32; docs/targets.md.
+booted: tool
+	@ci/result booted targets "Programs on kernels that qemu boots" ci/booted
+
 # The heap's own tests on a machine of the other order of bytes, by qemu: docs/targets.md.
 check-s390x:
 	@ci/heap-on s390x-unknown-linux-gnu
@@ -181,4 +185,4 @@ tool:
 	@ci/tool
 
 .PHONY: all check check-s390x verify fetch patch dist prove libc-test fuzz coverage bench bench-crate profile counts footprint processes install misuse \
-	stress night tsan miri mutants shortage everywhere musl-cross-make picture fresh clean tool
+	stress night tsan miri mutants shortage everywhere booted musl-cross-make picture fresh clean tool
