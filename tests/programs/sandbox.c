@@ -184,8 +184,9 @@ static void hide_vdso(void)
 static void pages_return(void)
 {
 	enum { RUNS = 6000, RUN = 16000 };
-	/* So many in a row are freed or stay that whole pages of any system are free. */
-	const size_t row = (page_bytes() + 4095) / 4096;
+	/* So many in a row are freed or stay that whole pages are free; longer ones are lost at the ends
+	 * of a row. */
+	const size_t row = page_bytes() > 4096 ? page_bytes() / 1024 : 1;
 	static unsigned char *run[RUNS];
 	for (size_t i = 0; i < RUNS; i++) {
 		CHECK(run[i] = malloc(RUN));
