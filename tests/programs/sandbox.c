@@ -31,10 +31,12 @@ enum { ADVICE_FREE = 8 };
 #ifdef SYS_clock_gettime64
 #define CLOCK64 SYS_clock_gettime64
 #endif
-#ifdef SYS_clock_gettime
+#if defined SYS_clock_gettime
 #define CLOCK SYS_clock_gettime
-#else
+#elif defined SYS_clock_gettime32
 #define CLOCK SYS_clock_gettime32
+#else
+#define CLOCK SYS_clock_gettime64
 #endif
 #ifndef CLOCK64
 #define CLOCK64 CLOCK

@@ -11,6 +11,13 @@ int main(void)
 #else
 #include <dlfcn.h>
 
+/* In a program that is not moved what the linker finds first may be a stub of the program's. */
+#ifdef ON_MUSL
+#define SCOPE RTLD_NEXT
+#else
+#define SCOPE RTLD_DEFAULT
+#endif
+
 static void from(const char *name, void *address, const char *where)
 {
 	Dl_info info;
@@ -27,10 +34,9 @@ int main(int argc, char **argv)
 {
 	(void)argc;
 #ifdef ON_MUSL
-	/* The interpreter may be named by a link: ask where strlen is. (Its address, as the program has
-	 * it, may be a stub in the program.) */
+	/* The interpreter may be named by a link: ask where strlen is. */
 	Dl_info info;
-	CHECK(dladdr(dlsym(RTLD_DEFAULT, "strlen"), &info));
+	CHECK(dladdr(dlsym(SCOPE, "strlen"), &info));
 	const char *where = info.dli_fname;
 	(void)argv;
 #else
@@ -43,7 +49,7 @@ int main(int argc, char **argv)
 		"reallocarray", "malloc_usable_size", "valloc",
 	};
 	for (size_t i = 0; i < COUNT(names); i++) {
-		void *address = dlsym(RTLD_DEFAULT, names[i]);
+		void *address = dlsym(SCOPE, names[i]);
 #ifndef ON_MUSL
 		/* A program with the archive exports only what its libraries ask for. */
 		if (!getenv("LD_PRELOAD") && i > 6) break;
