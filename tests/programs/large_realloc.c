@@ -26,8 +26,9 @@ static void verify(const unsigned char *p, size_t to)
 /* Grows by numerator/denominator each time, with a wall of other blocks in between. */
 static void grow(size_t numerator, size_t denominator, size_t most)
 {
-	/* Of each wall a page is touched: what stands behind the block. */
-	const size_t of_walls = 64 * page_bytes();
+	/* Of each wall a page is touched, as something stands behind the block. The limits below hold
+	 * with pages of 4 KiB; these are the bytes that longer ones add. */
+	const size_t of_walls = 64 * (page_bytes() - 4096);
 	size_t n = 4096, last_checked = n, start = resident_bytes(), walls = 0;
 	unsigned char *p = malloc(n), *wall[64] = { 0 };
 	CHECK(p);
