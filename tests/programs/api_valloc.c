@@ -3,7 +3,7 @@
 
 int main(void)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t page = page_bytes();
 	for (size_t n = 1; n < 300000; n = n * 5 + 3) {
 		unsigned char *p = valloc(n), *q = malloc(n);
 		CHECK(p && q && aligned(p, page));

@@ -26,7 +26,7 @@ static size_t waits(int hardened)
 static void drop(size_t slot)
 {
 	if (!live[slot].p) return;
-	size_t *oldest = &freed[frees++ % DELAY], page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t *oldest = &freed[frees++ % DELAY], page = page_bytes();
 	live_bytes -= live[slot].n;
 	freed_bytes -= *oldest;
 	freed_bytes += *oldest = live[slot].n + 33 * page;

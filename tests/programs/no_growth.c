@@ -23,7 +23,7 @@ enum { ALLOW = 0x7fff0000, FAIL = 0x00050000, MODE_FILTER = 2 };
 
 static void close_break(void)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t page = page_bytes();
 	uintptr_t end = (uintptr_t)syscall(SYS_brk, 0);
 	end = (end + page - 1) & ~(page - 1);
 	/* No more than a hint is needed: the place is free, or else the break is blocked anyway. */
