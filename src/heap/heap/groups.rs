@@ -18,6 +18,15 @@ use crate::pages::memory::Locked;
 use crate::pages::page_heap::Run;
 use core::sync::atomic::{compiler_fence, Ordering};
 
+/// The first class whose slots are longer than groups in spans.
+pub const FIRST_LONG: usize = {
+    let mut class = 0;
+    while stride(class) <= SPAN_GROUP_MAX {
+        class += 1;
+    }
+    class
+};
+
 /// Size of a group: slots, and bytes from the chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {

@@ -55,6 +55,7 @@ impl<P: Platform> MyHeap<'_, P> {
         }
         if state.is_left() {
             self.put_away(class);
+            self.release_beyond();
         } else {
             // More are out by now, perhaps.
             state.limit(class);
@@ -170,6 +171,7 @@ impl<P: Platform> MyHeap<'_, P> {
         }
         if away && state.is_left() {
             self.put_away(class);
+            self.release_beyond();
         }
     }
 
@@ -181,11 +183,23 @@ impl<P: Platform> MyHeap<'_, P> {
     /// Empties the reuse queue of a class without a live block: its groups become empty.
     #[cold]
     #[inline(never)]
-    pub fn put_away(self, class: usize) {
+    fn put_away(self, class: usize) {
         self.class(class).much.set(false);
         self.spill(class);
         self.retire(class);
-        self.release_beyond();
+    }
+
+    /// Releases the groups of all classes that have no live block.
+    #[cold]
+    #[inline(never)]
+    pub fn let_go(self) {
+        for class in (0..CLASSES).filter(|&class| self.slots[class].get() != 0) {
+            let state = self.class(class);
+            if state.ready() == state.out.get() {
+                self.put_away(class);
+            }
+        }
+        self.release_empty(u64::MAX);
     }
 
     /// Lets a class have no current group: it goes to the queue if it has free slots.

@@ -3,6 +3,7 @@
 use crate::base::config::DECAY_REFILLS;
 use crate::base::fault::{stop, Fault};
 use crate::base::platform::Platform;
+use crate::heap::groups::FIRST_LONG;
 use crate::heap::heap::MyHeap;
 use crate::layout::group::{MyGroup, State};
 
@@ -39,6 +40,10 @@ impl<P: Platform> MyHeap<'_, P> {
                 // The heap does not grow while it has a free slot.
                 state.low.set(0);
                 return true;
+            }
+            if class >= FIRST_LONG {
+                // A buffer that grows passes through all of these classes, and leaves a slot in each.
+                self.let_go();
             }
             let Some(group) = self.new_group(class) else {
                 return false;

@@ -1,6 +1,6 @@
 //! Frees of other heaps' blocks: deferred, sent to their owners, and collected by them.
 
-use crate::base::config::{CLASSES, KEEP, PRESET};
+use crate::base::config::{KEEP, PRESET};
 use crate::base::fault::{stop, Fault};
 use crate::base::platform::Platform;
 use crate::exchange::abandoned::{give_back, Abandoned, Claim, Keeper};
@@ -45,22 +45,16 @@ impl<P: Platform> MyHeap<'_, P> {
             .take_all(most, |group, bits| self.all.send(group, bits));
     }
 
-    /// If other threads freed something of this heap: collects it, and sends what is deferred.
-    /// Where nothing is left of a class all of it goes, however little it is: a thread that works
-    /// on something else comes by here only when it was asked to, see `Heap::ask`.
+    /// If other threads freed something of this heap: collects it, sends what is deferred, and lets
+    /// go of all that holds no block, however little that is: a thread that works on something else
+    /// comes by here only when it was asked to, see `Heap::ask`.
     #[inline(never)]
     pub fn exchange(self) {
         if !self.collect() {
             return;
         }
         self.flush();
-        for class in 0..CLASSES {
-            let state = self.class(class);
-            if state.current.get().is_some() && state.ready() == state.out.get() {
-                self.put_away(class);
-            }
-        }
-        self.release_empty(u64::MAX);
+        self.let_go();
     }
 
     /// Collects what other threads freed of this heap. Returns whether there was something.
