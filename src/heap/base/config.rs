@@ -70,14 +70,11 @@ pub const KEEP: usize = if cfg!(small_constants) {
 pub const KEEP_SHARES: usize = 16;
 
 /// A class of which the program had more bytes than this empties its reuse queue with its last live
-/// block. On 32 bits, where a queue's slots of all classes together would be most of what a small
-/// process keeps when it has freed everything, that is less.
+/// block. With an eighth of it, that block asks whether the heap should come to rest.
 pub const KEEP_CLASS: usize = if cfg!(small_constants) {
     1 << 10
-} else if usize::BITS == 64 {
-    16 << 10
 } else {
-    2 << 10
+    16 << 10
 };
 
 /// Bytes of the shortest slots whose pages go back while they are free.

@@ -47,6 +47,18 @@ static CAPACITY: [u8; TABLE] = {
     table
 };
 
+/// How many bytes of a class a program had: what is to be done when the last live block goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Had {
+    /// Nothing.
+    Little = 0,
+    /// The heap may come to rest.
+    Some,
+    /// So may it, and the class's groups go.
+    Much,
+}
+
 /// The state of a size class in a heap: what malloc and free need of it in one cache line, and the
 /// reuse queue behind it. Freed slots at hand are in the queue, and those of one group, the current
 /// one, in `avail`.
@@ -64,9 +76,8 @@ pub struct Class {
     high: AtomicU8,
     /// The class's canary. Fixed from `set_up` on, as `stride` and `reciprocal`.
     pub canary: Cell<u8>,
-    /// Whether the program had so many bytes of the class, since it was last put away, that its
-    /// groups should go with the last live block.
-    pub much: Cell<bool>,
+    /// What the program had of the class since its last live block went.
+    pub had: Cell<Had>,
     /// What moves blocks within their slots: `far` of `record::narrow_offset`, or, if the class is
     /// wide, `cycle` of `wide_place`.
     pub cycle: Cell<u16>,
@@ -102,8 +113,8 @@ struct Queue {
     places: [Cell<u32>; REUSE_QUEUE],
 }
 
-// SAFETY: cells and atomics of numbers and pointers, and of references behind an Option; no slots,
-// no groups.
+// SAFETY: cells and atomics of numbers and pointers, of references behind an Option, and of a `Had`,
+// which may be 0; no slots, no groups.
 unsafe impl Zeroed for Class {}
 
 impl Class {
@@ -303,27 +314,33 @@ impl Class {
         self.leave();
     }
 
-    /// Notes, at a refill, whether the program has so much of the class that all of it should go
-    /// with the last block. Not by what groups there are: a class that was put away and is used
-    /// for a block now and then would be put away each time.
-    pub fn note_much(&self, class: usize) {
-        if !self.much.get() && self.out.get() as usize * self.stride() > KEEP_CLASS {
-            self.much.set(true);
+    /// Notes, at a refill, how much the program has of the class. Not by what groups there are: a
+    /// class that was put away and is used for a block now and then would be put away each time.
+    pub fn note_had(&self, class: usize) {
+        let bytes = self.out.get() as usize * self.stride();
+        let had = if bytes > KEEP_CLASS {
+            Had::Much
+        } else if bytes > KEEP_CLASS / 8 {
+            Had::Some
+        } else {
+            Had::Little
+        };
+        if had > self.had.get() {
+            self.had.set(had);
             self.limit(class);
         }
     }
 
-    /// Sets the limit of the queue, after `out` fell or `much` changed (after `out` rose it is only
+    /// Sets the limit of the queue, after `out` fell or `had` changed (after `out` rose it is only
     /// lower than need be). Slots in a queue keep their groups alive, up to 16 of 128 KiB, and a
-    /// program that has freed all it had comes by no slow path any more: so where the class holds
-    /// much, the free of its last live block is to take one.
+    /// program that has freed all it had comes by no slow path any more: so unless the class has
+    /// little, the free of its last live block is to take one.
     #[inline(always)]
     pub fn limit(&self, class: usize) {
         let most = capacity(class);
-        let high = if self.much.get() {
-            most.min(self.out.get().saturating_sub(1))
-        } else {
-            most
+        let high = match self.had.get() {
+            Had::Little => most,
+            _ => most.min(self.out.get().saturating_sub(1)),
         };
         // Relaxed, here and in `ask`: it orders nothing. What was asked meanwhile may get lost.
         self.high.store(high as u8, Relaxed);
@@ -337,9 +354,14 @@ impl Class {
         }
     }
 
-    /// Whether no block of a class that holds much is left: all that is out is in the queue.
+    /// Whether no live block is left: all that is out is in the queue.
     pub fn is_left(&self) -> bool {
-        self.much.get() && self.ready() == self.out.get()
+        self.ready() == self.out.get()
+    }
+
+    /// Bytes of live blocks' slots.
+    pub fn live(&self) -> usize {
+        (self.out.get() - self.ready()) as usize * self.stride()
     }
 
     // The queue of groups. `retained` are the heap's bytes in empty groups.

@@ -72,6 +72,8 @@ pub struct Mine {
     pub retained: Cell<usize>,
     /// A random number; 0 before `set_up`.
     pub seed: Cell<u64>,
+    /// When it came to rest last, and what was live then.
+    pub rest: Kept,
     /// Bytes in free slots of long strides whose pages are dirty.
     pub idle: Kept,
     /// Dirty granules of spans that no group uses.

@@ -4,7 +4,7 @@
 use crate::base::config::{CLASSES, KEEP, PRESET, PURGE_STRIDE, REUSE_QUEUE};
 use crate::base::fault::raise;
 use crate::base::platform::Platform;
-use crate::heap::class::{capacity, Class};
+use crate::heap::class::{capacity, Class, Had};
 use crate::heap::heap::{MyHeap, QUARANTINE};
 use crate::heap::take::prefetch;
 use crate::layout::group::{MyGroup, State};
@@ -14,6 +14,9 @@ use crate::pages::memory::Locked;
 
 /// Empty groups may hold this part of the bytes in a heap's groups, or half of it beside `KEEP`.
 const RETAINED_SHARE: usize = 16;
+
+/// A heap may come to rest if no more than this part of the bytes in its groups is live.
+const REST_SHARE: usize = 4;
 
 impl<P: Platform> MyHeap<'_, P> {
     /// Frees a slot, just freed, whatever its class and reuse queue. While a full queue holds slots
@@ -54,8 +57,7 @@ impl<P: Platform> MyHeap<'_, P> {
             return false;
         }
         if state.is_left() {
-            self.put_away(class);
-            self.release_beyond();
+            self.leave(class);
         } else {
             // More are out by now, perhaps.
             state.limit(class);
@@ -170,8 +172,7 @@ impl<P: Platform> MyHeap<'_, P> {
             self.limit_idle();
         }
         if away && state.is_left() {
-            self.put_away(class);
-            self.release_beyond();
+            self.leave(class);
         }
     }
 
@@ -184,18 +185,60 @@ impl<P: Platform> MyHeap<'_, P> {
     #[cold]
     #[inline(never)]
     fn put_away(self, class: usize) {
-        self.class(class).much.set(false);
+        self.class(class).had.set(Had::Little);
         self.spill(class);
         self.retire(class);
     }
 
-    /// Releases the groups of all classes that have no live block.
+    /// What follows when the last live block of a class went.
     #[cold]
     #[inline(never)]
-    pub fn let_go(self) {
-        for class in (0..CLASSES).filter(|&class| self.slots[class].get() != 0) {
+    fn leave(self, class: usize) {
+        let state = self.class(class);
+        let had = state.had.replace(Had::Little);
+        if had == Had::Much {
+            self.put_away(class);
+            self.release_beyond();
+        } else {
+            state.limit(class);
+        }
+        // A handful of blocks that come and go in turn do not ask each time.
+        if had != Had::Little {
+            self.rest_if_little_is_left(class);
+        }
+    }
+
+    /// Gives back what the heap keeps, and the process's dirty pages, if most of what it had is
+    /// gone: perhaps no further free will come. A program that builds up and drops all it has, again
+    /// and again, keeps it, but for once in a while: see `decay.rs`. What was freed last, in class `last`,
+    /// stays in its queue: most blocks that are freed twice are freed twice in a row.
+    fn rest_if_little_is_left(self, last: usize) {
+        let live = self.live();
+        if live > self.bytes.get() / REST_SHARE || !self.rest.is_due(self.platform(), live) {
+            return;
+        }
+        self.let_go(last);
+        if self.idle.amount() > 0 {
+            self.purge_idle();
+        }
+        self.purge_granules();
+        self.all.memory.lock().pages.purge();
+    }
+
+    /// Bytes of live blocks' slots.
+    pub fn live(self) -> usize {
+        let used = (0..CLASSES).filter(|&class| self.slots[class].get() != 0);
+        used.map(|class| self.class(class).live()).sum()
+    }
+
+    /// Releases the groups of all classes that have no live block, but for those of `spared`.
+    #[cold]
+    #[inline(never)]
+    pub fn let_go(self, spared: usize) {
+        let others = (0..CLASSES).filter(|&class| class != spared);
+        for class in others.filter(|&class| self.slots[class].get() != 0) {
             let state = self.class(class);
-            if state.ready() == state.out.get() {
+            if state.is_left() {
                 self.put_away(class);
             }
         }

@@ -17,7 +17,7 @@ impl<P: Platform> MyHeap<'_, P> {
     /// False when memory is out.
     pub fn refill(self, class: usize) -> bool {
         let state = self.class(class);
-        state.note_much(class);
+        state.note_had(class);
         self.count_refill();
         loop {
             let only_empty = state.queued == state.empty;
@@ -43,7 +43,7 @@ impl<P: Platform> MyHeap<'_, P> {
             }
             if class >= FIRST_LONG {
                 // A buffer that grows passes through all of these classes, and leaves a slot in each.
-                self.let_go();
+                self.let_go(class);
             }
             let Some(group) = self.new_group(class) else {
                 return false;

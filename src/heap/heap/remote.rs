@@ -1,6 +1,6 @@
 //! Frees of other heaps' blocks: deferred, sent to their owners, and collected by them.
 
-use crate::base::config::{KEEP, PRESET};
+use crate::base::config::{CLASSES, KEEP, PRESET};
 use crate::base::fault::{stop, Fault};
 use crate::base::platform::Platform;
 use crate::exchange::abandoned::{give_back, Abandoned, Claim, Keeper};
@@ -54,7 +54,7 @@ impl<P: Platform> MyHeap<'_, P> {
             return;
         }
         self.flush();
-        self.let_go();
+        self.let_go(CLASSES);
     }
 
     /// Collects what other threads freed of this heap. Returns whether there was something.

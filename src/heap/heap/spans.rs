@@ -212,11 +212,14 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         if kept.amount() <= budget {
             return;
         }
-        for span in self.each_span() {
-            self.purge_span(span);
-        }
+        self.purge_granules();
         // Granules that share a page with used ones stay.
         kept.set_limit(budget.max(kept.amount() + least));
+    }
+
+    /// Gives the whole pages of free granules of the listed spans back.
+    pub fn purge_granules(self) {
+        self.each_span().for_each(|span| self.purge_span(span));
     }
 
     /// Gives the whole pages of free granules of a span back.

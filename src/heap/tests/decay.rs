@@ -1,8 +1,11 @@
 //! What lies unused goes back by time; what is in use does not. Large blocks find mappings again.
 
 use super::*;
-use crate::base::config::{DECAY_PAUSE, KEEP, LARGE_ROW, LARGE_TURNS, PRESET, RUN_PAGE, SPAN};
+use crate::base::config::{
+    DECAY_PAUSE, KEEP, LARGE_ROW, LARGE_TURNS, PRESET, PURGE_PAUSE, RUN_PAGE, SPAN,
+};
 use crate::base::platform::Platform;
+use crate::base::size_class::MAX_SMALL;
 use crate::mock::Call;
 use crate::model::Summary;
 use crate::pages::extent::KEPT_BYTES;
@@ -73,6 +76,8 @@ fn want_again(process: &Boxed, n: usize) {
 #[cfg_attr(miri, ignore = "too long for Miri")]
 pub(super) fn what_lay_unused_for_a_while_goes_back() {
     let process = frozen();
+    // So that the heap does not come to rest meanwhile.
+    let held: Vec<_> = (0..2000).map(|_| process.malloc(100)).collect();
     work(&process, DECAY_PAUSE);
     let start = work(&process, DECAY_PAUSE);
     // Pages, less than what may wait for ever, and a mapping.
@@ -111,6 +116,75 @@ pub(super) fn what_lay_unused_for_a_while_goes_back() {
     }
     let calls = asked(&process, Call::Purge) - purges;
     assert!(cfg!(small_constants) || calls <= 8 * 16, "{calls}");
+    for block in held {
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
+}
+
+/// Builds up `count` blocks of up to a KiB, frees all, and tells what is held then: bytes of runs
+/// in use, spans with what they keep among them, and of dirty free pages.
+fn build_and_drop(process: &Boxed, count: usize) -> usize {
+    let live: Vec<_> = (0..count)
+        .map(|i| process.malloc(i * 7919 % 1024 + 1))
+        .collect();
+    for i in 0..count {
+        // SAFETY: live; 7919 is a prime, which divides no count here: each block once.
+        unsafe { process.free(live[i * 7919 % count]) };
+    }
+    let summary = process.verify();
+    summary.used_bytes + summary.dirty_bytes
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
+#[cfg_attr(
+    feature = "hardened",
+    ignore = "quarantine holds groups of all classes"
+)]
+fn a_heap_comes_to_rest_when_little_is_left() {
+    for count in [200, 1000, 5000] {
+        let process = frozen();
+        process.platform().pass(PURGE_PAUSE);
+        let held = build_and_drop(&process, count);
+        assert!(held <= 6 * SPAN, "{count}: {held}");
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
+fn a_heap_that_is_built_up_again_and_again_rests_once_in_a_pause() {
+    let process = frozen();
+    let rounds = |count: usize| {
+        process.platform().pass(PURGE_PAUSE);
+        let before = asked(&process, Call::Purge);
+        (0..count).for_each(|_| _ = build_and_drop(&process, 1000));
+        asked(&process, Call::Purge) - before
+    };
+    rounds(2);
+    let (few, many) = (rounds(2), rounds(50));
+    assert!(few > 0 && many <= 2 * few + 8, "{few}, {many}");
+}
+
+#[test]
+#[cfg_attr(
+    feature = "hardened",
+    ignore = "quarantine holds groups of all classes"
+)]
+fn a_buffer_that_grows_leaves_no_slot_in_each_class() {
+    let process = frozen();
+    let mut block = process.malloc(1000);
+    let mut n = 1000;
+    while n < MAX_SMALL {
+        // SAFETY: live.
+        block = unsafe { process.realloc(block, n) };
+        n += n / 8;
+    }
+    // The sum of a slot of each long class is 900 KiB.
+    let used = process.verify().used_bytes;
+    assert!(used <= 3 * MAX_SMALL, "{used}");
+    // SAFETY: live.
+    unsafe { process.free(block) };
 }
 
 #[test]

@@ -20,11 +20,12 @@ use crate::layout::span::Span;
 /// A process in whose heap 2 a thread worked that a fork did not take along. Some of its blocks
 /// are given to `each`, the others it freed itself: their slots are in its queues.
 fn left_behind(each: impl Fn(usize) -> bool + Sync) -> (Boxed, Vec<Live>) {
-    left_behind_as(each, |_| ())
+    left_behind_as(few(4000, 10), each, |_| ())
 }
 
-/// `left_behind` with what `torn` does to each of the thread's spans.
+/// `left_behind` with a number of blocks, and with what `torn` does to each of the thread's spans.
 fn left_behind_as(
+    count: usize,
     each: impl Fn(usize) -> bool + Sync,
     torn: impl Fn(&'static Span),
 ) -> (Boxed, Vec<Live>) {
@@ -33,7 +34,7 @@ fn left_behind_as(
     let blocks = std::thread::scope(|scope| {
         let made = scope.spawn(|| {
             Mock::new_thread();
-            let made: Vec<Live> = (0..few(4000, 10))
+            let made: Vec<Live> = (0..count)
                 .map(|i| (i * 37) % 20_000)
                 .map(|n| Live::new(process.malloc(n), n, n as u8))
                 .collect();
@@ -97,7 +98,8 @@ fn an_orphaned_heap_s_groups_go_with_their_last_blocks() {
 #[test]
 #[cfg_attr(miri, ignore = "too long for Miri")]
 fn an_orphaned_heap_s_empty_groups_go_before_another_chunk_comes() {
-    let (process, blocks) = left_behind(|_| false);
+    // So few that the thread's heap keeps its groups when all of them are freed.
+    let (process, blocks) = left_behind_as(20, |_| false, |_| ());
     assert!(blocks.is_empty() && groups_left(&process) > 0);
     // More than the chunks hold that the thread left.
     let live: Vec<_> = (0..2000).map(|_| process.malloc(50_000)).collect();
@@ -182,7 +184,7 @@ fn free_and_count(process: &Boxed, blocks: &[Live]) {
 fn groups_that_were_just_made_are_released() {
     for entered in [0, 1, 2] {
         let torn = |span| make_partly(span, entered);
-        let (process, blocks) = left_behind_as(|index| index % 3 == 0, torn);
+        let (process, blocks) = left_behind_as(few(4000, 10), |index| index % 3 == 0, torn);
         free_and_count(&process, &blocks);
     }
 }
@@ -220,7 +222,7 @@ fn groups_that_were_just_going_are_released() {
             }
         }
     };
-    let (process, blocks) = left_behind_as(|index| index % 3 == 0, torn);
+    let (process, blocks) = left_behind_as(few(4000, 10), |index| index % 3 == 0, torn);
     free_and_count(&process, &blocks);
 }
 
