@@ -77,10 +77,10 @@
 //! KiB and a 32nd of the heap's, or than a sixteenth if that is more. A reuse queue and the current
 //! group keep further groups alive, up to 17 a class, but with the last live block of a class of
 //! which more than 16 KiB were in use they let go. So do those of all classes without a live block
-//! before a slot of more than 8 KiB takes new pages, and when the heap comes to rest: with the last
-//! live block of a class of which more than 2 KiB were in use, if a quarter of the heap's bytes or
-//! less is live then. Hence, with `live(h,c)` the blocks of class c in
-//! heap h and `peak(h,c)` their maximum so far:
+//! before a slot of more than 8 KiB takes new pages, if they have more than 128 KiB, and when the
+//! heap settles: with the last live block of a class of which more than 2 KiB were in use, if a
+//! quarter of the heap's bytes or less is live then. Hence, with `live(h,c)` the blocks of class c
+//! in heap h and `peak(h,c)` their maximum so far:
 //!
 //! ```text
 //! slots(h,c)          <= 2 peak(h,c) + 32               (it never expands before)
@@ -110,12 +110,12 @@
 //!
 //! On 32 bits all that is kept of 64 KiB, or a multiple or a part of that, is half as much.
 //!
-//! These are limits at any moment. A heap that comes to rest gives back all of what it keeps, and
-//! the process's dirty pages with it, but for the slots that were freed last: once in 50 ms, or
-//! when half of what was live at the last rest is gone. Of the process's pages and of large
-//! mappings, those that lie unused from one look at the clock to the next go back altogether
-//! (`decay.rs`): looks come with every 256th refill of a heap or 16th free of a large block, at
-//! least 250 ms apart.
+//! These are limits at any moment. A heap that settles gives back what it keeps of each kind, and
+//! the process's dirty pages, where that is more than what is live in it: as often as a purge may
+//! be. What was freed last, in a class of at most 16 KiB, stays in its queue. Of the process's
+//! pages and of large mappings, those that lie unused from one look at the clock to the next go
+//! back altogether (`decay.rs`): looks come with every 256th refill of a heap or 16th free of a
+//! large block, at least 250 ms apart.
 //!
 //! What other threads freed counts as free once the owner has collected it: when its other sources
 //! are dry, at every 32nd refill, and, once groups of an eighth of what its heap holds have come

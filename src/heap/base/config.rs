@@ -70,7 +70,7 @@ pub const KEEP: usize = if cfg!(small_constants) {
 pub const KEEP_SHARES: usize = 16;
 
 /// A class of which the program had more bytes than this empties its reuse queue with its last live
-/// block. With an eighth of it, that block asks whether the heap should come to rest.
+/// block. With an eighth of it, that block asks whether the heap should settle.
 pub const KEEP_CLASS: usize = if cfg!(small_constants) {
     1 << 10
 } else {

@@ -6,7 +6,7 @@
 //! half of what was in use at the last purge is gone: a program that frees and allocates the same
 //! memory again and again pays for its pages once in that time. Within it, what lay unused from one
 //! look at the clock to the next goes back, too (`DECAY_PAUSE`): after a peak no further free may
-//! come.
+//! come. A heap of which little is left gives back all that it keeps, as often (`heap/rest.rs`).
 
 use crate::base::config::PURGE_PAUSE;
 use crate::base::platform::Platform;
@@ -17,13 +17,8 @@ use core::mem::offset_of;
 /// Questions above a budget that do not look at the clock after one that came too early.
 const SKIP: u32 = 15;
 
-/// What is kept of one kind, in a unit of its own, and when some of it was given back.
-pub struct Kept {
-    amount: Cell<usize>,
-    /// Nobody asks whether it is too much up to this amount.
-    limit: Cell<usize>,
-    /// The least there was since `take_least`.
-    least: Cell<usize>,
+/// How often something is given back, and what was in use then.
+pub struct Pace {
     /// Milliseconds at the last purge that time had come for.
     last: Cell<u32>,
     /// What was in use then, or, if that was more than before, between the two.
@@ -32,7 +27,20 @@ pub struct Kept {
     skip: Cell<u32>,
 }
 
-// SAFETY: cells of numbers.
+/// What is kept of one kind, in a unit of its own.
+pub struct Kept {
+    amount: Cell<usize>,
+    /// Nobody asks whether it is too much up to this amount.
+    limit: Cell<usize>,
+    /// The least there was since `take_least`.
+    least: Cell<usize>,
+    /// When some of it was given back.
+    pub pace: Pace,
+}
+
+// SAFETY: cells of numbers, here and below.
+unsafe impl Zeroed for Pace {}
+// SAFETY: see above.
 unsafe impl Zeroed for Kept {}
 
 impl Kept {
@@ -74,7 +82,9 @@ impl Kept {
     pub fn set_limit(&self, limit: usize) {
         self.limit.set(limit);
     }
+}
 
+impl Pace {
     /// Lets the next question look at the clock, whatever the last answer was.
     pub fn ask(&self) -> &Self {
         self.skip.set(0);
@@ -127,31 +137,31 @@ mod tests {
 
     #[test]
     fn a_purge_comes_once_in_a_pause() {
-        let (system, kept) = (frozen(), Kept::ZERO);
-        assert!(kept.is_due(&system, 100));
-        assert!(!kept.is_due(&system, 100));
+        let (system, pace) = (frozen(), Pace::ZERO);
+        assert!(pace.is_due(&system, 100));
+        assert!(!pace.is_due(&system, 100));
         system.pass(PURGE_PAUSE);
         // The clock is not looked at for a while after it said no.
-        let asked = (0..).take_while(|_| !kept.is_due(&system, 100)).count();
+        let asked = (0..).take_while(|_| !pace.is_due(&system, 100)).count();
         assert_eq!(asked as u32, SKIP);
         system.pass(PURGE_PAUSE);
-        assert!(kept.is_due(&system, 100));
-        assert!(!kept.is_due(&system, 100));
+        assert!(pace.is_due(&system, 100));
+        assert!(!pace.is_due(&system, 100));
         system.pass(PURGE_PAUSE);
-        assert!(kept.ask().is_due(&system, 100), "who asks anew is told");
+        assert!(pace.ask().is_due(&system, 100), "who asks anew is told");
     }
 
     #[test]
     fn a_purge_comes_at_once_when_half_is_gone() {
-        let (system, kept) = (frozen(), Kept::ZERO);
-        assert!(kept.is_due(&system, 100));
-        assert!(!kept.is_due(&system, 50));
-        assert!(kept.is_due(&system, 49));
-        assert!(!kept.is_due(&system, 25), "half of the half");
+        let (system, pace) = (frozen(), Pace::ZERO);
+        assert!(pace.is_due(&system, 100));
+        assert!(!pace.is_due(&system, 50));
+        assert!(pace.is_due(&system, 49));
+        assert!(!pace.is_due(&system, 25), "half of the half");
         // What is more in use counts for an eighth.
         system.pass(PURGE_PAUSE);
-        assert!(kept.ask().is_due(&system, 1000));
-        assert!(!kept.is_halved(100) && kept.is_halved(49));
+        assert!(pace.ask().is_due(&system, 1000));
+        assert!(!pace.is_halved(100) && pace.is_halved(49));
     }
 
     #[test]

@@ -53,9 +53,9 @@ static CAPACITY: [u8; TABLE] = {
 pub enum Had {
     /// Nothing.
     Little = 0,
-    /// The heap may come to rest.
+    /// The heap may settle.
     Some,
-    /// So may it, and the class's groups go.
+    /// So it may, and the class's groups go.
     Much,
 }
 
@@ -354,12 +354,12 @@ impl Class {
         }
     }
 
-    /// Whether no live block is left: all that is out is in the queue.
-    pub fn is_left(&self) -> bool {
+    /// Whether the program has no block of it: all that is out is in the queue.
+    pub fn has_no_block(&self) -> bool {
         self.ready() == self.out.get()
     }
 
-    /// Bytes of live blocks' slots.
+    /// Bytes of slots that are with the program, or in quarantine.
     pub fn live(&self) -> usize {
         (self.out.get() - self.ready()) as usize * self.stride()
     }

@@ -1,7 +1,7 @@
 //! A thread's heap, the right to work on one, and all heaps of a process.
 
 use crate::base::config::{CLASSES, KEEP_SHARES, MOST_HEAPS, PRESET, RUN_PAGE};
-use crate::base::decay::Kept;
+use crate::base::decay::{Kept, Pace};
 use crate::base::places::places;
 use crate::base::platform::Platform;
 use crate::base::random::{Generator, GENERATORS};
@@ -72,8 +72,8 @@ pub struct Mine {
     pub retained: Cell<usize>,
     /// A random number; 0 before `set_up`.
     pub seed: Cell<u64>,
-    /// When it came to rest last, and what was live then.
-    pub rest: Kept,
+    /// How often it settles, see `settle`.
+    pub settled: Pace,
     /// Bytes in free slots of long strides whose pages are dirty.
     pub idle: Kept,
     /// Dirty granules of spans that no group uses.

@@ -23,10 +23,10 @@ impl<P: Platform> MyHeap<'_, P> {
             return kept.set_limit(least);
         }
         let used = self.bytes.get().saturating_sub(kept.amount());
-        let halved = kept.is_halved(used);
+        let halved = kept.pace.is_halved(used);
         // The next free would ask again: not before there is some more.
         kept.set_limit(kept.amount() + least.max(used / 4) / STEPS);
-        if !kept.ask().is_due(self.platform(), used) {
+        if !kept.pace.ask().is_due(self.platform(), used) {
             return;
         }
         let used: usize = (0..CLASSES)

@@ -15,9 +15,6 @@ use crate::pages::memory::Locked;
 /// Empty groups may hold this part of the bytes in a heap's groups, or half of it beside `KEEP`.
 const RETAINED_SHARE: usize = 16;
 
-/// A heap may come to rest if no more than this part of the bytes in its groups is live.
-const REST_SHARE: usize = 4;
-
 impl<P: Platform> MyHeap<'_, P> {
     /// Frees a slot, just freed, whatever its class and reuse queue. While a full queue holds slots
     /// that are not verified, its oldest goes to a mask instead, so that none waits longer than 16
@@ -40,9 +37,8 @@ impl<P: Platform> MyHeap<'_, P> {
         self.give_entry(class, slot.entry())
     }
 
-    /// Puts a slot into its class's reuse queue; if that is full, its oldest goes to a mask; if
-    /// this was the last live block of a class that holds much, all of it goes. The result is that
-    /// of `give`.
+    /// Puts a slot into its class's reuse queue; if that is full, its oldest goes to a mask. The
+    /// result is that of `give`.
     #[inline(never)]
     fn give_entry(self, class: usize, entry: Entry) -> bool {
         let state = self.class(class);
@@ -56,8 +52,8 @@ impl<P: Platform> MyHeap<'_, P> {
         if state.has_room() {
             return false;
         }
-        if state.is_left() {
-            self.leave(class);
+        if state.has_no_block() {
+            self.last_block_went(class);
         } else {
             // More are out by now, perhaps.
             state.limit(class);
@@ -121,8 +117,8 @@ impl<P: Platform> MyHeap<'_, P> {
 
     /// Sets `count` bits of a group of the heap that `heap` gives (few calls need it), of the class
     /// of `state`, in its mask, and sees to it that the group is found. The slots hold no block,
-    /// are in no mask and no queue any more, and their tails are verified. If `away` says so, and
-    /// no block is left of a class that holds much, empties its queue.
+    /// are in no mask and no queue any more, and their tails are verified. If `away` says so,
+    /// looks whether this was the class's last live block.
     #[inline(always)]
     pub fn put_back(
         heap: impl Fn() -> Self,
@@ -171,8 +167,8 @@ impl<P: Platform> MyHeap<'_, P> {
         if self.idle.is_over() {
             self.limit_idle();
         }
-        if away && state.is_left() {
-            self.leave(class);
+        if away && state.has_no_block() {
+            self.last_block_went(class);
         }
     }
 
@@ -184,7 +180,7 @@ impl<P: Platform> MyHeap<'_, P> {
     /// Empties the reuse queue of a class without a live block: its groups become empty.
     #[cold]
     #[inline(never)]
-    fn put_away(self, class: usize) {
+    pub fn put_away(self, class: usize) {
         self.class(class).had.set(Had::Little);
         self.spill(class);
         self.retire(class);
@@ -193,56 +189,20 @@ impl<P: Platform> MyHeap<'_, P> {
     /// What follows when the last live block of a class went.
     #[cold]
     #[inline(never)]
-    fn leave(self, class: usize) {
+    fn last_block_went(self, class: usize) {
         let state = self.class(class);
-        let had = state.had.replace(Had::Little);
+        let had = state.had.get();
         if had == Had::Much {
             self.put_away(class);
             self.release_beyond();
         } else {
+            state.had.set(Had::Little);
             state.limit(class);
         }
         // A handful of blocks that come and go in turn do not ask each time.
         if had != Had::Little {
-            self.rest_if_little_is_left(class);
+            self.settle(class);
         }
-    }
-
-    /// Gives back what the heap keeps, and the process's dirty pages, if most of what it had is
-    /// gone: perhaps no further free will come. A program that builds up and drops all it has, again
-    /// and again, keeps it, but for once in a while: see `decay.rs`. What was freed last, in class `last`,
-    /// stays in its queue: most blocks that are freed twice are freed twice in a row.
-    fn rest_if_little_is_left(self, last: usize) {
-        let live = self.live();
-        if live > self.bytes.get() / REST_SHARE || !self.rest.is_due(self.platform(), live) {
-            return;
-        }
-        self.let_go(last);
-        if self.idle.amount() > 0 {
-            self.purge_idle();
-        }
-        self.purge_granules();
-        self.all.memory.lock().pages.purge();
-    }
-
-    /// Bytes of live blocks' slots.
-    pub fn live(self) -> usize {
-        let used = (0..CLASSES).filter(|&class| self.slots[class].get() != 0);
-        used.map(|class| self.class(class).live()).sum()
-    }
-
-    /// Releases the groups of all classes that have no live block, but for those of `spared`.
-    #[cold]
-    #[inline(never)]
-    pub fn let_go(self, spared: usize) {
-        let others = (0..CLASSES).filter(|&class| class != spared);
-        for class in others.filter(|&class| self.slots[class].get() != 0) {
-            let state = self.class(class);
-            if state.is_left() {
-                self.put_away(class);
-            }
-        }
-        self.release_empty(u64::MAX);
     }
 
     /// Lets a class have no current group: it goes to the queue if it has free slots.

@@ -1,6 +1,6 @@
 //! What happens when a class has no slot at hand: more of them, from the nearest source.
 
-use crate::base::config::DECAY_REFILLS;
+use crate::base::config::{DECAY_REFILLS, KEEP};
 use crate::base::fault::{stop, Fault};
 use crate::base::platform::Platform;
 use crate::heap::groups::FIRST_LONG;
@@ -41,8 +41,8 @@ impl<P: Platform> MyHeap<'_, P> {
                 state.low.set(0);
                 return true;
             }
-            if class >= FIRST_LONG {
-                // A buffer that grows passes through all of these classes, and leaves a slot in each.
+            if class >= FIRST_LONG && self.bare() > self.all.share(2 * KEEP) {
+                // A buffer that grows passes through all long classes, and leaves a slot in each.
                 self.let_go(class);
             }
             let Some(group) = self.new_group(class) else {

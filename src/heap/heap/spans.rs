@@ -202,7 +202,7 @@ impl<'a, P: Platform> MyHeap<'a, P> {
     #[cold]
     pub fn limit_granules(self) {
         let kept = &self.idle_granules;
-        if !kept.is_due(self.platform(), self.bytes.get()) {
+        if !kept.pace.is_due(self.platform(), self.bytes.get()) {
             return;
         }
         let used: u32 = self.each_span().map(|span| ones(span.used.get())).sum();

@@ -114,8 +114,18 @@ impl<P: Platform> Pages<'_, P> {
         let dirty = self.dirty.amount().saturating_sub(self.kept_pages);
         let far_too_many = budget + DIRTY_MOST + self.used_pages / 4;
         if dirty > budget
-            && (dirty > far_too_many || self.dirty.is_due(self.platform(), self.used_pages))
+            && (dirty > far_too_many || self.dirty.pace.is_due(self.platform(), self.used_pages))
         {
+            self.purge();
+        }
+    }
+
+    /// Gives all dirty free pages back, if they are more than so many bytes, and it is time, or
+    /// `at_once`.
+    pub fn purge_beyond(&mut self, bytes: usize, at_once: bool) {
+        let dirty = self.dirty.amount().saturating_sub(self.kept_pages);
+        let is_due = || (self.dirty.pace.ask()).is_due(self.platform(), self.used_pages);
+        if dirty * RUN_PAGE > bytes && (at_once || is_due()) {
             self.purge();
         }
     }
