@@ -112,10 +112,10 @@
 //!
 //! These are limits at any moment. A heap that settles gives back what it keeps of each kind, and
 //! the process's dirty pages, where that is more than what is live in it: as often as a purge may
-//! be. What was freed last, in a class of at most 16 KiB, stays in its queue. Of the process's
-//! pages and of large mappings, those that lie unused from one look at the clock to the next go
-//! back altogether (`decay.rs`): looks come with every 256th refill of a heap or 16th free of a
-//! large block, at least 250 ms apart.
+//! be. The class that went last keeps what it may. Of the process's pages and of large mappings,
+//! those that lie unused from one look at the clock to the next go back altogether (`decay.rs`):
+//! looks come with every 256th refill of a heap or 16th free of a large block, at least 250 ms
+//! apart.
 //!
 //! What other threads freed counts as free once the owner has collected it: when its other sources
 //! are dry, at every 32nd refill, and, once groups of an eighth of what its heap holds have come

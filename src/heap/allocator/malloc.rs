@@ -10,7 +10,7 @@
 //! malloc_slow        it has none, or the queue is to be verified first:
 //!   attach             a heap for a thread that has none                  thread.rs
 //!   refill             queued groups → other threads' frees → new group   heap/refill.rs
-//!     let_go             before long slots take new pages                 heap/rest.rs
+//!     let_go             before long slots take new pages                 heap/put_back.rs
 //!     new_group          granules of a span, or a run of pages            heap/groups.rs
 //!       take_run           from chunks, or a new chunk                    pages/runs.rs, grow.rs
 //!   trim               memory is out: what is kept for later goes         heap/rest.rs

@@ -1,7 +1,7 @@
 //! Freed slots on their way back: from the reuse queue or the quarantine to the mask of their
 //! group, whose group then is found by the next refill, or goes when it is empty.
 
-use crate::base::config::{CLASSES, KEEP, PRESET, PURGE_STRIDE, REUSE_QUEUE};
+use crate::base::config::{CLASSES, GRANULE, KEEP, PRESET, PURGE_STRIDE, REUSE_QUEUE};
 use crate::base::fault::raise;
 use crate::base::platform::Platform;
 use crate::heap::class::{capacity, Class, Had};
@@ -15,7 +15,10 @@ use crate::pages::memory::Locked;
 /// Empty groups may hold this part of the bytes in a heap's groups, or half of it beside `KEEP`.
 const RETAINED_SHARE: usize = 16;
 
-impl<P: Platform> MyHeap<'_, P> {
+/// A heap settles if no more than this part of the bytes in its groups is live.
+const SETTLED_SHARE: usize = 4;
+
+impl<'a, P: Platform> MyHeap<'a, P> {
     /// Frees a slot, just freed, whatever its class and reuse queue. While a full queue holds slots
     /// that are not verified, its oldest goes to a mask instead, so that none waits longer than 16
     /// further frees. Once in so many the whole queue is verified: in a row of frees the masks get
@@ -180,7 +183,7 @@ impl<P: Platform> MyHeap<'_, P> {
     /// Empties the reuse queue of a class without a live block: its groups become empty.
     #[cold]
     #[inline(never)]
-    pub fn put_away(self, class: usize) {
+    fn put_away(self, class: usize) {
         self.class(class).had.set(Had::Little);
         self.spill(class);
         self.retire(class);
@@ -203,6 +206,55 @@ impl<P: Platform> MyHeap<'_, P> {
         if had != Had::Little {
             self.settle(class);
         }
+    }
+
+    /// Gives back what the heap keeps of each kind, and the process's dirty pages, where that is more
+    /// than what is live, once most of what the heap had is gone: perhaps no further free will come.
+    /// Not more often than decay.rs says: a program that builds up and drops all it has, again and
+    /// again, mostly finds what it kept. Class `last` keeps what it may: most blocks that are freed
+    /// twice, or written once more, are so right after their free.
+    fn settle(self, last: usize) {
+        let live: usize = self.classes().map(|(_, state)| state.live()).sum();
+        let little = live <= self.bytes.get() / SETTLED_SHARE;
+        if !little || !self.settled.ask().is_due(self.platform(), live) {
+            return;
+        }
+        self.let_go(last);
+        if self.idle.amount() > live {
+            self.purge_idle();
+        }
+        if self.idle_granules.amount() * GRANULE > live {
+            self.purge_granules();
+        }
+        // Many heaps together ask for the pages that all of them use as often as one may.
+        let alone = self.all.count() < 2;
+        self.all.memory.lock().pages.purge_beyond(live, alone);
+    }
+
+    /// Releases the groups of all classes of which the program has no block, but for class `spared`.
+    #[cold]
+    #[inline(never)]
+    pub fn let_go(self, spared: usize) {
+        for (class, state) in self.classes().filter(|&(class, _)| class != spared) {
+            if state.has_no_block() {
+                self.put_away(class);
+            }
+        }
+        self.release_empty(!(1 << spared));
+    }
+
+    /// Bytes in groups of classes of which the program has no block.
+    pub fn bare(self) -> usize {
+        let bare = self.classes().filter(|(_, state)| state.has_no_block());
+        bare.map(|(class, state)| self.slots[class].get() as usize * state.stride())
+            .sum()
+    }
+
+    /// The classes of which the heap has groups.
+    fn classes(self) -> impl Iterator<Item = (usize, &'static Class)> + use<'a, P> {
+        (0..CLASSES)
+            .filter(move |&class| self.slots[class].get() != 0)
+            .map(move |class| (class, self.class(class)))
     }
 
     /// Lets a class have no current group: it goes to the queue if it has free slots.
@@ -237,7 +289,7 @@ impl<P: Platform> MyHeap<'_, P> {
         if self.retained.get() == 0 {
             return;
         }
-        let mut locked: Option<Locked<'_, P>> = None;
+        let mut locked: Option<Locked<'a, P>> = None;
         for class in (0..CLASSES).filter(|class| classes & 1 << class != 0) {
             let release = |group| self.release_group(group, &mut locked);
             self.class(class).drop_empty(&self.retained, release);

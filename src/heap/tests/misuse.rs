@@ -53,9 +53,8 @@ fn misuse_is_found_at_the_free() {
                     "{n} before"
                 );
                 process.free(p);
-                // Named while its group stays, which those of few bytes do.
-                let few = if cfg!(small_constants) { 600 } else { 4000 };
-                let named = n <= MAX_SMALL && (warm || n < few);
+                // Named while its group stays.
+                let named = n <= MAX_SMALL && (warm || n < 4000);
                 assert!(
                     faults(if named { "double" } else { "" }, || process.free(p)),
                     "{n} double free, warm {warm}"
