@@ -17,10 +17,13 @@ use crate::layout::chunk::{Chunk, GRANULES};
 use crate::layout::group::{MyGroup, State};
 use crate::layout::span::Span;
 
+/// Blocks of the thread that stays behind.
+const BLOCKS: usize = few(4000, 10);
+
 /// A process in whose heap 2 a thread worked that a fork did not take along. Some of its blocks
 /// are given to `each`, the others it freed itself: their slots are in its queues.
 fn left_behind(each: impl Fn(usize) -> bool + Sync) -> (Boxed, Vec<Live>) {
-    left_behind_as(few(4000, 10), each, |_| ())
+    left_behind_as(BLOCKS, each, |_| ())
 }
 
 /// `left_behind` with a number of blocks, and with what `torn` does to each of the thread's spans.
@@ -184,7 +187,7 @@ fn free_and_count(process: &Boxed, blocks: &[Live]) {
 fn groups_that_were_just_made_are_released() {
     for entered in [0, 1, 2] {
         let torn = |span| make_partly(span, entered);
-        let (process, blocks) = left_behind_as(few(4000, 10), |index| index % 3 == 0, torn);
+        let (process, blocks) = left_behind_as(BLOCKS, |index| index % 3 == 0, torn);
         free_and_count(&process, &blocks);
     }
 }
@@ -222,7 +225,7 @@ fn groups_that_were_just_going_are_released() {
             }
         }
     };
-    let (process, blocks) = left_behind_as(few(4000, 10), |index| index % 3 == 0, torn);
+    let (process, blocks) = left_behind_as(BLOCKS, |index| index % 3 == 0, torn);
     free_and_count(&process, &blocks);
 }
 
