@@ -9,7 +9,7 @@
 //! free_at_length     or the queue's oldest does:
 //!   MyHeap::give                                                              heap/put_back.rs
 //!     release_group      empty groups beyond what may be kept                 heap/groups.rs
-//!     settle             little is left of what the heap had: nearly all goes
+//!     settle             little is left of what the heap had                  heap/put_back.rs
 //!   exchange           or another thread asked for what waits in the mailbox  heap/remote.rs
 //! free_remote        another heap's group of which slots are deferred: verify, clear the record
 //!   defer_another      the slot's bit waits with theirs                       heap/remote.rs

@@ -6,7 +6,8 @@
 //! half of what was in use at the last purge is gone: a program that frees and allocates the same
 //! memory again and again pays for its pages once in that time. Within it, what lay unused from one
 //! look at the clock to the next goes back, too (`DECAY_PAUSE`): after a peak no further free may
-//! come. A heap of which little is left gives back all that it keeps, as often (`heap/put_back.rs`).
+//! come. A heap of which little is left gives back what it keeps beyond that little, as often
+//! (`heap/put_back.rs`).
 
 use crate::base::config::PURGE_PAUSE;
 use crate::base::platform::Platform;

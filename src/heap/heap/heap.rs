@@ -271,6 +271,13 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         unsafe { &*self.mine.classes.as_ptr().byte_add(offset as usize) }
     }
 
+    /// The classes of which the heap has groups, with their numbers: no others have a slot out.
+    pub fn classes(self) -> impl Iterator<Item = (usize, &'static Class)> + use<'a, P> {
+        (0..CLASSES)
+            .filter(move |&class| self.slots[class].get() != 0)
+            .map(move |class| (class, self.class(class)))
+    }
+
     /// Whether the group is this heap's, of this class.
     #[inline(always)]
     pub fn owns_of(self, group: &Group, class: usize) -> bool {

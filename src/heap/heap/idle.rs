@@ -29,8 +29,9 @@ impl<P: Platform> MyHeap<'_, P> {
         if !kept.pace.ask().is_due(self.platform(), used) {
             return;
         }
-        let used: usize = (0..CLASSES)
-            .map(|i| self.class(i).out.get() as usize * stride(i))
+        let used: usize = self
+            .classes()
+            .map(|(_, state)| state.out.get() as usize * state.stride())
             .sum();
         let budget = least.max(used / 4);
         if kept.take_least() > budget || halved || kept.amount() <= budget {

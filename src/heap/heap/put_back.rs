@@ -18,7 +18,7 @@ const RETAINED_SHARE: usize = 16;
 /// A heap settles if no more than this part of the bytes in its groups is live.
 const SETTLED_SHARE: usize = 4;
 
-impl<'a, P: Platform> MyHeap<'a, P> {
+impl<P: Platform> MyHeap<'_, P> {
     /// Frees a slot, just freed, whatever its class and reuse queue. While a full queue holds slots
     /// that are not verified, its oldest goes to a mask instead, so that none waits longer than 16
     /// further frees. Once in so many the whole queue is verified: in a row of frees the masks get
@@ -231,7 +231,8 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         self.all.memory.lock().pages.purge_beyond(live, alone);
     }
 
-    /// Releases the groups of all classes of which the program has no block, but for class `spared`.
+    /// Releases the groups of all classes of which the program has no block, but for class `spared`
+    /// (`CLASSES`: for none).
     #[cold]
     #[inline(never)]
     pub fn let_go(self, spared: usize) {
@@ -248,13 +249,6 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         let bare = self.classes().filter(|(_, state)| state.has_no_block());
         bare.map(|(class, state)| self.slots[class].get() as usize * state.stride())
             .sum()
-    }
-
-    /// The classes of which the heap has groups.
-    fn classes(self) -> impl Iterator<Item = (usize, &'static Class)> + use<'a, P> {
-        (0..CLASSES)
-            .filter(move |&class| self.slots[class].get() != 0)
-            .map(move |class| (class, self.class(class)))
     }
 
     /// Lets a class have no current group: it goes to the queue if it has free slots.
@@ -289,7 +283,7 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         if self.retained.get() == 0 {
             return;
         }
-        let mut locked: Option<Locked<'a, P>> = None;
+        let mut locked: Option<Locked<'_, P>> = None;
         for class in (0..CLASSES).filter(|class| classes & 1 << class != 0) {
             let release = |group| self.release_group(group, &mut locked);
             self.class(class).drop_empty(&self.retained, release);
