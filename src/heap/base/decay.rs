@@ -3,7 +3,7 @@
 //! Free memory of each kind (dirty free pages, pages of free slots, of free granules in spans,
 //! freed large mappings) is kept for the next burst up to a budget: a floor, or a share of what is
 //! in use if that is more. Beyond it the memory goes back, but once in `PURGE_PAUSE` only, unless
-//! half of what was in use at the last purge is gone: a program that frees and allocates the same
+//! a quarter of what was in use at the last purge is gone: a program that frees and allocates the same
 //! memory again and again pays for its pages once in that time. Within it, what lay unused from one
 //! look at the clock to the next goes back, too (`DECAY_PAUSE`): after a peak no further free may
 //! come. A heap of which little is left gives back what it keeps beyond that little, as often
@@ -92,14 +92,14 @@ impl Pace {
         self
     }
 
-    /// Whether half of what was in use at the last purge is gone.
-    pub fn is_halved(&self, used: usize) -> bool {
-        used < self.used.get() / 2
+    /// Whether a quarter of what was in use at the last purge is gone.
+    pub fn has_fallen(&self, used: usize) -> bool {
+        used < self.used.get() - self.used.get() / 4
     }
 
     /// Whether a purge may be now, when so much is in use; if so, it is.
     pub fn is_due<P: Platform>(&self, platform: &P, used: usize) -> bool {
-        if !self.is_halved(used) {
+        if !self.has_fallen(used) {
             if self.skip.get() > 0 {
                 self.skip.set(self.skip.get() - 1);
                 return false;
@@ -153,16 +153,16 @@ mod tests {
     }
 
     #[test]
-    fn a_purge_comes_at_once_when_half_is_gone() {
+    fn a_purge_comes_at_once_when_a_quarter_is_gone() {
         let (system, pace) = (frozen(), Pace::ZERO);
         assert!(pace.is_due(&system, 100));
-        assert!(!pace.is_due(&system, 50));
-        assert!(pace.is_due(&system, 49));
-        assert!(!pace.is_due(&system, 25), "half of the half");
+        assert!(!pace.is_due(&system, 75));
+        assert!(pace.is_due(&system, 74));
+        assert!(!pace.is_due(&system, 56), "a quarter of what is left");
         // What is more in use counts for an eighth.
         system.pass(PURGE_PAUSE);
         assert!(pace.ask().is_due(&system, 1000));
-        assert!(!pace.is_halved(100) && pace.is_halved(49));
+        assert!(!pace.has_fallen(142) && pace.has_fallen(141));
     }
 
     #[test]

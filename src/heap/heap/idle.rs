@@ -23,7 +23,7 @@ impl<P: Platform> MyHeap<'_, P> {
             return kept.set_limit(least);
         }
         let used = self.bytes.get().saturating_sub(kept.amount());
-        let halved = kept.pace.is_halved(used);
+        let fallen = kept.pace.has_fallen(used);
         // The next free would ask again: not before there is some more.
         kept.set_limit(kept.amount() + least.max(used / 4) / STEPS);
         if !kept.pace.ask().is_due(self.platform(), used) {
@@ -34,7 +34,7 @@ impl<P: Platform> MyHeap<'_, P> {
             .map(|(_, state)| state.out.get() as usize * state.stride())
             .sum();
         let budget = least.max(used / 4);
-        if kept.take_least() > budget || halved || kept.amount() <= budget {
+        if kept.take_least() > budget || fallen || kept.amount() <= budget {
             kept.set_limit(budget);
         }
         if kept.is_over() {
