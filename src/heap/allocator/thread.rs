@@ -27,7 +27,8 @@ impl<P: Platform> Allocator<P> {
             locked.pages.draw_secrets();
             let first = self.heaps.count() == 0;
             let mut heap = self.heap_for_thread(&mut locked);
-            if heap.is_none() {
+            // Where it is numbers that are out, others' heaps are waited for.
+            if heap.is_none() && !self.heaps.are_numbers_out() {
                 locked.release_kept();
                 heap = self.heap_for_thread(&mut locked);
             }

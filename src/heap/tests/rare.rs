@@ -5,7 +5,11 @@ use super::*;
 #[cfg(small_constants)]
 use crate::base::config::MOST_HEAPS;
 use crate::base::fault::Fault;
+#[cfg(small_constants)]
+use crate::exchange::abandoned::Keeper;
 use crate::heap::heap::MyHeap;
+#[cfg(small_constants)]
+use crate::layout::kind::Kind;
 use crate::layout::slot::LiveSlot;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -140,6 +144,36 @@ fn no_heap_is_entered_beyond_the_last_number() {
     drop(locked);
     assert!(!process.malloc(10).is_null());
     assert_eq!(process.verify().heaps, MOST_HEAPS);
+}
+
+/// Who waits for another thread's heap asks again and again, and is not to give each time back what
+/// the process keeps.
+#[cfg(small_constants)]
+#[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
+fn waiting_for_a_heap_leaves_what_is_kept() {
+    let process = Boxed::new(true);
+    for _ in 0..MOST_HEAPS {
+        Mock::new_thread();
+        assert!(!process.malloc(1).is_null());
+    }
+    let dirty = |change: bool| {
+        let pages = &mut process.heaps.memory.lock().pages;
+        if change {
+            let run = pages.take_run(Kind::COMMON, 1, 1).unwrap();
+            pages.return_run(run);
+        }
+        pages.dirty.amount()
+    };
+    let kept = dirty(true);
+    assert!(kept > 0);
+    // The last one, as a call of another thread has it.
+    let lent = process
+        .heaps
+        .with_abandoned(|abandoned| abandoned.reclaim(true));
+    Mock::new_thread();
+    assert!(lent.is_some() && process.attach().is_none());
+    assert_eq!(dirty(false), kept);
 }
 
 /// The fourth heap needs a table besides its own memory.
