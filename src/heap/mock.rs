@@ -51,11 +51,13 @@ pub fn with_pages(bytes: usize, test: impl FnOnce()) {
 }
 
 /// What the random choices of the tests depend on: `BYSSAL_SEED`, 0 without one, so that a test
-/// does the same each time. `make night` tries many. Printed once by each thread, for the test
-/// that fails.
+/// does the same each time. `make night` tries many. One that is set is printed once by each
+/// thread, for the test that fails.
 pub fn seed() -> u64 {
-    let set = std::env::var("BYSSAL_SEED").ok();
-    let seed = set.map_or(0, |text| text.parse().expect("BYSSAL_SEED is a number"));
+    let Ok(text) = std::env::var("BYSSAL_SEED") else {
+        return 0;
+    };
+    let seed = text.parse().expect("BYSSAL_SEED is a number");
     if !TOLD.replace(true) {
         eprintln!("BYSSAL_SEED={seed}");
     }
