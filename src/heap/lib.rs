@@ -102,11 +102,11 @@
 //! twelfth of the live bytes, or what was unmapped and soon wanted again: never more than was live
 //! then, and half as much with each large block freed after the second in a row. These go back at
 //! the next free above the limit (a few frees later at most, of pages in free slots a sixteenth
-//! beyond that). A program may purge each kind once in 50 ms only, or when a quarter of what was
-//! in use at the last purge is gone: what it frees in between waits for its next frees, and pages in free
-//! slots wait as long as refills in between find less than that free; of the process's pages no
-//! more than 4 MiB and a quarter of those in use. And of each chunk that went a page of memory and
-//! 20 KiB of addresses stay, until it is used again (`grow.rs`).
+//! beyond that). A program may purge each kind once in 50 ms only, or when a quarter of what was in
+//! use at the last purge is gone: what it frees in between waits for its next frees, and pages in
+//! free slots wait as long as refills in between find less than that free; of the process's pages
+//! no more than 4 MiB and a quarter of those in use. And of each chunk that went a page of memory
+//! and 20 KiB of addresses stay, until it is used again (`grow.rs`).
 //!
 //! On 32 bits all that is kept of 64 KiB, or a multiple or a part of that, is half as much.
 //!

@@ -2,12 +2,12 @@
 //!
 //! Free memory of each kind (dirty free pages, pages of free slots, of free granules in spans,
 //! freed large mappings) is kept for the next burst up to a budget: a floor, or a share of what is
-//! in use if that is more. Beyond it the memory goes back, but once in `PURGE_PAUSE` only, unless
-//! a quarter of what was in use at the last purge is gone: a program that frees and allocates the same
-//! memory again and again pays for its pages once in that time. Within it, what lay unused from one
-//! look at the clock to the next goes back, too (`DECAY_PAUSE`): after a peak no further free may
-//! come. A heap of which little is left gives back what it keeps beyond that little, as often
-//! (`heap/put_back.rs`).
+//! in use if that is more. Beyond it the memory goes back, but once in `PURGE_PAUSE` only, unless a
+//! quarter of what was in use at the last purge is gone: a program that frees and allocates the
+//! same memory again and again pays for its pages once in that time. Within it, what lay unused
+//! from one look at the clock to the next goes back, too (`DECAY_PAUSE`): after a peak no further
+//! free may come. A heap of which little is left gives back what it keeps beyond that little, as
+//! often (`heap/put_back.rs`).
 
 use crate::base::config::PURGE_PAUSE;
 use crate::base::platform::Platform;

@@ -208,11 +208,11 @@ impl<P: Platform> MyHeap<'_, P> {
         }
     }
 
-    /// Gives back what the heap keeps of each kind, and the process's dirty pages, where that is more
-    /// than what is live, once most of what the heap had is gone: perhaps no further free will come.
-    /// Not more often than decay.rs says: a program that builds up and drops all it has, again and
-    /// again, mostly finds what it kept. Class `last` keeps what it may: most blocks that are freed
-    /// twice, or written once more, are so right after their free.
+    /// Gives back what the heap keeps of each kind, and the process's dirty pages, where that is
+    /// more than what is live, once most of what the heap had is gone: perhaps no further free will
+    /// come. Not more often than decay.rs says: a program that builds up and drops all it has,
+    /// again and again, mostly finds what it kept. Class `last` keeps what it may: most blocks that
+    /// are freed twice, or written once more, are so right after their free.
     fn settle(self, last: usize) {
         let live: usize = self.classes().map(|(_, state)| state.live()).sum();
         let little = live <= self.bytes.get() / SETTLED_SHARE;

@@ -157,15 +157,12 @@ fn waiting_for_a_heap_leaves_what_is_kept() {
         Mock::new_thread();
         assert!(!process.malloc(1).is_null());
     }
-    let dirty = |change: bool| {
-        let pages = &mut process.heaps.memory.lock().pages;
-        if change {
-            let run = pages.take_run(Kind::COMMON, 1, 1).unwrap();
-            pages.return_run(run);
-        }
-        pages.dirty.amount()
-    };
-    let kept = dirty(true);
+    let mut locked = process.heaps.memory.lock();
+    let run = locked.pages.take_run(Kind::COMMON, 1, 1).unwrap();
+    locked.pages.return_run(run);
+    drop(locked);
+    let dirty = || process.heaps.memory.lock().pages.dirty.amount();
+    let kept = dirty();
     assert!(kept > 0);
     // The last one, as a call of another thread has it.
     let lent = process
@@ -173,7 +170,7 @@ fn waiting_for_a_heap_leaves_what_is_kept() {
         .with_abandoned(|abandoned| abandoned.reclaim(true));
     Mock::new_thread();
     assert!(lent.is_some() && process.attach().is_none());
-    assert_eq!(dirty(false), kept);
+    assert_eq!(dirty(), kept);
 }
 
 /// The fourth heap needs a table besides its own memory.
