@@ -69,29 +69,43 @@ const MULTIPLES: [u64; (RUN_PAGE / GRANULE).ilog2() as usize + 1] = {
     table
 };
 
+/// Lets one span of a list come behind another.
+fn link(span: &'static Span, next: &'static Span) {
+    span.next.set(Some(next));
+    next.prev.set(Some(span));
+}
+
+/// Whether `place` leads to this very span.
+fn is_at(place: Option<&'static Span>, span: &Span) -> bool {
+    place.is_some_and(|at| ptr::eq(at, span))
+}
+
 impl<'a, P: Platform> MyHeap<'a, P> {
-    /// The heap's spans with room.
+    /// The heap's spans with room, a circle, from the one that is tried first.
     pub fn each_span(self) -> impl Iterator<Item = &'static Span> {
-        core::iter::successors(self.spans.get(), |span| span.next.get())
+        let first = self.spans.get();
+        core::iter::successors(first, move |span| {
+            span.next.get().filter(|next| !is_at(first, next))
+        })
     }
 
-    /// Puts a span, unlisted, at the head of the list.
+    /// Puts a span, unlisted, before the others.
     fn list(self, span: &'static Span) {
-        let next = self.spans.replace(Some(span));
-        span.prev.set(None);
-        span.next.set(next);
-        if let Some(next) = next {
-            next.prev.set(Some(span));
-        }
+        let first = self.spans.replace(Some(span)).unwrap_or(span);
+        let last = first.prev.get().unwrap_or(span);
+        link(last, span);
+        link(span, first);
         span.listed.set(true);
     }
 
     /// Takes a listed span out of the list.
     fn unlist(self, span: &'static Span) {
-        let (prev, next) = (span.prev.get(), span.next.get());
-        prev.map_or(&self.spans, |prev| &prev.next).set(next);
-        if let Some(next) = next {
-            next.prev.set(prev);
+        let (prev, next) = (span.prev.take(), span.next.take());
+        if let Some((prev, next)) = prev.zip(next).filter(|_| !is_at(next, span)) {
+            link(prev, next);
+        }
+        if is_at(self.spans.get(), span) {
+            self.spans.set(next.filter(|_| !is_at(next, span)));
         }
         span.listed.set(false);
     }
@@ -100,7 +114,9 @@ impl<'a, P: Platform> MyHeap<'a, P> {
     /// the caller enters it into the map, and then takes it out of the reserve (`Span::pop`).
     pub fn take_part(self, kind: Kind, count: usize, align: usize) -> Option<Part> {
         let suitable = self.each_span().filter(|span| kind.suits(span.kind.get()));
+        let mut behind = self.spans.get();
         for span in suitable.take(TRIES) {
+            behind = span.next.get();
             let places = find_places(span.used.get(), count, align);
             if places == 0 {
                 continue;
@@ -128,6 +144,8 @@ impl<'a, P: Platform> MyHeap<'a, P> {
                 fresh: dirty & mask == 0,
             });
         }
+        // Others first from now on: spans that are all but full would hide them.
+        self.spans.set(behind);
         None
     }
 
@@ -187,9 +205,11 @@ impl<'a, P: Platform> MyHeap<'a, P> {
 
     /// Gives the heap's empty spans back.
     pub fn drop_empty_spans(self) {
-        let mut locked = None;
-        let mut next = self.spans.get();
-        while let Some(span) = next {
+        let (mut locked, mut next) = (None, self.spans.get());
+        for _ in 0..self.each_span().count() {
+            let Some(span) = next else {
+                return;
+            };
             next = span.next.get();
             if span.used.get() == 0 {
                 self.drop_span(span, &mut locked);

@@ -10,9 +10,9 @@ use core::sync::atomic::{compiler_fence, Ordering};
 /// the owner was orphaned by a fork.
 #[repr(C, align(64))]
 pub struct Span {
-    /// The next one in the heap's list of spans with room.
+    /// The next one in the heap's list of spans with room, a circle; None outside.
     pub next: Cell<Option<&'static Span>>,
-    /// The one before it there.
+    /// The one before it there, likewise.
     pub prev: Cell<Option<&'static Span>>,
     /// Granules that belong to groups.
     pub used: Cell<u64>,
