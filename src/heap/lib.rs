@@ -120,12 +120,15 @@
 //! What other threads freed counts as free once the owner has collected it: when its other sources
 //! are dry, at every 32nd refill, and, once groups of an eighth of what its heap holds have come
 //! back, at its next free of a block of its own (`Heap::ask`). Then it lets go of all that holds no
-//! block any more, however little that is. An owner that sleeps leaves it where it is: never more
-//! than the peak before. Nor can it be collected before it is
-//! sent: of the slots to 672 bytes that a thread freed of other heaps it defers at most 64 KiB,
-//! divided by the number of heaps (at most by 16), and a slot, in at most 64 groups of at most 21
-//! KiB. It flushes at the next free beyond that, at every 32nd refill of its own, when it is out of
-//! memory, and when it exits. A thread that sleeps defers no more than that.
+//! block any more, however little that is. For an owner that sleeps, groups of which others freed
+//! all slots wait until they are 256 KiB (divided by the number of heaps, at most by 16) and that
+//! eighth; then their pages go back (`heap/aside.rs`), but for those that they share with other
+//! groups. The free slots of all other groups stay as they are: never more than the peak before. Nor
+//! can it be collected before it is sent: of the slots to 672 bytes that a thread freed of other
+//! heaps it defers at most 64 KiB, divided by the number of heaps (at most by 16), and a slot, in
+//! at most 64 groups of at most 21 KiB. It flushes at the next free beyond that, at every 32nd
+//! refill of its own, when it is out of memory, and when it exits. A thread that sleeps defers no
+//! more than that.
 //!
 //! ## Constant cost of a small process
 //!

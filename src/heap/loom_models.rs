@@ -7,12 +7,12 @@
 //! Each prints how many executions it explored. docs/results/mutants.md lists which of them notice
 //! each mutation of the shipped code.
 
-use crate::base::lock::{Futex, Lock};
+use crate::base::lock::{Futex, Held, Lock};
 use crate::base::sync::{AtomicPtr, AtomicU32, Ordering, Plain};
 use crate::base::zeroed::Zeroed;
 use crate::exchange::abandoned::{self, Abandoned, Berth, Claim, Keeper, Tenant};
 use crate::exchange::deferred::Deferred;
-use crate::exchange::mailbox::{Life, Mailbox, Node, RemoteMask};
+use crate::exchange::mailbox::{is_aside, Life, Mailbox, Node, RemoteMask};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 use std::sync::atomic::AtomicUsize as Counter;
@@ -64,6 +64,10 @@ impl Node for Group {
         self.touch();
         &self.link
     }
+    fn slots(&self) -> u32 {
+        self.touch();
+        3
+    }
     fn weight(&self) -> usize {
         self.touch();
         1
@@ -99,6 +103,8 @@ struct World {
     /// In a process that forks, whether somebody is working on the heap. A fork stops every thread
     /// at its next write, as the system protects the pages: here at the lock before it.
     fork: Option<Mutex<bool>>,
+    /// Whether complete groups are put aside at once.
+    aside: bool,
 }
 
 // SAFETY: what the cells hold is handed over by the protocol under test; loom reports if not.
@@ -116,16 +122,37 @@ impl Keeper for World {
     fn collect_claimed(&self, _: &Claim<Heap>) {
         self.collect();
     }
+
+    /// As `Heaps::put_aside`, by a freer that completed a group: none may wait.
+    fn relieve(&self, heap: &'static Heap, _: usize) {
+        if !self.aside {
+            return;
+        }
+        self.with_abandoned(|_| {
+            // SAFETY: the lock is held.
+            let held = unsafe { Held::new() };
+            if heap.mail.is(Life::Active) {
+                heap.mail.put_aside(&held, |group| {
+                    // SAFETY: no slot holds a block, and the group is off the list.
+                    group
+                        .contents
+                        .iter()
+                        .for_each(|slot| unsafe { slot.set(9) });
+                    true
+                });
+            }
+        });
+    }
 }
 
 impl World {
     /// An active heap; both slots of both groups hold blocks.
     fn new() -> Arc<World> {
-        Arc::new(World::with(None))
+        Arc::new(World::with(None, false))
     }
 
-    /// The same, in a process that forks, or not.
-    fn with(fork: Option<Mutex<bool>>) -> World {
+    /// The same, in a process that forks, or one where freers put complete groups aside.
+    fn with(fork: Option<Mutex<bool>>, aside: bool) -> World {
         let group = || {
             Box::new(Group {
                 mask: RemoteMask::new(),
@@ -145,6 +172,7 @@ impl World {
             abandoned: Mutex::new(Abandoned::new()),
             doubles: Plain::new(0),
             fork,
+            aside,
         };
         world.heap.mail.set_life(Life::Active);
         world
@@ -211,7 +239,33 @@ impl World {
                 group.freed.set(freed | bits);
             });
         }
+        if self.heap.mail.has_aside() {
+            self.collect_aside();
+        }
         self.note_work(false);
+    }
+
+    /// The same of groups that freers put aside.
+    fn collect_aside(&self) {
+        let groups = self.with_abandoned(|_| {
+            // SAFETY: the lock is held.
+            self.heap.mail.take_aside(unsafe { &Held::new() })
+        });
+        for group in groups {
+            // SAFETY: nobody else asks; what may be wrong loom reports.
+            let aside = is_aside(group, unsafe { &Held::new() });
+            assert!(
+                group.mask.peek() == 0 && !aside,
+                "it is a group like others"
+            );
+            // SAFETY: the caller may work on the heap, and what was aside is nobody else's.
+            unsafe {
+                group.contents.iter().for_each(|slot| slot.set(8));
+                self.doubles
+                    .set(self.doubles.get() + group.freed.get().count_ones());
+                group.freed.set(3);
+            }
+        }
     }
 
     /// Notes that somebody begins or ends work on the heap.
@@ -425,6 +479,42 @@ fn two_remote_frees_of_one_slot_against_refill() {
     });
 }
 
+/// Two threads complete a group, which is put aside, while the owner collects and releases it as
+/// soon as it has all; a third slot is freed meanwhile, whose group is listed again.
+#[test]
+fn groups_put_aside_against_the_owner() {
+    explore("groups put aside, owner", Some(3), || {
+        let world = Arc::new(World::with(None, true));
+        let one = spawn(&world, |w| assert!(w.free(1, 0) && w.free(0, 0)));
+        let two = spawn(&world, |w| assert!(w.free(0, 1)));
+        world.collect();
+        let released = world.release_if_empty(0);
+        one.join().unwrap();
+        two.join().unwrap();
+        world.collect();
+        assert!(
+            released || world.release_if_empty(0),
+            "both slots came back"
+        );
+        assert_eq!(world.freed(1), 1, "what was listed again is found");
+    });
+}
+
+/// The owner exits while a group of its is put aside: nothing waits in the abandoned heap.
+#[test]
+fn groups_put_aside_against_thread_exit() {
+    explore("groups put aside, thread exit", Some(4), || {
+        let world = Arc::new(World::with(None, true));
+        let freers = [0, 1].map(|slot| spawn(&world, move |w| assert!(w.free(0, slot))));
+        world.abandon(0);
+        for freer in freers {
+            freer.join().unwrap();
+        }
+        assert_eq!(world.freed(0), 3, "no group waits in an abandoned heap");
+        assert!(world.reclaim(), "no claim is left");
+    });
+}
+
 /// Slots that a thread deferred come together, while the owner collects and releases the group as
 /// soon as it has all.
 #[test]
@@ -478,7 +568,7 @@ fn a_slot_deferred_by_two_threads() {
 #[test]
 fn fork_against_exit_and_remote_free() {
     explore("fork, exit, remote free", None, || {
-        let world = Arc::new(World::with(Some(Mutex::new(false))));
+        let world = Arc::new(World::with(Some(Mutex::new(false)), false));
         let freer = spawn(&world, |w| assert!(w.free(0, 0)));
         let owner = spawn(&world, |w| {
             w.collect();

@@ -5,6 +5,7 @@ use crate::mock::Mock;
 use crate::model::{Boxed, Live};
 use core::cell::Cell;
 
+mod aside;
 mod blocks;
 mod broken;
 mod closed;

@@ -228,6 +228,9 @@ pub trait Keeper {
     fn with_abandoned<R>(&self, work: impl FnOnce(&mut Abandoned<Self::Heap>) -> R) -> R;
     /// Collects what came back to a heap without a thread.
     fn collect_claimed(&self, claim: &Claim<Self::Heap>);
+    /// Sees to the groups of a heap that hold no block, while its thread does not: so many bytes of
+    /// such wait for it, beyond what may.
+    fn relieve(&self, heap: &'static Self::Heap, bytes: usize);
 }
 
 /// Gives slots `bits` of `group` back to `heap`, which owns it, belongs to another thread or none,
@@ -241,8 +244,13 @@ pub fn give_back<K: Keeper>(
 ) -> bool {
     match heap.mail().send(group, bits) {
         Sent::Delivered => true,
-        Sent::Much => {
+        Sent::Complete(bytes) => {
+            keeper.relieve(heap, bytes);
+            true
+        }
+        Sent::Much(bytes) => {
             heap.ask();
+            keeper.relieve(heap, bytes);
             true
         }
         Sent::OwnerAbandoned => {

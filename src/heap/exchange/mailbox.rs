@@ -5,18 +5,30 @@
 //! freer:  mask.fetch_or(bits)  old == 0 → push the group on the owner's list
 //!                              the owner abandoned → the freer claims the heap and collects
 //!                              much is listed → the owner is asked to collect
+//!                              much of that holds no block any more → `put_aside`
 //! owner:  head.swap(null); for each group: read its link, then mask.swap(0)
+//!         locked: `take_aside`
 //! ```
 //!
-//! A group is on the list at most once: only the change from 0 to nonzero pushes, and only the
-//! collection of a listed group brings the mask back to 0. Bits are collected from listed groups
-//! only, so a group is never released while a freer still holds it to push it. Heaps are never
-//! freed, so a freer may look at the owner's mailbox at any time.
+//! A group all of whose slots stand in its remote mask is *complete*: it holds no block, nobody
+//! frees into it, and its owner has none of its slots. When many bytes of such wait, as for an
+//! owner that sleeps, a freer takes the list under the lock, keeps the complete groups aside, and
+//! lists the others again; what it does with the memory of those aside tells `heap/aside.rs`.
+//!
+//! A group is on the list at most once, or aside: only the change from 0 to nonzero pushes, and
+//! only the collection of a group that is listed or aside brings the mask back to 0. Bits are
+//! collected from such groups only, so a group is never released while a freer still holds it to
+//! push it. Heaps are never freed, so a freer may look at the owner's mailbox at any time.
 
+use crate::base::lock::Held;
 use crate::base::sync::{fence_behind_exchange, AtomicPtr, AtomicU32, Guess, Ordering};
 use crate::note;
 use core::mem::offset_of;
 use core::ptr;
+
+/// The list is taken for an owner that does not come when so large a part of what was left in it
+/// was completed.
+const LEFT_SHARE: usize = 8;
 
 /// Bits of the slots that other threads freed and the owner has not collected yet.
 pub struct RemoteMask(AtomicU32);
@@ -40,6 +52,13 @@ impl RemoteMask {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Whether it has all bits of a group of these slots.
+    ///
+    /// Acquire: what the freers did, their cleared records as well, comes before.
+    fn is_complete(&self, slots: u32) -> bool {
+        self.0.load(Ordering::Acquire) == slots
+    }
+
     /// Sets `bits`; returns the mask before.
     ///
     /// Release: the freer's last accesses to the blocks, and their cleared records, come before the
@@ -61,8 +80,11 @@ impl RemoteMask {
 pub trait Node: Sized + 'static {
     /// Its remote frees.
     fn mask(&self) -> &RemoteMask;
-    /// Its successor in the list; owned by whoever changed the mask from 0, until collected.
+    /// Its successor in the list, marked if both are aside; owned by whoever changed the mask from
+    /// 0, until collected.
     fn link(&self) -> &AtomicPtr<Self>;
+    /// Bits of all its slots. Fixed, as the next, while it lives.
+    fn slots(&self) -> u32;
     /// Bytes of it.
     fn weight(&self) -> usize;
 }
@@ -83,14 +105,39 @@ pub enum Life {
     Claimed = 4,
 }
 
+/// The nodes from one on. Each link is read before its node is shown: who is shown one may push it
+/// again, or release it. Relaxed: the caller took the first so that it sees the links.
+fn each_of<N: Node>(first: *mut N) -> impl Iterator<Item = &'static N> {
+    // SAFETY: links lead to nodes that `push` got by reference, and a node stays until its bits are
+    // taken, as by a caller that was shown it.
+    let node = |at: *mut N| unsafe { at.as_ref() };
+    core::iter::successors(node(first), move |shown| node(next_of(shown)))
+}
+
+/// The successor of a node that the caller has in hand. Relaxed: see `each_of`.
+fn next_of<N: Node>(node: &N) -> *mut N {
+    let link = node.link().load(Ordering::Relaxed);
+    link.map_addr(|at| at & !ASIDE)
+}
+
+/// Whether a node is aside. Relaxed: the mark comes and goes under the lock only.
+pub fn is_aside<N: Node>(node: &N, _: &Held) -> bool {
+    node.link().load(Ordering::Relaxed).addr() & ASIDE != 0
+}
+
+/// The mark of the link of a node that is aside: a bit that no address of a node has.
+const ASIDE: usize = 1;
+
 /// What became of a remote free.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "an abandoned heap must be collected by the freer, a double free must stop"]
 pub enum Sent {
     /// The owner will find it.
     Delivered,
-    /// The owner should look now: much waits for it.
-    Much,
+    /// So many bytes of complete groups wait for it, beyond as many as may be listed.
+    Complete(usize),
+    /// The owner should look now: much waits for it. Of complete groups so many bytes, likewise.
+    Much(usize),
     /// The owner is abandoned: claim it and collect.
     OwnerAbandoned,
     /// One of the bits was set already.
@@ -106,6 +153,11 @@ pub struct Mailbox<N> {
     listed: Guess,
     /// It is asked when there are more than this many.
     most: Guess,
+    /// Bytes of the groups that were completed since the last collection, or since complete ones
+    /// were put aside.
+    complete: Guess,
+    /// Complete groups, linked as those in the list. Changed under the lock.
+    aside: AtomicPtr<N>,
 }
 
 impl<N: Node> Mailbox<N> {
@@ -121,6 +173,8 @@ impl<N: Node> Mailbox<N> {
             life: AtomicU32::new(0),
             listed: Guess::ZERO,
             most: Guess::ZERO,
+            complete: Guess::ZERO,
+            aside: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -128,14 +182,21 @@ impl<N: Node> Mailbox<N> {
     /// took those slots' blocks over from the program, which keeps `node` alive until the bits are
     /// set; from then on the change from 0 does. The heap is not orphaned.
     pub fn send(&self, node: &'static N, bits: u32) -> Sent {
+        // Before the bits are set: then the node may go.
+        let (slots, bytes) = (node.slots(), node.weight());
         let old = node.mask().add(bits);
         if old & bits != 0 {
             return Sent::Double;
         }
+        let beyond = if old | bits == slots {
+            self.count_complete(bytes)
+        } else {
+            0
+        };
         if old != 0 {
-            return Sent::Delivered;
+            return Self::delivered(beyond);
         }
-        let much = self.count(node.weight());
+        let much = self.count(bytes);
         self.push(node);
         // The owner abandons its heap by: store Abandoned, fence, take the list. We: push, fence,
         // load. In the single order of the two fences one comes first: either the ending thread
@@ -144,10 +205,26 @@ impl<N: Node> Mailbox<N> {
         if self.life.load(Ordering::Relaxed) == Life::Abandoned as u32 {
             Sent::OwnerAbandoned
         } else if much {
-            Sent::Much
+            Sent::Much(beyond)
         } else {
-            Sent::Delivered
+            Self::delivered(beyond)
         }
+    }
+
+    /// What became of bits that the owner will find, while so many bytes wait beyond what may.
+    fn delivered(beyond: usize) -> Sent {
+        match beyond {
+            0 => Sent::Delivered,
+            _ => Sent::Complete(beyond),
+        }
+    }
+
+    /// Counts a node of so many bytes that was completed. How many bytes of such wait, beyond what
+    /// may be listed.
+    fn count_complete(&self, bytes: usize) -> usize {
+        let complete = self.complete.get() + bytes;
+        self.complete.set(complete);
+        complete.saturating_sub(self.most.get())
     }
 
     /// Counts a node of so many bytes that is about to be listed. Whether much is listed: then it
@@ -182,36 +259,85 @@ impl<N: Node> Mailbox<N> {
 
     /// Whether a collection would find something. Relaxed: a hint.
     pub fn is_empty(&self) -> bool {
-        self.head.load(Ordering::Relaxed).is_null()
+        self.head.load(Ordering::Relaxed).is_null() && !self.has_aside()
+    }
+
+    /// Whether groups were completed since the last collection, or since such were put aside.
+    pub fn has_complete(&self) -> bool {
+        self.complete.get() != 0
+    }
+
+    /// Whether groups are aside. Relaxed: a hint.
+    pub fn has_aside(&self) -> bool {
+        !self.aside.load(Ordering::Relaxed).is_null()
     }
 
     /// Takes every listed group with its bits, for a caller that may work on the heap (see `Life`).
-    /// Returns whether there was one. From now on, groups of `most` bytes may be listed before the
-    /// owner is asked to collect.
-    pub fn collect(&self, most: usize, mut each: impl FnMut(&'static N, u32)) -> bool {
+    /// From now on, groups of `most` bytes may be listed before the owner is asked to collect.
+    pub fn collect(&self, most: usize, mut each: impl FnMut(&'static N, u32)) {
         note!(MailTaken);
-        // Acquire: the links written before each push.
-        let mut head = self.head.swap(ptr::null_mut(), Ordering::Acquire);
         self.listed.set(0);
+        self.complete.set(0);
         self.most.set(most);
-        let found = !head.is_null();
-        // SAFETY: the list holds nodes that `push` got by reference, and a listed node stays until
-        // its bits are taken, here.
-        while let Some(node) = unsafe { head.as_ref() } {
-            // The link first: once the mask is 0 the node may be pushed again. Relaxed: the swap of
-            // the head ordered it.
-            head = node.link().load(Ordering::Relaxed);
+        // Acquire: the links written before each push. Each is read first: once the mask is 0 the
+        // node may be pushed again.
+        for node in each_of(self.head.swap(ptr::null_mut(), Ordering::Acquire)) {
             let bits = node.mask().take();
             note!(Collected);
             each(node, bits);
         }
-        found
     }
 
-    /// Drops what is listed: a fork left it in an orphaned heap, whose groups are another's now.
+    /// For an owner that does not come: takes the list, keeps those complete groups aside that
+    /// `may` be so, and lists the others again. How many it was. The heap has a thread, and while
+    /// the lock is held it keeps it: so nobody abandons the heap who should find those in hand.
+    pub fn put_aside(&self, _: &Held, mut may: impl FnMut(&'static N) -> bool) -> usize {
+        self.complete.set(0);
+        let (mut count, mut left) = (0, 0);
+        // Acquire: the links written before each push.
+        for node in each_of(self.head.swap(ptr::null_mut(), Ordering::Acquire)) {
+            // Off the list the node is ours until it is pushed again, or, if it is complete, taken
+            // from those aside.
+            if node.mask().is_complete(node.slots()) && may(node) {
+                // Relaxed, all: who looks at those aside has the lock.
+                let next = self.aside.load(Ordering::Relaxed);
+                let marked = next.map_addr(|at| at | ASIDE);
+                node.link().store(marked, Ordering::Relaxed);
+                self.aside
+                    .store(ptr::from_ref(node).cast_mut(), Ordering::Relaxed);
+                count += 1;
+            } else {
+                left += node.weight();
+                self.push(node);
+            }
+        }
+        // The more there is to look at, the later again.
+        self.most.set(self.most.get().max(left / LEFT_SHARE));
+        count
+    }
+
+    /// The groups aside, the latest first.
+    pub fn aside(&self, _: &Held) -> impl Iterator<Item = &'static N> {
+        each_of(self.aside.load(Ordering::Relaxed))
+    }
+
+    /// Takes the groups aside, for a caller that may work on the heap: they have neither mark nor
+    /// bits any more.
+    pub fn take_aside(&self, held: &Held) -> impl Iterator<Item = &'static N> {
+        self.aside(held).for_each(|node| {
+            node.link().store(next_of(node), Ordering::Relaxed);
+            node.mask().take();
+        });
+        // Relaxed: the lock orders it.
+        each_of(self.aside.swap(ptr::null_mut(), Ordering::Relaxed))
+    }
+
+    /// Drops what is listed and aside: a fork left it in an orphaned heap, whose groups are
+    /// another's now.
     pub fn forget(&self) {
         // Relaxed: no other thread lists anything in it before it is active.
         self.head.store(ptr::null_mut(), Ordering::Relaxed);
+        self.aside.store(ptr::null_mut(), Ordering::Relaxed);
     }
 
     /// Whether the heap's thread stayed behind in the parent of a fork. Relaxed: a heap is orphaned

@@ -161,7 +161,7 @@ impl<'a, P: Platform> MyHeap<'a, P> {
 }
 
 /// If the preset clears freed memory: Err if the memory of an empty group is no longer clear.
-fn check_clear(group: MyGroup) -> Result<(), Found> {
+pub fn check_clear(group: MyGroup) -> Result<(), Found> {
     // SAFETY: the group is the caller's and none of its slots holds a block: all of its bytes are
     // one free slot.
     let slots = unsafe { FreeSlot::of(true, group.group(), 0, group.start()) };

@@ -150,7 +150,7 @@ impl<P: Platform> MyHeap<'_, P> {
 
     /// What is seldom to be done after slots were put back.
     #[inline(never)]
-    fn after_put_back(self, group: MyGroup, away: bool) {
+    pub fn after_put_back(self, group: MyGroup, away: bool) {
         let class = group.class();
         let state = self.class(class);
         state.limit(class);

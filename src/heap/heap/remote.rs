@@ -4,12 +4,18 @@ use crate::base::config::{CLASSES, KEEP, PRESET};
 use crate::base::fault::{stop, Fault};
 use crate::base::platform::Platform;
 use crate::exchange::abandoned::{give_back, Abandoned, Claim, Keeper};
+use crate::exchange::mailbox::Node;
 use crate::heap::heap::{Heap, Heaps, MyHeap};
 use crate::layout::group::{ones, Group, MyGroup};
+use crate::layout::record::{PURGED, USED};
 use crate::layout::slot::{Entry, LiveSlot};
 
 /// A heap's owner is asked to collect when this part of what the heap holds is listed.
 const LISTED_SHARE: usize = 8;
+
+/// Bytes in groups that hold no block which may wait beyond that for the owners of all heaps, until
+/// others give their pages back.
+const WAITING: usize = 4 * KEEP;
 
 impl<P: Platform> MyHeap<'_, P> {
     /// Defers the free of a slot of another heap's group, which holds no block any more, until its
@@ -59,27 +65,53 @@ impl<P: Platform> MyHeap<'_, P> {
 
     /// Collects what other threads freed of this heap. Returns whether there was something.
     pub fn collect(self) -> bool {
-        let mail = &self.heap().mail.0;
-        let most = self.bytes.get() / LISTED_SHARE;
-        !mail.is_empty() && mail.collect(most, |group, bits| self.got_back(owned(group), bits))
+        !self.heap().mail.0.is_empty() && self.take_mail(self.bytes.get() / LISTED_SHARE) != 0
+    }
+
+    /// The same, and groups of `most` bytes may be listed before the owner is asked to. A bit for
+    /// each class of which something came.
+    fn take_mail(self, most: usize) -> u64 {
+        let (mail, mut classes) = (&self.heap().mail.0, 0u64);
+        mail.collect(most, |group, bits| {
+            classes |= 1 << group.class();
+            self.got_back(owned(group), bits);
+        });
+        if mail.has_aside() {
+            for group in self.take_aside() {
+                classes |= 1 << group.class();
+                self.got_all_back(owned(group));
+            }
+        }
+        classes
     }
 
     /// Enters slots of a group of the heap that other threads freed (their tails verified by the
     /// freers).
     #[inline(never)]
     fn got_back(self, group: MyGroup, bits: u32) {
-        if self.raced(group, bits) {
-            stop(Fault::DoubleFree, group.start().addr());
-        }
+        self.expect_freed(group, bits, USED);
         let state = self.class(group.class());
         Self::put_back(|| self, state, group, bits, ones(bits.into()), false);
     }
 
-    /// Whether a slot that another thread gave back was not the program's to free. The freer
-    /// cleared its record and nobody had it since. Anything else is a double free that raced with
-    /// another: the slot is freed, in the reuse queue, in quarantine, or used anew.
+    /// Enters all slots of a group that was aside: their pages are gone.
+    #[cold]
+    #[inline(never)]
+    fn got_all_back(self, group: MyGroup) {
+        let slots = group.slots();
+        self.expect_freed(group, slots, PURGED);
+        let state = self.class(group.class());
+        state.out.set(state.out.get() - ones(slots.into()));
+        group.set_freed(group.freed() | slots);
+        self.after_put_back(group, false);
+    }
+
+    /// Stops the process if a slot that another thread gave back was not the program's to free. The
+    /// freer left this mark for a record, and nobody had the slot since. Anything else is a double
+    /// free that raced with another: the slot is freed, in the reuse queue, in quarantine, or used
+    /// anew.
     #[inline(always)]
-    fn raced(self, group: MyGroup, bits: u32) -> bool {
+    fn expect_freed(self, group: MyGroup, bits: u32, mark: u8) {
         let class = group.class();
         let state = self.class(class);
         let here = |entry: Entry| entry.is_of(&group, class, bits);
@@ -87,11 +119,14 @@ impl<P: Platform> MyHeap<'_, P> {
             .current
             .get()
             .is_some_and(|current| current.is_same(&group));
-        current && state.avail.get() & bits != 0
+        if current && state.avail.get() & bits != 0
             || group.freed() & bits != 0
-            || !group.are_used(bits)
+            || !group.are(bits, mark)
             || state.entries().any(here)
             || PRESET.quarantine != 0 && self.quarantine.iter().any(|place| here(place.get()))
+        {
+            stop(Fault::DoubleFree, group.start().addr());
+        }
     }
 }
 
@@ -123,14 +158,15 @@ impl<P: Platform> Keeper for Heaps<P> {
 
     fn collect_claimed(&self, claim: &Claim<Heap>) {
         let heap = MyHeap::claimed(claim, self);
-        let mut touched = 0u64;
-        heap.heap().mail.0.collect(0, |group, bits| {
-            touched |= 1 << group.class();
-            heap.got_back(owned(group), bits);
-        });
-        heap.release_empty(touched);
+        heap.release_empty(heap.take_mail(0));
         if heap.cold.get() {
             self.leave(claim);
+        }
+    }
+
+    fn relieve(&self, heap: &'static Heap, bytes: usize) {
+        if bytes > self.share(WAITING) {
+            self.put_aside(heap);
         }
     }
 }

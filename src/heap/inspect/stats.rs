@@ -4,6 +4,7 @@ use crate::allocator::Allocator;
 use crate::base::config::{CLASSES, PRESET, RUN_PAGE};
 use crate::base::platform::Platform;
 use crate::base::size_class::{class_of, stride, MAX_SMALL};
+use crate::exchange::mailbox::Node;
 use crate::inspect::format;
 use crate::inspect::groups::each_group;
 use crate::layout::group::{rounded, Group};
@@ -137,7 +138,7 @@ impl Stats {
         };
         let stride = stride(class);
         usage.mapped += rounded(slots * stride);
-        let in_mask = group.freed() | avail;
+        let in_mask = group.freed() | avail | group.mask().peek();
         let guards = group.guard_slots();
         for index in 0..slots {
             let record = group.record(index);

@@ -124,6 +124,9 @@ impl Node for Group {
     fn link(&self) -> &AtomicPtr<Group> {
         &self.link
     }
+    fn slots(&self) -> u32 {
+        low_mask(self.capacity()) & !self.guard_slots()
+    }
     fn weight(&self) -> usize {
         self.bytes()
     }
@@ -272,12 +275,12 @@ impl Group {
         used & bits
     }
 
-    /// Whether all slots `bits` have the record of a free slot that was used.
-    pub fn are_used(&self, bits: u32) -> bool {
+    /// Whether all slots `bits` have this mark for a record.
+    pub fn are(&self, bits: u32, mark: u8) -> bool {
         if self.is_narrow() {
-            set_bits(bits).all(|index| self.narrow(index).load(Relaxed) == USED)
+            set_bits(bits).all(|index| self.narrow(index).load(Relaxed) == mark)
         } else {
-            set_bits(bits).all(|index| self.wide(index).load(Relaxed) == USED.into())
+            set_bits(bits).all(|index| self.wide(index).load(Relaxed) == mark.into())
         }
     }
 
@@ -345,7 +348,7 @@ impl Group {
 
     /// Slots that are free as far as the owner knows, and may be handed out.
     pub fn free_slots(&self) -> u32 {
-        self.freed() & low_mask(self.capacity()) & !self.guard_slots()
+        self.freed() & self.slots()
     }
 
     /// Guard slots: never handed out and always clear, so that whatever stands in one is a stray
@@ -409,7 +412,8 @@ impl MyGroup {
     ///
     /// # Safety
     /// The caller may work on the heap that owns the group, or holds the lock and the group's owner
-    /// is nobody or was orphaned; and keeps that right as long as the value.
+    /// is nobody or was orphaned; and keeps that right as long as the value. (Or the caller has the
+    /// group's slots, all of them, and writes their records only.)
     #[inline(always)]
     pub unsafe fn new(group: &'static Group) -> Self {
         MyGroup(group)

@@ -15,6 +15,7 @@ pub const WORKLOADS: &[(&str, &str)] = &[
     ("vectors", "growing realloc, small pins"),
     ("peaks", "16 threads, peaks in turn"),
     ("bleeding", "threads die, others free"),
+    ("handover", "one thread makes, waits; another frees"),
     ("server", "days of requests, idle nights"),
     ("alignments", "aligned among small blocks"),
     ("large", "64 KiB to 4 MiB"),
