@@ -74,35 +74,29 @@ impl<P: Platform> MyHeap<'_, P> {
         let (mail, mut classes) = (&self.heap().mail.0, 0u64);
         mail.collect(most, |group, bits| {
             classes |= 1 << group.class();
-            self.got_back(owned(group), bits);
+            self.got_back(owned(group), bits, USED);
         });
         if mail.has_aside() {
             for group in self.take_aside() {
                 classes |= 1 << group.class();
-                self.got_all_back(owned(group));
+                self.got_back(owned(group), group.slots(), PURGED);
             }
         }
         classes
     }
 
     /// Enters slots of a group of the heap that other threads freed (their tails verified by the
-    /// freers).
+    /// freers), and that have this mark.
     #[inline(never)]
-    fn got_back(self, group: MyGroup, bits: u32) {
-        self.expect_freed(group, bits, USED);
-        let state = self.class(group.class());
-        Self::put_back(|| self, state, group, bits, ones(bits.into()), false);
-    }
-
-    /// Enters all slots of a group that was aside: their pages are gone.
-    #[cold]
-    #[inline(never)]
-    fn got_all_back(self, group: MyGroup) {
-        let slots = group.slots();
-        self.expect_freed(group, slots, PURGED);
-        let state = self.class(group.class());
-        state.out.set(state.out.get() - ones(slots.into()));
-        group.set_freed(group.freed() | slots);
+    fn got_back(self, group: MyGroup, bits: u32, mark: u8) {
+        self.expect_freed(group, bits, mark);
+        let (state, count) = (self.class(group.class()), ones(bits.into()));
+        if mark == USED {
+            return Self::put_back(|| self, state, group, bits, count, false);
+        }
+        // Of a group that was aside: its pages are gone, none of it lies idle.
+        state.out.set(state.out.get() - count);
+        group.set_freed(group.freed() | bits);
         self.after_put_back(group, false);
     }
 
