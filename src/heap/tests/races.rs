@@ -125,3 +125,71 @@ fn threads_of_a_child_free_the_parents_blocks() {
     clear(&process, &shelf);
     assert_eq!(process.verify().live_bytes, 0);
 }
+
+/// Waits until so many threads have come here, as often as this one.
+fn meet(met: &AtomicUsize, threads: usize, times: &mut usize) {
+    *times += 1;
+    met.fetch_add(1, Ordering::AcqRel);
+    while met.load(Ordering::Acquire) < threads * *times {
+        std::thread::yield_now();
+    }
+}
+
+/// Others put groups aside while their owner sleeps, or works and takes them back.
+#[test]
+#[cfg_attr(miri, ignore = "threads are for ThreadSanitizer")]
+fn groups_put_aside_while_their_owner_works() {
+    const EACH: usize = 1500;
+    const ROUNDS: usize = if cfg!(tsan) { 6 } else { 20 };
+    let process = Boxed::new(true);
+    let length = |i: usize| [40, 300, 1000, 5000][i % 4] + i % 7;
+    let shelf: Vec<_> = (0..2 * EACH).map(|_| AtomicPtr::default()).collect();
+    let met = AtomicUsize::new(0);
+    process.malloc(1);
+    let owner = process.mine().heap();
+    std::thread::scope(|scope| {
+        for blocks in shelf.chunks(EACH) {
+            let (process, met) = (&process, &met);
+            scope.spawn(move || {
+                Mock::new_thread();
+                let mut times = 0;
+                for _ in 0..ROUNDS {
+                    meet(met, 3, &mut times);
+                    // In another order than they were made.
+                    for i in (0..EACH).map(|i| (i + EACH / 3) % EACH) {
+                        let block = blocks[i].load(Ordering::Acquire);
+                        // SAFETY: live, handed over.
+                        unsafe { process.free(block) };
+                    }
+                    process.mine().flush();
+                    meet(met, 3, &mut times);
+                }
+                process.thread_exit();
+            });
+        }
+        let mut times = 0;
+        for round in 0..ROUNDS {
+            let make = |i| Live::new(process.malloc(length(i)), length(i), i as u8 | 1);
+            for (i, place) in shelf.iter().enumerate() {
+                place.store(make(i).at, Ordering::Release);
+            }
+            meet(&met, 3, &mut times);
+            let sleeps = round % 2 == 0;
+            if sleeps {
+                meet(&met, 3, &mut times);
+                assert!(owner.mail.0.has_aside());
+            }
+            let own: Vec<Live> = (0..2000).map(make).collect();
+            if !sleeps {
+                meet(&met, 3, &mut times);
+            }
+            for block in own {
+                block.verify();
+                // SAFETY: live.
+                unsafe { process.free(block.at) };
+            }
+            process.verify();
+        }
+    });
+    assert_eq!(process.verify().live, 1);
+}
