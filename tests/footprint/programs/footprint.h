@@ -36,9 +36,9 @@ static atomic_uint owners;
 static __thread unsigned me;
 static size_t start_bytes, samples, max_live, max_footprint, thin_live, thin_footprint;
 static size_t bound_share;
-/* Live bytes that a workload builds up to, and blocks in quarantine in the hardened preset. */
-static size_t most;
-static size_t quarantined;
+/* Live bytes that a workload builds up to; bytes behind a block at least, and blocks in
+ * quarantine, both more in the hardened preset. */
+static size_t most, guard = 1, quarantined;
 static int quick;
 
 /* Memory of the workload's own, zero. */
@@ -82,7 +82,7 @@ static unsigned class_of(size_t n, size_t align)
 	if (align > 2048) return CLASSES;
 	for (; class < CLASSES; class++) {
 		size_t slot = stride(class);
-		if (slot > n && slot % align == 0 && (align <= 512 || !(slot & (slot - 1)))) break;
+		if (slot >= n + guard && slot % align == 0 && (align <= 512 || !(slot & (slot - 1)))) break;
 	}
 	/* From a few pages on, whole pages waste less. */
 	size_t pages = (n + 4095) & ~(size_t)4095;
@@ -301,7 +301,10 @@ static MAYBE_UNUSED void begin(int argc, char **argv, size_t full)
 {
 	for (int i = 1; i < argc; i++) {
 		quick |= !strcmp(argv[i], "quick");
-		if (!strcmp(argv[i], "hardened")) quarantined = 128;
+		if (!strcmp(argv[i], "hardened")) {
+			guard = 8;
+			quarantined = 128;
+		}
 	}
 	most = quick ? full / 8 : full;
 	owners = 1;
