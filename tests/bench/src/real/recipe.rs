@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::{input, source};
 use crate::catalogue::{Arguments, Check, Job, Prepare, Ready, Real, Size, Target};
+use crate::programs::PLACED;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -137,7 +138,7 @@ fn objects(recipe: &Recipe, project: &Project, target: Target) -> Result<Vec<Pat
     let tarball = source::tarball(project, &recipe.source)?;
     let mut inputs = Inputs::new()
         .text("source", &digest::file(&tarball)?)
-        .text("recipe", &format!("{recipe:?}"))
+        .text("recipe", &format!("{recipe:?} {PLACED}"))
         .text("headers", &headers(target)?);
     for name in &recipe.own {
         inputs = inputs.text(name, &digest::file(&own(project, name))?);
@@ -179,7 +180,7 @@ fn compile(
     tree: &Path,
     made: &Path,
 ) -> Result<()> {
-    let mut flags: Vec<String> = ["-w", "-O2", "-pthread"].map(str::to_owned).into();
+    let mut flags: Vec<String> = ["-w", "-O2", "-pthread", PLACED].map(str::to_owned).into();
     if !recipe.headers.is_empty() {
         let dir = tree.join("headers-of-the-build");
         for (name, text) in &recipe.headers {
