@@ -228,8 +228,8 @@ pub trait Keeper {
     fn with_abandoned<R>(&self, work: impl FnOnce(&mut Abandoned<Self::Heap>) -> R) -> R;
     /// Collects what came back to a heap without a thread.
     fn collect_claimed(&self, claim: &Claim<Self::Heap>);
-    /// Sees to the groups of a heap that hold no block, while its thread does not: so many bytes of
-    /// such wait for it, beyond what may.
+    /// Puts the complete groups of a heap aside if too many bytes wait in such: so many beyond what
+    /// may be listed. The caller does not hold the lock.
     fn relieve(&self, heap: &'static Self::Heap, bytes: usize);
 }
 

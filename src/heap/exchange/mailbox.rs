@@ -26,9 +26,12 @@ use crate::note;
 use core::mem::offset_of;
 use core::ptr;
 
-/// The list is taken for an owner that does not come when so large a part of what was left in it
-/// was completed.
+/// After a look for complete groups the next one comes once this part of the bytes that were listed
+/// again has been completed.
 const LEFT_SHARE: usize = 8;
+
+/// The mark of the link of a node that is aside: a bit that no address of a node has.
+const ASIDE: usize = 1;
 
 /// Bits of the slots that other threads freed and the owner has not collected yet.
 pub struct RemoteMask(AtomicU32);
@@ -80,8 +83,8 @@ impl RemoteMask {
 pub trait Node: Sized + 'static {
     /// Its remote frees.
     fn mask(&self) -> &RemoteMask;
-    /// Its successor in the list, marked if both are aside; owned by whoever changed the mask from
-    /// 0, until collected.
+    /// Its successor in the list, or aside, and a mark if it is aside; owned by whoever changed the
+    /// mask from 0, until collected.
     fn link(&self) -> &AtomicPtr<Self>;
     /// Bits of all its slots. Fixed, as the next, while it lives.
     fn slots(&self) -> u32;
@@ -124,9 +127,6 @@ fn next_of<N: Node>(node: &N) -> *mut N {
 pub fn is_aside<N: Node>(node: &N, _: &Held) -> bool {
     node.link().load(Ordering::Relaxed).addr() & ASIDE != 0
 }
-
-/// The mark of the link of a node that is aside: a bit that no address of a node has.
-const ASIDE: usize = 1;
 
 /// What became of a remote free.
 #[derive(Debug, PartialEq, Eq)]

@@ -39,12 +39,11 @@ impl<P: Platform> Heaps<P> {
                 return Ok(());
             }
             let (held, mut found) = (&locked.pages.held, Ok(()));
-            let count = heap.mail.0.put_aside(held, |group| match mark(group) {
-                Ok(marked) => marked,
-                Err(stray) => {
+            let count = heap.mail.0.put_aside(held, |group| {
+                mark(group).unwrap_or_else(|stray| {
                     found = Err(stray);
                     false
-                }
+                })
             });
             let mut last = None;
             for group in heap.mail.0.aside(held).take(count) {
@@ -92,7 +91,8 @@ impl<P: Platform> Heaps<P> {
 }
 
 /// Notes of a complete group, which is in the caller's hand, that its pages are gone. False: a slot
-/// of it is not as its freer left it; its owner will find a double free.
+/// of it is not as its freer left it; its owner will find a double free. Err: its memory is not
+/// clear, where the preset has it so.
 fn mark(group: &'static Group) -> Result<bool, Found> {
     if !group.are(group.slots(), USED) {
         return Ok(false);

@@ -13,8 +13,8 @@ use crate::layout::slot::{Entry, LiveSlot};
 /// A heap's owner is asked to collect when this part of what the heap holds is listed.
 const LISTED_SHARE: usize = 8;
 
-/// Bytes in groups that hold no block which may wait beyond that for the owners of all heaps, until
-/// others give their pages back.
+/// Bytes of complete groups that may wait beyond that, an allowance for all heaps, before a freer
+/// puts them aside.
 const WAITING: usize = 4 * KEEP;
 
 impl<P: Platform> MyHeap<'_, P> {
