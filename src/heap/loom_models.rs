@@ -123,8 +123,8 @@ impl Keeper for World {
         self.collect();
     }
 
-    /// As `Heaps::put_aside`, by a freer that completed a group: none may wait.
-    fn relieve(&self, heap: &'static Heap, _: usize) {
+    /// As in `heap/aside.rs`, by a freer that completed a group: none may wait.
+    fn put_aside(&self, heap: &'static Heap, _: usize) {
         if !self.aside {
             return;
         }

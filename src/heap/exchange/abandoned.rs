@@ -228,9 +228,9 @@ pub trait Keeper {
     fn with_abandoned<R>(&self, work: impl FnOnce(&mut Abandoned<Self::Heap>) -> R) -> R;
     /// Collects what came back to a heap without a thread.
     fn collect_claimed(&self, claim: &Claim<Self::Heap>);
-    /// Puts the complete groups of a heap aside if too many bytes wait in such: so many beyond what
-    /// may be listed. The caller does not hold the lock.
-    fn relieve(&self, heap: &'static Self::Heap, bytes: usize);
+    /// Puts the complete groups of a heap aside, of which `bytes` bytes wait beyond what may be
+    /// listed, if that is too much. The caller does not hold the lock.
+    fn put_aside(&self, heap: &'static Self::Heap, bytes: usize);
 }
 
 /// Gives slots `bits` of `group` back to `heap`, which owns it, belongs to another thread or none,
@@ -243,22 +243,18 @@ pub fn give_back<K: Keeper>(
     bits: u32,
 ) -> bool {
     match heap.mail().send(group, bits) {
-        Sent::Delivered => true,
-        Sent::Complete(bytes) => {
-            keeper.relieve(heap, bytes);
-            true
+        Sent::Delivered { much, beyond } => {
+            if much {
+                heap.ask();
+            }
+            if beyond > 0 {
+                keeper.put_aside(heap, beyond);
+            }
         }
-        Sent::Much(bytes) => {
-            heap.ask();
-            keeper.relieve(heap, bytes);
-            true
-        }
-        Sent::OwnerAbandoned => {
-            collect_abandoned(keeper, heap);
-            true
-        }
-        Sent::Double => false,
+        Sent::OwnerAbandoned => collect_abandoned(keeper, heap),
+        Sent::Double => return false,
     }
+    true
 }
 
 /// Ends a thread's work on its heap, which is at rest, or keeps its slots at hand and counts as

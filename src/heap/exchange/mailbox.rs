@@ -132,12 +132,9 @@ pub fn is_aside<N: Node>(node: &N, _: &Held) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "an abandoned heap must be collected by the freer, a double free must stop"]
 pub enum Sent {
-    /// The owner will find it.
-    Delivered,
-    /// So many bytes of complete groups wait for it, beyond as many as may be listed.
-    Complete(usize),
-    /// The owner should look now: much waits for it. Of complete groups so many bytes, likewise.
-    Much(usize),
+    /// The owner will find it. `much`: so much is listed that it should be asked to look now.
+    /// `beyond`: bytes of complete groups that wait for it, beyond as many as may be listed.
+    Delivered { much: bool, beyond: usize },
     /// The owner is abandoned: claim it and collect.
     OwnerAbandoned,
     /// One of the bits was set already.
@@ -194,9 +191,12 @@ impl<N: Node> Mailbox<N> {
             0
         };
         if old != 0 {
-            return Self::delivered(beyond);
+            return Sent::Delivered {
+                much: false,
+                beyond,
+            };
         }
-        let much = self.count(bytes);
+        let much = self.count_listed(bytes);
         self.push(node);
         // The owner abandons its heap by: store Abandoned, fence, take the list. We: push, fence,
         // load. In the single order of the two fences one comes first: either the ending thread
@@ -204,18 +204,8 @@ impl<N: Node> Mailbox<N> {
         fence_behind_exchange();
         if self.life.load(Ordering::Relaxed) == Life::Abandoned as u32 {
             Sent::OwnerAbandoned
-        } else if much {
-            Sent::Much(beyond)
         } else {
-            Self::delivered(beyond)
-        }
-    }
-
-    /// What became of bits that the owner will find, while so many bytes wait beyond what may.
-    fn delivered(beyond: usize) -> Sent {
-        match beyond {
-            0 => Sent::Delivered,
-            _ => Sent::Complete(beyond),
+            Sent::Delivered { much, beyond }
         }
     }
 
@@ -229,7 +219,7 @@ impl<N: Node> Mailbox<N> {
 
     /// Counts a node of so many bytes that is about to be listed. Whether much is listed: then it
     /// counts from 0 on.
-    fn count(&self, bytes: usize) -> bool {
+    fn count_listed(&self, bytes: usize) -> bool {
         let listed = self.listed.get() + bytes;
         let much = listed > self.most.get();
         self.listed.set(if much { 0 } else { listed });
@@ -257,7 +247,7 @@ impl<N: Node> Mailbox<N> {
         }
     }
 
-    /// Whether a collection would find something. Relaxed: a hint.
+    /// Whether a collection would find nothing. Relaxed: a hint.
     pub fn is_empty(&self) -> bool {
         self.head.load(Ordering::Relaxed).is_null() && !self.has_aside()
     }

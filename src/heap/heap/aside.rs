@@ -15,7 +15,7 @@
 //! Whether a neighbour in the page is aside, too, a mark in its cell tells, which comes and goes
 //! under the lock only.
 
-use crate::base::config::{GRANULE, SPAN, SPAN_GROUP_MAX};
+use crate::base::config::{GRANULE, KEEP, SPAN, SPAN_GROUP_MAX};
 use crate::base::fault::Found;
 use crate::base::lock::Held;
 use crate::base::platform::Platform;
@@ -27,12 +27,19 @@ use crate::layout::group::{Group, MyGroup};
 use crate::layout::record::USED;
 use core::ptr::NonNull;
 
+/// Bytes of complete groups that may wait for an owner beyond what may be listed: an allowance for
+/// all heaps.
+const WAITING: usize = 4 * KEEP;
+
 impl<P: Platform> Heaps<P> {
-    /// Puts the complete groups of a heap aside, and gives their pages back. The caller does not
-    /// hold the lock.
+    /// Puts the complete groups of a heap aside, of which `bytes` bytes wait beyond what may be
+    /// listed, and gives their pages back, if that is too much. The caller does not hold the lock.
     #[cold]
     #[inline(never)]
-    pub fn put_aside(&self, heap: &'static Heap) {
+    pub fn put_aside(&self, heap: &'static Heap, bytes: usize) {
+        if bytes <= self.share(WAITING) {
+            return;
+        }
         self.memory.locked(|locked| {
             // One that has no thread by now is collected by its freers; or others were here first.
             if !heap.mail.0.is(Life::Active) || !heap.mail.0.has_complete() {

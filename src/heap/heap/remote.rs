@@ -13,10 +13,6 @@ use crate::layout::slot::{Entry, LiveSlot};
 /// A heap's owner is asked to collect when this part of what the heap holds is listed.
 const LISTED_SHARE: usize = 8;
 
-/// Bytes of complete groups that may wait beyond that, an allowance for all heaps, before a freer
-/// puts them aside.
-const WAITING: usize = 4 * KEEP;
-
 impl<P: Platform> MyHeap<'_, P> {
     /// Defers the free of a slot of another heap's group, which holds no block any more, until its
     /// group or everything is sent. Another group may make room. The heap is not the empty one.
@@ -158,9 +154,7 @@ impl<P: Platform> Keeper for Heaps<P> {
         }
     }
 
-    fn relieve(&self, heap: &'static Heap, bytes: usize) {
-        if bytes > self.share(WAITING) {
-            self.put_aside(heap);
-        }
+    fn put_aside(&self, heap: &'static Heap, bytes: usize) {
+        Heaps::put_aside(self, heap, bytes);
     }
 }

@@ -275,7 +275,7 @@ fn a_group_with_a_block_is_not_put_aside() {
     let before = asleep.bytes_aside();
     // The slot's block lives, as the owner made a new one in it.
     asleep.process.heaps.send(slot.group, slot.bit());
-    asleep.process.heaps.put_aside(asleep.owner);
+    asleep.process.heaps.put_aside(asleep.owner, usize::MAX);
     let locked = asleep.process.heaps.memory.lock();
     assert!(!is_aside(slot.group, &locked.pages.held));
     drop(locked);
