@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A complete group has nothing for its owner to work with: no block, no slot in a mask, a queue or
-//! the quarantine. Who holds it off the list may write its records and drop its pages. What the
+//! the quarantine, unless a double free raced (`mark`). Who holds it off the list may write its
+//! records and drop its pages. What the
 //! owner may do meanwhile, let a current group be so no more, is written elsewhere in the group.
 //! Whether a neighbour in the page is aside, too, a mark in its cell tells, which comes and goes
 //! under the lock only.
@@ -24,7 +25,7 @@ use crate::heap::groups::check_clear;
 use crate::heap::heap::{Heap, Heaps, MyHeap};
 use crate::layout::chunk::Chunk;
 use crate::layout::group::{Group, MyGroup};
-use crate::layout::record::USED;
+use crate::layout::record::{PURGED, USED};
 use core::ptr::NonNull;
 
 /// Bytes of complete groups that may wait for an owner beyond what may be listed: an allowance for
@@ -76,7 +77,11 @@ impl<P: Platform> Heaps<P> {
         let page = platform.page_size() / GRANULE;
         let may_go = |from: usize| {
             let mut granules = from..from + page;
-            granules.all(|granule| is_aside(chunk.cell(chunk.cell_at(granule)), held))
+            granules.all(|granule| {
+                let group = chunk.cell(chunk.cell_at(granule));
+                // The records, too, as after a double free that raced: see `mark`.
+                is_aside(group, held) && group.are(group.slots(), PURGED)
+            })
         };
         let mut from = first.next_multiple_of(page);
         while from + page <= end {
@@ -98,10 +103,12 @@ impl<P: Platform> Heaps<P> {
 }
 
 /// Notes of a complete group, which is in the caller's hand, that its pages are gone. False: a slot
-/// of it is not as its freer left it; its owner will find a double free. Err: its memory is not
-/// clear, where the preset has it so.
+/// of it is not as its freer left it, or its owner has it; that one will find a double free. (What
+/// the owner has in a queue or of its current group does not show here. A block that it makes of
+/// such a slot has a record that is not this mark.) Err: its memory is not clear, where the preset
+/// has it so.
 fn mark(group: &'static Group) -> Result<bool, Found> {
-    if !group.are(group.slots(), USED) {
+    if !group.are(group.slots(), USED) || group.freed() & group.slots() != 0 {
         return Ok(false);
     }
     // SAFETY: the caller has all slots of the group, and only their records are written.

@@ -92,7 +92,8 @@ pub struct Group {
     /// Next group in the class's queue (owner), or next free cell (span's owner; under the lock in
     /// the chunk's list).
     next: AtomicPtr<Group>,
-    /// Next in the owner's list of groups with remote frees, see `exchange/mailbox.rs`.
+    /// Next in the owner's list of groups with remote frees, or among those aside, with a mark
+    /// then, see `exchange/mailbox.rs`.
     link: AtomicPtr<Group>,
     /// Slots that the owner got back, and slots never used. Written through `MyGroup`.
     freed: AtomicU32,
@@ -103,7 +104,8 @@ pub struct Group {
     minus: AtomicU32,
     /// See `Tag`. Written through `MyGroup`.
     tag: AtomicU32,
-    /// One record a slot, see `record.rs`. Written by the thread that allocates or frees the slot.
+    /// One record a slot, see `record.rs`. Written by the thread that allocates or frees the slot,
+    /// and by who puts the group aside.
     records: Records,
 }
 

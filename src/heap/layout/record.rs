@@ -33,7 +33,7 @@ const WIDE_TAIL_BITS: u32 = 9;
 /// Record of a free slot in a mask that was used. As with the next three the offset field is 0,
 /// which tells of no block. A canary stands in the slot's last byte; with the others nothing need.
 pub const USED: u8 = 0;
-/// Record of a free slot in a mask whose pages were given back.
+/// Record of a free slot in a mask whose pages were given back, or were to be, as in a group aside.
 pub const PURGED: u8 = 1;
 /// Record of a slot in a mask that was never handed out.
 pub const NEW: u8 = 2;

@@ -187,7 +187,7 @@ impl LiveSlot {
         unsafe { FreeSlot::of(narrow, self.group, self.index, self.start) }
     }
 
-    /// The part of the slot from the block on, of `room` bytes, likewise.
+    /// The part of the slot from the block on, of `room` bytes, as its holder's.
     #[inline(always)]
     pub fn behind(&self, narrow: bool) -> FreeSlot {
         FreeSlot {
@@ -303,8 +303,8 @@ impl FreeSlot {
         }
     }
 
-    /// The mark of a slot in a mask. Relaxed, here and below: only the owner writes records of
-    /// slots that hold no block.
+    /// The mark of a slot in a mask. Relaxed, here and below: records of slots that hold no block
+    /// are written by whoever has the slot in hand.
     #[inline(always)]
     pub fn mark(self, narrow: bool) -> u8 {
         if narrow {

@@ -1,11 +1,13 @@
 //! Groups that others freed whole while their owner sleeps.
 
 use super::*;
-use crate::base::config::{CLASSES, GRANULE, PRESET, RUN_PAGE};
+use crate::base::config::{CLASSES, GRANULE, PRESET, RUN_PAGE, SPAN};
 use crate::exchange::mailbox::is_aside;
 use crate::heap::orphans;
-use crate::layout::chunk::GRANULES;
+use crate::layout::chunk::{Chunk, GRANULES};
+use crate::layout::group::{Group, State};
 use crate::mock::{Call, Plan};
+use std::ptr;
 use std::sync::atomic::Ordering;
 
 /// A process in which one thread made blocks and sleeps, and another one runs.
@@ -219,7 +221,7 @@ fn a_heap_that_was_orphaned_begins_with_nothing_aside() {
     orphans::bury(&process.heaps, &mut process.heaps.memory.lock());
     switch(process, None);
     process.malloc(1);
-    assert!(std::ptr::eq(process.mine().heap(), asleep.owner));
+    assert!(ptr::eq(process.mine().heap(), asleep.owner));
     assert_eq!(asleep.bytes_aside(), 0);
     process.verify();
 }
@@ -285,6 +287,56 @@ fn a_group_with_a_block_is_not_put_aside() {
     assert!(faults("double", || {
         asleep.process.mine().collect();
     }));
+}
+
+/// The same, while the owner has the slot in a mask, or makes a block of it once its group is
+/// aside.
+#[test]
+fn a_group_with_a_slot_of_its_owner_keeps_its_pages() {
+    for current in [false, true] {
+        let mut asleep = Asleep::new(200, few(many(200), 10));
+        let block = asleep.blocks.remove(asleep.blocks.len() / 2);
+        let slot = asleep.process.find(block.at).expect("live");
+        // A block of another group in the same span, which is freed last of all.
+        let span = |group: &'static Group| {
+            Chunk::of(group).address() + group.first_granule() * GRANULE / SPAN
+        };
+        let is_near = |other: &Live| {
+            let other = asleep.process.find(other.at).expect("live").group;
+            !ptr::eq(other, slot.group) && span(other) == span(slot.group)
+        };
+        let near = asleep.blocks.iter().position(is_near).expect("several");
+        let last = asleep.blocks.remove(near);
+        let other = switch(&asleep.process, Some(asleep.owner));
+        // SAFETY: live.
+        unsafe { asleep.process.free(block.at) };
+        asleep.process.mine().empty_quarantine();
+        asleep.process.mine().spill(slot.class);
+        asleep.process.mine().retire(slot.class);
+        while current && !slot.group.is(State::Current) {
+            assert!(asleep.process.mine().refill(slot.class));
+        }
+        switch(&asleep.process, Some(other));
+        asleep.free(|_| true);
+        asleep.process.heaps.send(slot.group, slot.bit());
+        asleep.process.heaps.put_aside(asleep.owner, usize::MAX);
+        let locked = asleep.process.heaps.memory.lock();
+        // What the owner has of its current group does not show.
+        assert_eq!(is_aside(slot.group, &locked.pages.held), current);
+        drop(locked);
+        asleep.wake();
+        let again = current.then(|| Live::new(asleep.process.malloc(200), 200, 9));
+        switch(&asleep.process, Some(other));
+        // SAFETY: live.
+        unsafe { asleep.process.free(last.at) };
+        asleep.process.mine().flush();
+        asleep.process.heaps.put_aside(asleep.owner, usize::MAX);
+        again.iter().for_each(Live::verify);
+        asleep.wake();
+        assert!(faults("double", || {
+            asleep.process.mine().collect();
+        }));
+    }
 }
 
 /// Where freed memory is kept clear, what was written to it is found before its pages go.
