@@ -5,7 +5,8 @@ use crate::allocator::Allocator;
 use crate::base::config::{MOST_HEAPS, PRESET};
 use crate::base::platform::Platform;
 use crate::base::random::Generator;
-use crate::exchange::abandoned::leave_behind;
+use crate::exchange::abandoned::{collect_abandoned, leave_behind};
+use crate::exchange::mailbox::Life;
 use crate::heap::heap::Heap;
 use crate::heap::orphans;
 use crate::pages::memory::Locked;
@@ -45,6 +46,11 @@ impl<P: Platform> Allocator<P> {
         // Before their groups go: they stand among this heap's deferred frees no more.
         if !own.is_empty() {
             own.flush();
+        }
+        // Whoever was to look into the mailbox of an abandoned heap next may not be here.
+        let waits = |heap: &&Heap| heap.mail.0.is(Life::Abandoned) && !heap.mail.0.is_empty();
+        for heap in self.heaps.each().filter(waits) {
+            collect_abandoned(&self.heaps, heap);
         }
         if orphans > MOST_ORPHANS {
             orphans::bury(&self.heaps, &mut self.heaps.memory.lock());

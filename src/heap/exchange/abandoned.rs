@@ -131,10 +131,10 @@ impl<H: Tenant> Abandoned<H> {
         unsafe { heap.berth().0.set(place) };
     }
 
-    /// Enters a heap: one at rest, or, with `warm` bytes to count, as it is. None, and nothing
-    /// done, if the warm ones would be too many. The caller must look into its mailbox once more
-    /// afterwards.
-    fn enter(&mut self, heap: &'static H, warm: usize) -> bool {
+    /// Enters a heap: one at rest (`warm` is 0), or one left as it is, which counts as `warm`
+    /// bytes. False, and nothing is done, if the warm ones would then have more than `WARM_BYTES`.
+    /// Otherwise the caller must look into its mailbox once more.
+    pub fn enter(&mut self, heap: &'static H, warm: usize) -> bool {
         if warm != 0 && self.warm_bytes + warm > WARM_BYTES {
             return false;
         }

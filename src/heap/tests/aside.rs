@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::config::{CLASSES, GRANULE, PRESET, RUN_PAGE, SPAN};
+use crate::exchange::abandoned::Keeper;
 use crate::exchange::mailbox::is_aside;
 use crate::heap::orphans;
 use crate::layout::chunk::{Chunk, GRANULES};
@@ -198,6 +199,28 @@ fn a_fork_leaves_nothing_aside() {
     // SAFETY: the only thread.
     unsafe { asleep.process.after_fork_child() };
     asleep.process.verify();
+    asleep.free(|_| true);
+    let end = asleep.process.verify();
+    assert_eq!(end.live, 1);
+    assert!(end.used_bytes < 256 << 10, "{end:?}");
+}
+
+/// A thread that ends stays behind in the parent of a fork, before it looks into the mailbox of the
+/// heap that it left: the child does so.
+#[test]
+fn a_fork_leaves_nothing_in_the_mailbox_of_an_abandoned_heap() {
+    let mut asleep = Asleep::new(5000, few(many(5000), 10));
+    asleep.free(|index| index % 64 != 0);
+    let process = &asleep.process;
+    assert!(process
+        .heaps
+        .with_abandoned(|abandoned| abandoned.enter(asleep.owner, 0)));
+    assert!(asleep.bytes_aside() > 0);
+    process.before_fork();
+    // SAFETY: the only thread.
+    unsafe { process.after_fork_child() };
+    assert!(asleep.owner.mail.0.is_empty());
+    process.verify();
     asleep.free(|_| true);
     let end = asleep.process.verify();
     assert_eq!(end.live, 1);
