@@ -13,8 +13,9 @@
 //!   exchange           or another thread asked for what waits in the mailbox  heap/remote.rs
 //! free_remote        another heap's group of which slots are deferred: verify, clear the record
 //!   defer_another      the slot's bit waits with theirs                       heap/remote.rs
-//! free_rare          any other of another heap's groups, the same; a narrow class's slot waits,
-//!                    others go to the owner; heaps that a fork left           heap/orphans.rs
+//! free_rare          any other block of another heap: verified and cleared, too; a slot of a
+//!                    narrow class is deferred, a wide one sent at once; heaps that a fork left
+//!                                                                             heap/orphans.rs
 //!   Heaps::send        many go to the owner at once                           exchange/
 //! free_slow          no size class has it, or the byte before it was written
 //!   free_outside       a large block by its address, or one of no bytes       pages/large.rs
@@ -74,7 +75,8 @@ impl<P: Platform> Allocator<P> {
         self.free_own(false, block, heap, group, class, |_| true)
     }
 
-    /// The same where offsets have long steps. Apart, as either has its own way to compare them.
+    /// free of a block of a wide class whose offsets have long steps. Apart, as these are compared
+    /// in another way.
     #[inline(never)]
     fn free_coarse(&self, block: *mut u8, heap: MyHeap<'_, P>, group: MyGroup) {
         self.free_own(false, block, heap, group, group.class(), |_| true)
@@ -150,7 +152,8 @@ impl<P: Platform> Allocator<P> {
         MyHeap::put_back(|| self.mine(), state, group, 1 << index, 1, true);
     }
 
-    /// The same by way of the reuse queue. Whatever is wrong with the tail is found on it.
+    /// Frees a slot of this thread's heap by way of the class's reuse queue. Whatever is wrong with
+    /// the tail is found when the slot leaves it.
     #[inline(never)]
     fn free_at_length<const NARROW: bool>(
         &self,

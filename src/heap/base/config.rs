@@ -107,7 +107,7 @@ pub const LARGE_KEPT: usize = PRESET.large_delay as usize;
 /// than the calls, once is enough.
 pub const LARGE_TURNS: usize = 8;
 
-/// See there.
+/// Bytes of a large block from which on one turn is enough, see `LARGE_TURNS`.
 pub const LARGE_LONG: usize = 1 << 20;
 
 /// Frees of large blocks in a row after which all of that begins anew.

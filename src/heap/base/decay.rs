@@ -20,9 +20,10 @@ const SKIP: u32 = 15;
 
 /// How often something is given back, and what was in use then.
 pub struct Pace {
-    /// Milliseconds at the last purge that time had come for.
+    /// The clock, in milliseconds, at the last purge that was due by time, not as much was gone.
     last: Cell<u32>,
-    /// What was in use then, or, if that was more than before, between the two.
+    /// What was in use at the last purge; where that had grown, an eighth of the growth more than
+    /// before.
     used: Cell<usize>,
     /// See `SKIP`.
     skip: Cell<u32>,
@@ -97,7 +98,7 @@ impl Pace {
         used < self.used.get() - self.used.get() / 4
     }
 
-    /// Whether a purge may be now, when so much is in use; if so, it is.
+    /// Whether a purge may be now, when so much is in use. True counts as a purge.
     pub fn is_due<P: Platform>(&self, platform: &P, used: usize) -> bool {
         if !self.has_fallen(used) {
             if self.skip.get() > 0 {

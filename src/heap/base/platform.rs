@@ -100,7 +100,7 @@ pub unsafe trait Platform: Sync {
     /// The word that this thread keeps for the allocator; zero in a new thread.
     fn heap_field(&self) -> usize;
 
-    /// `base` and that word.
+    /// The sum of `base` and that word, wrapping: some systems form it in one instruction.
     #[inline(always)]
     fn add_heap_field(&self, base: usize) -> usize {
         base.wrapping_add(self.heap_field())

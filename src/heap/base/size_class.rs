@@ -142,7 +142,8 @@ fn class_of_big(n: usize) -> usize {
         + (n >= stride(first + 2)) as usize
 }
 
-/// Largest alignment that a group of power-of-two stride has, see `groups::alignment`.
+/// Largest alignment, in bytes, of blocks in slots: what is aligned to a page or more gets whole
+/// pages.
 pub const MAX_SLOT_ALIGN: usize = RUN_PAGE / 2;
 
 /// Whether a slot of `class` may hold a block that was asked for with `n` bytes at a multiple of

@@ -134,7 +134,8 @@ pub unsafe fn read_byte<const AT: usize>(base: usize, index: usize) -> usize {
     .into()
 }
 
-/// The atomic pair of bytes `2 * index + AT` bytes behind the address `base`, likewise.
+/// The atomic pair of bytes `2 * index + AT` bytes behind the address `base`, read as `read_byte`
+/// reads one.
 ///
 /// # Safety
 /// It is there, aligned.

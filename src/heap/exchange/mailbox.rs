@@ -15,10 +15,11 @@
 //! owner that sleeps, a freer takes the list under the lock, keeps the complete groups aside, and
 //! lists the others again; what it does with the memory of those aside tells `heap/aside.rs`.
 //!
-//! A group is on the list at most once, or aside: only the change from 0 to nonzero pushes, and
-//! only the collection of a group that is listed or aside brings the mask back to 0. Bits are
-//! collected from such groups only, so a group is never released while a freer still holds it to
-//! push it. Heaps are never freed, so a freer may look at the owner's mailbox at any time.
+//! A group is on the list at most once, or in the hand of who took the list, or aside: only the
+//! change from 0 to nonzero pushes, and only the collection of a group that is listed or aside
+//! brings the mask back to 0. Bits are collected from such groups only, so a group is never
+//! released while a freer still holds it to push it. Heaps are never freed, so a freer may look at
+//! the owner's mailbox at any time.
 
 use crate::base::lock::Held;
 use crate::base::sync::{fence_behind_exchange, AtomicPtr, AtomicU32, Guess, Ordering};
@@ -337,7 +338,7 @@ impl<N: Node> Mailbox<N> {
     }
 
     /// Whether `life` says who may work on the heap. Relaxed: the caller holds the lock and asks of
-    /// what changes under it only, or asks of its own heap.
+    /// what changes under it only, or asks of its own heap, or there is no other thread.
     pub fn is(&self, life: Life) -> bool {
         self.life.load(Ordering::Relaxed) == life as u32
     }

@@ -188,7 +188,8 @@ impl Class {
     }
 
     /// Whether there are `most` in the queue, and none entered it since all were verified. Atomic
-    /// loads, though the owner asks: they keep no value of `has_room` in a register.
+    /// loads, though the owner asks: the compiler then keeps nothing that `has_room` loaded in a
+    /// register.
     #[inline(always)]
     pub fn is_full_and_verified(&self, most: u32) -> bool {
         let tail = self.tail.load(Relaxed);

@@ -8,8 +8,8 @@ use crate::heap::sweep::check_slot;
 use crate::layout::group::{low_mask, set_bits, MyGroup};
 use core::ptr::NonNull;
 
-/// A purge of free slots that came too early is tried again with this part more of what may be
-/// kept.
+/// After a purge that came too early the next is tried once this part more of what may be kept is
+/// idle.
 const STEPS: usize = 16;
 
 impl<P: Platform> MyHeap<'_, P> {
@@ -29,11 +29,13 @@ impl<P: Platform> MyHeap<'_, P> {
         if !kept.pace.ask().is_due(self.platform(), used) {
             return;
         }
-        let used: usize = self
+        let out: usize = self
             .classes()
             .map(|(_, state)| state.out.get() as usize * state.stride())
             .sum();
-        let budget = least.max(used / 4);
+        let budget = least.max(out / 4);
+        // What is beyond it goes if it was so ever since the last look, or if much is gone. Else
+        // the program may want it again: it waits for some more.
         if kept.take_least() > budget || fallen || kept.amount() <= budget {
             kept.set_limit(budget);
         }

@@ -1,5 +1,5 @@
 //! Freed slots on their way back: from the reuse queue or the quarantine to the mask of their
-//! group, whose group then is found by the next refill, or goes when it is empty.
+//! group. The next refill then finds the group; or it goes when it is empty.
 
 use crate::base::config::{CLASSES, GRANULE, KEEP, PRESET, PURGE_STRIDE, REUSE_QUEUE};
 use crate::base::fault::raise;
@@ -19,12 +19,13 @@ const RETAINED_SHARE: usize = 16;
 const SETTLED_SHARE: usize = 4;
 
 impl<P: Platform> MyHeap<'_, P> {
-    /// Frees a slot, just freed, whatever its class and reuse queue. While a full queue holds slots
-    /// that are not verified, its oldest goes to a mask instead, so that none waits longer than 16
-    /// further frees. Once in so many the whole queue is verified: in a row of frees the masks get
-    /// the slots themselves then. At once it would cost programs too much that free and allocate
-    /// about as often. Whether the class's limit was lower than its queue is long: then another
-    /// thread may have asked for an `exchange`.
+    /// Puts a slot whose block was just freed into its class's reuse queue. If that is full, one
+    /// slot goes to its group's mask: this one if all in the queue are verified, else the oldest;
+    /// so none waits longer than 16 further frees. Whenever the slots that are out are a multiple
+    /// of 16, a full queue is verified as a whole: in a row of frees the masks then get the slots
+    /// themselves. (At each free it would cost programs too much that free and allocate about as
+    /// often.) True if the queue has reached its limit, which another thread may have set to ask
+    /// for an `exchange`.
     #[inline(never)]
     #[must_use]
     pub fn give(self, class: usize, slot: FreeSlot) -> bool {

@@ -53,8 +53,9 @@ impl<P: Platform> MyHeap<'_, P> {
         }
     }
 
-    /// What every so many refills do beside: a class whose queue never ends must not keep other
-    /// threads' frees waiting, and what lies unused goes back by time.
+    /// Counts a refill, and does what is due: every 32nd sends and collects, as a class whose queue
+    /// never ends must not keep other threads' frees waiting, and every `DECAY_REFILLS`th looks for
+    /// what lies unused.
     fn count_refill(self) {
         let refills = self.refills.get().wrapping_add(1);
         self.refills.set(refills);

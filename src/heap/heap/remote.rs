@@ -64,8 +64,8 @@ impl<P: Platform> MyHeap<'_, P> {
         !self.heap().mail.0.is_empty() && self.take_mail(self.bytes.get() / LISTED_SHARE) != 0
     }
 
-    /// The same, and groups of `most` bytes may be listed before the owner is asked to. A bit for
-    /// each class of which something came.
+    /// Collects what other threads freed. From now on groups of `most` bytes may be listed before
+    /// the owner is asked to. Returns a bit for each class of which something came.
     fn take_mail(self, most: usize) -> u64 {
         let (mail, mut classes) = (&self.heap().mail.0, 0u64);
         mail.collect(most, |group, bits| {

@@ -30,7 +30,7 @@ const SPARE_CELLS: u8 = 16;
 
 /// Memory and a cell for a group.
 pub struct Part {
-    /// Where it comes from, and whose reserve's first the cell is; None for a run.
+    /// The span that it comes from: the cell is the first of that one's reserve. None for a run.
     pub span: Option<&'static Span>,
     /// The cell for the group's state, in the same chunk.
     pub cell: &'static Group,

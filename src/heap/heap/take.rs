@@ -203,7 +203,7 @@ impl<P: Platform> crate::heap::heap::Heaps<P> {
     }
 
     /// Err unless what `surround` wrote around a live block stands. A block with a guard at its
-    /// slot's start has the neighbour's before it.
+    /// slot's start has the end of the slot before it there.
     #[inline(never)]
     pub fn check_around(&self, slot: &LiveSlot) -> Result<(), Found> {
         let secrets = &self.memory.system.secrets;

@@ -258,7 +258,7 @@ impl Chunk {
         self.entry(granule) as u16
     }
 
-    /// The same, as wide as it was read.
+    /// What the map has for a granule, widened to 32 bits, as the load leaves it.
     #[inline(always)]
     fn entry(&self, granule: usize) -> u32 {
         debug_assert!(granule < GRANULES);

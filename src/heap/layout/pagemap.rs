@@ -61,13 +61,14 @@ impl Pagemap {
         self.has(address).then(|| unsafe { Chunk::around(address) })
     }
 
-    /// The same, for callers that need not be fast.
+    /// `chunk` as a call, for callers that need not be fast.
     #[inline(never)]
     pub fn any_chunk(&self, address: usize) -> Option<&'static Chunk> {
         self.chunk(address)
     }
 
-    /// The same in the first leaf's region, where most are.
+    /// The chunk whose window `address` lies in, if that is in the first leaf's region, where most
+    /// are. None elsewhere, even if there is a chunk.
     #[inline(always)]
     pub fn near_chunk(&self, address: usize) -> Option<&'static Chunk> {
         let leaf = (&raw const self.first).expose_provenance();

@@ -12,7 +12,7 @@ use core::sync::atomic::{compiler_fence, Ordering};
 pub struct Span {
     /// The next one in the heap's list of spans with room, a circle; None outside.
     pub next: Cell<Option<&'static Span>>,
-    /// The one before it there, likewise.
+    /// The one before it in that list; None outside.
     pub prev: Cell<Option<&'static Span>>,
     /// Granules that belong to groups.
     pub used: Cell<u64>,

@@ -115,8 +115,7 @@ impl Extent {
     /// Tells of `len` bytes at `base` from a cell that is the caller's.
     pub fn write(cell: &'static Group, base: *mut u8, len: usize, is_run: bool) -> &'static Extent {
         // SAFETY: a cell has 64 bytes and is aligned to them, nobody uses it as a group until it
-        // is returned, and any bytes of a cleared cell are a valid extent once they are written
-        // here.
+        // is returned, and all of the extent is written before it is looked at.
         let extent = unsafe {
             let at = ptr::from_ref(cell).cast_mut().cast::<Extent>();
             at.write(Extent {

@@ -105,7 +105,7 @@ impl<P: Platform> Pages<'_, P> {
         self.enter_lasting(at, [data, open, CHUNK - page])
     }
 
-    /// Makes a chunk whose memory stays of [at, at + open), which is new, all zero and ours.
+    /// Makes a chunk of [at, at + open), which is new, all zero, ours, and stays for ever.
     fn enter_lasting(&mut self, at: *mut u8, data: [usize; 3]) -> Option<&'static Chunk> {
         let page = self.platform().page_size();
         shut(self.platform(), at.wrapping_add(data[0] - page), page);
