@@ -179,7 +179,7 @@ impl<P: Platform> Allocator<P> {
             return self.free_slow(block);
         };
         raise(self.heaps.check_around(&slot));
-        let free = slot.free(slot.class < FIRST_WIDE);
+        let free = slot.held(slot.class < FIRST_WIDE);
         slot.clear_record();
         slot.clear_memory();
         let heap = self.mine();
@@ -283,7 +283,7 @@ impl<P: Platform> Allocator<P> {
     }
 
     /// The slot of the live block that starts exactly at `block`, in a size class. None for
-    /// anything else, large blocks included.
+    /// anything else, large blocks included. Without a call, as each realloc that moves asks it.
     #[inline(never)]
     pub(crate) fn find(&self, block: *mut u8) -> Option<LiveSlot> {
         let chunk = self.heaps.memory.system.pagemap.chunk(block.addr())?;
@@ -419,7 +419,8 @@ fn is_of(slot: &LiveSlot, align: usize, n: usize) -> bool {
 /// `is_of` for a size that the record does not hold.
 #[inline(never)]
 fn is_rounded(slot: &LiveSlot, align: usize, n: usize) -> bool {
-    slot.tail() == max_tail(slot.class) && n < slot.length() && may_hold(slot.class, align, n)
+    let longest = max_tail(slot.class < FIRST_WIDE);
+    slot.tail() == longest && n < slot.length() && may_hold(slot.class, align, n)
 }
 
 /// Whether a block may have been asked for at a multiple of `align`.

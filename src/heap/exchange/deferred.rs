@@ -43,14 +43,6 @@ pub struct Deferred<N: 'static> {
     most: Cell<u32>,
 }
 
-impl<N> Entry<N> {
-    /// The slots of `node` that stand here.
-    fn bits_of(&self, node: &N) -> u32 {
-        let here = self.node.get().is_some_and(|held| ptr::eq(held, node));
-        here as u32 * self.bits.get()
-    }
-}
-
 // SAFETY: cells of numbers and of references behind an Option; nothing may be deferred yet.
 unsafe impl<N> Zeroed for Deferred<N> {}
 
@@ -73,7 +65,11 @@ impl<N> Deferred<N> {
 
     /// The slots of `node` that are deferred here.
     pub fn held_of(&self, node: &N) -> u32 {
-        self.place(node).bits_of(node)
+        if self.holds(node) {
+            self.place(node).bits.get()
+        } else {
+            0
+        }
     }
 
     /// Makes an entry for `node` if there is none; returns the group and slots that stood there.

@@ -11,8 +11,7 @@ use crate::heap::class::Class;
 use crate::heap::heap::MyHeap;
 use crate::layout::guard::Guard;
 use crate::layout::record::{
-    narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE, NARROW_TAIL, USED,
-    WIDE_TAIL, ZERO,
+    max_tail, narrow_offset, narrow_record, wide_place, wide_record, Place, FIRST_WIDE, USED, ZERO,
 };
 use crate::layout::slot::{FreeSlot, LiveSlot};
 
@@ -137,8 +136,7 @@ impl<P: Platform> MyHeap<'_, P> {
     /// class's.
     #[inline(always)]
     pub fn end_at(self, narrow: bool, slot: &LiveSlot, n: usize, canary: u8) {
-        let most = if narrow { NARROW_TAIL } else { WIDE_TAIL };
-        let tail = (slot.room() - n).min(most);
+        let tail = (slot.room() - n).min(max_tail(narrow));
         let place = Place {
             offset: slot.offset,
             tail,
@@ -164,8 +162,7 @@ impl<P: Platform> MyHeap<'_, P> {
     #[inline(always)]
     pub fn place_at_start(self, narrow: bool, state: &Class, slot: FreeSlot, n: usize) -> *mut u8 {
         let (stride, canary) = (state.stride(), state.canary.get());
-        let most = if narrow { NARROW_TAIL } else { WIDE_TAIL };
-        let tail = (stride - n).min(most);
+        let tail = (stride - n).min(max_tail(narrow));
         let place = Place { offset: 0, tail };
         write_place(narrow, stride, slot, place);
         self.all.surround(narrow, slot, stride, place, canary);

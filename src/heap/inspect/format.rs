@@ -19,7 +19,7 @@ use crate::base::config::UNIT;
 use crate::base::size_class::{stride, FIRST_WIDE};
 use crate::exchange::mailbox::Life;
 use crate::layout::group::State;
-use crate::layout::record::{narrow_freed, narrow_units, wide_read, wide_tail};
+use crate::layout::record::{narrow_tail, narrow_units, wide_read, wide_tail};
 use core::fmt::{self, Display};
 
 /// Bytes of a cell: the state of a group or of a span, or the record of a large block.
@@ -161,10 +161,7 @@ pub fn block(class: usize, record: u16) -> Option<(usize, usize)> {
     let stride = stride(class);
     let (offset, tail) = if is_narrow(class) {
         let units = narrow_units(record as u8).checked_sub(1)?;
-        (
-            units as usize * UNIT,
-            narrow_freed(record as u8) as usize + 1,
-        )
+        (units as usize * UNIT, narrow_tail(record as u8))
     } else {
         let place = wide_read(stride, record)?;
         (place.offset, place.tail)
@@ -177,7 +174,7 @@ pub fn block(class: usize, record: u16) -> Option<(usize, usize)> {
 /// in a reuse queue.
 pub fn tail(class: usize, record: u16) -> usize {
     if is_narrow(class) {
-        narrow_freed(record as u8) as usize + 1
+        narrow_tail(record as u8)
     } else {
         wide_tail(record)
     }

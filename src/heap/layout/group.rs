@@ -11,8 +11,8 @@ use crate::base::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU8, Ordering::Rel
 use crate::base::zeroed::Zeroed;
 use crate::exchange::mailbox::{Node, RemoteMask};
 use crate::layout::record::{
-    narrow_units, wide_read, wide_tail, FIRST_WIDE, NARROW_SLOTS, NEW, PURGED, USED, WIDE_SLOTS,
-    ZERO,
+    narrow_tail, narrow_units, wide_read, wide_tail, FIRST_WIDE, NARROW_SLOTS, NEW, PURGED, USED,
+    WIDE_SLOTS, ZERO,
 };
 use core::mem::offset_of;
 use core::ops::Deref;
@@ -252,7 +252,7 @@ impl Group {
     pub fn freed_tail(&self, index: usize) -> Option<usize> {
         let record = self.record(index);
         if self.is_narrow() {
-            (narrow_units(record as u8) == 0).then_some(record as usize + 1)
+            (narrow_units(record as u8) == 0).then(|| narrow_tail(record as u8))
         } else {
             let stride = stride(self.class());
             wide_read(stride, record)

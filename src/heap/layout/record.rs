@@ -126,18 +126,14 @@ pub fn wide_behind(stride: usize, record: u32, offset: usize) -> u32 {
         .wrapping_sub((offset as u32).wrapping_mul(field_of_offset))
 }
 
-/// The part of a narrow record that stays when its block is freed: the tail.
-pub const fn narrow_freed(record: u8) -> u8 {
-    record & 31
+/// Bytes behind the block of a narrow slot, by its record. The tail is all that stays of that when
+/// the block is freed, until the slot leaves the reuse queue.
+pub const fn narrow_tail(record: u8) -> usize {
+    (record & 31) as usize + 1
 }
 
-/// The part of a wide record that stays when its block is freed: the tail.
-pub const fn wide_freed(record: u16) -> u16 {
-    record & WIDE_TAIL as u16
-}
-
-/// Bytes behind the block that was in the wide slot last, by the record of the freed slot.
-pub fn wide_tail(record: u16) -> usize {
+/// Bytes behind the block of a wide slot, likewise.
+pub const fn wide_tail(record: u16) -> usize {
     record as usize & WIDE_TAIL
 }
 
@@ -186,10 +182,10 @@ pub fn wide_read(stride: usize, record: u16) -> Option<Place> {
     })
 }
 
-/// Longest tail that a record of `class` can tell.
+/// Longest tail, in bytes, that a record can tell, by whether its class is narrow.
 #[inline(always)]
-pub const fn max_tail(class: usize) -> usize {
-    if class < FIRST_WIDE {
+pub const fn max_tail(narrow: bool) -> usize {
+    if narrow {
         NARROW_TAIL
     } else {
         WIDE_TAIL
@@ -203,7 +199,7 @@ pub fn fit(class: usize, stride: usize, offset: usize, n: usize) -> Option<usize
     if n > room {
         return None;
     }
-    Some(n.max((stride - offset).saturating_sub(max_tail(class))))
+    Some(n.max((stride - offset).saturating_sub(max_tail(class < FIRST_WIDE))))
 }
 
 #[cfg(all(test, not(loom)))]
@@ -243,9 +239,10 @@ mod tests {
                     );
                 }
                 assert_eq!(offset % UNIT, 0, "{slack}");
-                assert_eq!(narrow_freed(record) as usize, slack - offset - 1);
-                assert!(narrow_behind(narrow_freed(record).into(), offset) > 31);
-                assert_eq!(narrow_units(narrow_freed(record)), 0);
+                assert_eq!(narrow_tail(record), slack - offset);
+                let freed = (slack - offset - 1) as u8;
+                assert!(narrow_behind(freed.into(), offset) > 31);
+                assert_eq!(narrow_units(freed), 0);
             }
         }
     }
@@ -300,12 +297,11 @@ mod tests {
                     wide_behind(stride, record.into(), place.offset) as usize,
                     place.tail - 1
                 );
-                assert!(
-                    wide_behind(stride, wide_freed(record).into(), place.offset)
-                        >= WIDE_TAIL as u32
-                );
-                assert_eq!(wide_read(stride, wide_freed(record)), None);
-                assert_eq!(wide_freed(record) as usize, place.tail);
+                assert_eq!(wide_tail(record), place.tail);
+                let freed = place.tail as u16;
+                let behind = wide_behind(stride, freed.into(), place.offset);
+                assert!(behind >= WIDE_TAIL as u32);
+                assert_eq!(wide_read(stride, freed), None);
             }
         }
     }
@@ -347,7 +343,7 @@ mod tests {
                 for n in [0, 1, stride / 2, stride - PRESET.guard] {
                     if let Some(fitted) = fit(class, stride, offset, n) {
                         assert!(fitted >= n && offset + fitted < stride);
-                        assert!(stride - offset - fitted <= max_tail(class));
+                        assert!(stride - offset - fitted <= max_tail(class < FIRST_WIDE));
                     }
                 }
             }

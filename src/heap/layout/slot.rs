@@ -9,8 +9,8 @@ use crate::base::sync::{read_byte, read_pair, seldom, AtomicU16, AtomicU8, Order
 use crate::layout::group::Group;
 use crate::layout::guard::Guard;
 use crate::layout::record::{
-    narrow_behind, narrow_freed, wide_behind, wide_freed, Place, FIRST_WIDE, NARROW_SLOTS,
-    NARROW_TAIL, USED, WIDE_SLOTS, WIDE_TAIL,
+    narrow_behind, wide_behind, Place, FIRST_WIDE, NARROW_SLOTS, NARROW_TAIL, USED, WIDE_SLOTS,
+    WIDE_TAIL,
 };
 use core::ops::Deref;
 use core::ptr;
@@ -148,30 +148,14 @@ impl LiveSlot {
             return checked.map_err(|at| Found(Fault::Overflow, at));
         }
         let canary = secrets.class_canary(self.class);
-        let end = self.stride - self.tail();
-        if is_tail(
-            self.read(end),
-            self.read(self.stride - 1),
-            self.tail(),
-            canary,
-        ) {
-            Ok(())
-        } else {
-            Err(Found(Fault::Overflow, self.start.addr() + end))
-        }
+        let slot = self.held(self.class < FIRST_WIDE);
+        slot.check_tail(self.stride, self.tail(), canary)
     }
 
     /// Whether the canary before a block of a wide class stands, if there is room for one.
     #[inline(always)]
     pub fn has_front(&self, canary: u8) -> bool {
-        self.offset == 0 || self.read(self.offset - 1) == canary
-    }
-
-    /// The byte at a place of the slot.
-    fn read(&self, at: usize) -> u8 {
-        // SAFETY: the place lies in the live block's slot. Volatile: a program that overflows may
-        // race with us, and what is read is only compared.
-        unsafe { self.start.add(at).read_volatile() }
+        self.offset == 0 || self.held(false).read(self.offset - 1) == canary
     }
 
     /// What will stand in the reuse queue for the slot, whose block the caller frees.
@@ -200,25 +184,15 @@ impl LiveSlot {
     #[inline(always)]
     pub fn free(&self, narrow: bool) -> FreeSlot {
         let slot = self.held(narrow);
-        // Relaxed: only the thread that frees the live block writes its record; the masks order
-        // this write before any reuse.
-        if narrow {
-            slot.narrow().store(narrow_freed(self.less as u8), Relaxed);
-        } else {
-            slot.wide().store(wide_freed(self.tail() as u16), Relaxed);
-        }
+        slot.set_freed(narrow, self.tail());
         slot
     }
 
     /// Marks the slot of a block that the caller frees as holding none, its tail as verified.
     #[inline(always)]
     pub fn clear_record(&self) {
-        // Relaxed: see `FreeSlot::set_freed`.
-        if self.class < FIRST_WIDE {
-            self.group.narrow(self.index).store(0, Relaxed);
-        } else {
-            self.group.wide(self.index).store(0, Relaxed);
-        }
+        let narrow = self.class < FIRST_WIDE;
+        self.held(narrow).set_used(narrow);
     }
 
     /// Clears the memory of a slot whose block dies, if the preset says so. With it all free memory
@@ -284,9 +258,9 @@ impl FreeSlot {
     #[inline(always)]
     pub fn set_freed(self, narrow: bool, tail: usize) {
         if narrow {
-            self.narrow().store(narrow_freed(tail as u8 - 1), Relaxed);
+            self.narrow().store(tail as u8 - 1, Relaxed);
         } else {
-            self.wide().store(wide_freed(tail as u16), Relaxed);
+            self.wide().store(tail as u16, Relaxed);
         }
     }
 

@@ -202,9 +202,7 @@ impl Extent {
         let purged = unsafe { platform.purge(self.base(), self.len.get()) };
         self.fresh.set(purged);
     }
-}
 
-impl Extent {
     /// First byte behind the memory.
     fn end(&self) -> *mut u8 {
         self.base.get().wrapping_add(self.len.get())
@@ -376,16 +374,12 @@ impl Large {
     pub fn replace_buckets(&mut self, new: &'static [Cell<Option<&'static Extent>>]) {
         let old = self.more.replace(new);
         for bucket in old.into_iter().flatten().chain(&self.first) {
-            self.enter_chain(bucket.take());
-        }
-    }
-
-    /// Enters the extents of a chain into their buckets.
-    fn enter_chain(&self, mut chain: Option<&'static Extent>) {
-        while let Some(extent) = chain {
-            chain = extent.next.get();
-            let bucket = self.bucket(extent.base.get().addr());
-            extent.next.set(bucket.replace(Some(extent)));
+            let mut chain = bucket.take();
+            while let Some(extent) = chain {
+                chain = extent.next.get();
+                let bucket = self.bucket(extent.base.get().addr());
+                extent.next.set(bucket.replace(Some(extent)));
+            }
         }
     }
 

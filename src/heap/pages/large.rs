@@ -14,8 +14,7 @@ use crate::base::config::{
 };
 use crate::base::fault::Found;
 use crate::base::platform::Platform;
-use crate::layout::chunk::Chunk;
-use crate::layout::chunk::CELL;
+use crate::layout::chunk::{Chunk, CELL};
 use crate::layout::kind::Kind;
 use crate::pages::extent::Extent;
 use crate::pages::memory::Locked;

@@ -144,7 +144,7 @@ impl Zero {
 
     /// Makes the pages of a new run inaccessible, for ever.
     fn close_run<P: Platform>(&mut self, pages: &mut Pages<'_, P>) -> Option<()> {
-        let align = (pages.platform().page_size() / RUN_PAGE).max(1);
+        let align = pages.platform().page_size() / RUN_PAGE;
         // Two of the system's pages: the first granule is no group's, and would be the only one at
         // a multiple of a page.
         let run = pages.take_run(Kind::COMMON, PAGES.max(2 * align), align)?;
