@@ -461,7 +461,7 @@ fn another_layout_is_named() {
     let core = look::core_file::Core::open(&core).unwrap();
     let newer = damaged::Newer(&core);
     let error = look::descriptor::find(&newer).unwrap_err();
-    refuse(&error.what, &["version 7", "reads version 1"]);
+    refuse(&error.what, &["version 7", "reads version 2"]);
 }
 
 /// A broken heap is what looks are for: any bytes may stand anywhere.

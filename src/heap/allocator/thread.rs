@@ -149,9 +149,8 @@ impl<P: Platform> Allocator<P> {
 
     /// Readies a heap whose body is zero.
     fn set_up(&self, locked: &Locked<'_, P>, claim: &Claim<Heap>) {
-        let secrets = &self.heaps.memory.system.secrets;
         let mine = MyHeap::claimed(claim, &self.heaps);
-        mine.start(claim, secrets.draw_seed(&locked.pages.held));
+        mine.start(claim);
         for (own, process) in mine.generator.iter().zip(&locked.pages.generator) {
             own.start(process.draw(self.platform()));
         }

@@ -45,7 +45,7 @@ pub struct Secrets {
     ready: Cell<bool>,
 }
 
-// SAFETY: `draw` and `draw_seed` are called under the lock; what the others read is fixed before
+// SAFETY: `draw` and `random` are called under the lock; what the others read is fixed before
 // another thread has a heap, or a block, to ask for.
 unsafe impl Sync for Secrets {}
 
@@ -73,9 +73,9 @@ impl Secrets {
         }
     }
 
-    /// A seed, not 0, for a new heap's choices.
-    pub fn draw_seed(&self, _: &Held) -> u64 {
-        next_random(&self.seed) | 1
+    /// A random number, for unimportant choices.
+    pub fn random(&self, _: &Held) -> u64 {
+        next_random(&self.seed)
     }
 
     /// The canary of `class`, for presets without guards.
@@ -274,7 +274,7 @@ mod tests {
             .all(|&canary| canary > 0x80 && canary % 2 == 1));
         secrets.draw(&held, || panic!("asked for more"));
         assert!((0..TABLE).map(canaries).eq(before));
-        let (one, other) = (secrets.draw_seed(&held), secrets.draw_seed(&held));
+        let (one, other) = (secrets.random(&held), secrets.random(&held));
         assert!(one != other && one != 0 && other != 0);
     }
 

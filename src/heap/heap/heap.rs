@@ -51,9 +51,11 @@ unsafe impl Sync for Heap {}
 /// The body of a heap: what belongs to whoever may work on it, at a page's start.
 #[repr(C, align(64))]
 pub struct Mine {
-    /// The heap; None for the empty one. Fixed from `set_up` on, as the next.
+    /// The heap; None for the empty one, before `start`, and in what a fork left of a heap whose
+    /// groups went to another.
     heap: Cell<Option<&'static Heap>>,
-    /// Number of this heap, as the tag of its groups of class 0; 0 for the empty one.
+    /// Number of this heap, as the tag of its groups of class 0; 0 for the empty one. Fixed from
+    /// `start` on.
     pub own: Cell<Tag>,
     /// Counts refills, see there.
     pub refills: Cell<u32>,
@@ -70,8 +72,6 @@ pub struct Mine {
     pub bytes: Cell<usize>,
     /// Bytes of those in queues that are empty.
     pub retained: Cell<usize>,
-    /// A random number; 0 before `set_up`.
-    pub seed: Cell<u64>,
     /// How often it settles, see `settle`.
     pub settled: Pace,
     /// Bytes in free slots of long strides whose pages are dirty.
@@ -148,7 +148,7 @@ impl Heap {
     /// Whether nobody can use the heap before it is set up again: it was left without a group, or
     /// it is orphaned, and what it had goes to another, see `orphans.rs`.
     pub fn is_unset(&self) -> bool {
-        self.body().is_none_or(|body| body.seed.get() == 0)
+        self.body().is_none_or(|body| body.heap.get().is_none())
     }
 
     /// Readies an unset heap for `set_up`: what a fork left there goes.
@@ -187,7 +187,7 @@ impl Heap {
 
     /// Marks an orphaned heap so.
     pub fn unset(&self) {
-        self.body().inspect(|body| body.seed.set(0));
+        self.body().inspect(|body| body.heap.set(None));
     }
 }
 
@@ -220,10 +220,10 @@ impl<P: Platform> Deref for MyHeap<'_, P> {
 }
 
 impl Mine {
-    /// Where its fields are: seed, thread, deferred frees, classes, quarantine, slots by class, bytes
+    /// Where its fields are: heap, thread, deferred frees, classes, quarantine, slots by class, bytes
     /// idle, granules idle; and room of the quarantine.
     pub const FIELDS: [usize; 9] = places!(Mine:
-        seed, thread, deferred, classes, quarantine, slots;
+        heap, thread, deferred, classes, quarantine, slots;
         offset_of!(Mine, idle) + Kept::AMOUNT, offset_of!(Mine, idle_granules) + Kept::AMOUNT,
         PRESET.quarantine);
 }
@@ -248,11 +248,10 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         self.own.get().owner()
     }
 
-    /// Begins the use of a heap whose body is zero, with a random number.
-    pub fn start(self, claim: &Claim<Heap>, seed: u64) {
+    /// Begins the use of a heap whose body is zero.
+    pub fn start(self, claim: &Claim<Heap>) {
         self.heap.set(Some(claim.heap()));
         self.own.set(Tag::new(claim.heap().id(), 0));
-        self.seed.set(seed);
     }
 
     /// The system underneath.

@@ -25,7 +25,7 @@ use core::sync::atomic::AtomicPtr;
 pub const MAGIC: [u8; 16] = *b"\x7fbyssal's heap\r\n";
 
 /// Of what is described, and how.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// `Numbers::order` as the machine has it that wrote it.
 pub const ORDER: u16 = 0x0102;

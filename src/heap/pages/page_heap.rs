@@ -171,7 +171,7 @@ impl<'a, P: Platform> Pages<'a, P> {
     pub fn choose(&self, bound: usize) -> usize {
         match self.generator.first() {
             Some(generator) => generator.below(bound, self.platform()),
-            None => ((self.system.secrets.draw_seed(&self.held) >> 48) as usize * bound) >> 16,
+            None => ((self.system.secrets.random(&self.held) >> 48) as usize * bound) >> 16,
         }
     }
 

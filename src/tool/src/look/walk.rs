@@ -66,11 +66,11 @@ impl Walk {
     fn enter_heap(&mut self, snapshot: &Snapshot, id: u16, at: u64) {
         let numbers = snapshot.found.numbers;
         let [body, life, _] = numbers.heap.map(u64::from);
-        let [seed, thread, .., idle, idle_spans, _] = numbers.body.map(u64::from);
+        let [heap_of, thread, .., idle, idle_spans, _] = numbers.body.map(u64::from);
         let life = snapshot.u32(at + life).unwrap_or(0);
         let body = snapshot.word(at + body).unwrap_or(0);
         let word = |place: u64| snapshot.word(body + place).unwrap_or(0);
-        let is_unset = body == 0 || snapshot.u64(body + seed).unwrap_or(0) == 0;
+        let is_unset = body == 0 || word(heap_of) == 0;
         let mut heap = Heap {
             id,
             life: format::life(life).to_owned(),
