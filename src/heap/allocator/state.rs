@@ -2,7 +2,7 @@
 
 use crate::base::config::RUN_PAGE;
 use crate::base::platform::Platform;
-use crate::heap::heap::{Heaps, Mine, MyHeap};
+use crate::heap::heap::{Body, Heaps, MyHeap};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -18,7 +18,7 @@ pub struct Allocator<P: Platform> {
 
 /// A heap's body and the way to a page's start. Zero, as a heap without groups is.
 #[repr(C, align(64))]
-struct MainRoom(UnsafeCell<MaybeUninit<[u8; size_of::<Mine>() + RUN_PAGE]>>);
+struct MainRoom(UnsafeCell<MaybeUninit<[u8; size_of::<Body>() + RUN_PAGE]>>);
 
 // SAFETY: the room is only ever used as the body that `main_body` gives.
 unsafe impl<P: Platform> Sync for Allocator<P> {}
@@ -61,7 +61,7 @@ impl<P: Platform> Allocator<P> {
     }
 
     /// Zero memory for the body of the first thread's heap.
-    pub(crate) fn main_body(&self) -> *mut Mine {
+    pub(crate) fn main_body(&self) -> *mut Body {
         let room = self.main.0.get().cast::<u8>();
         room.map_addr(|at| at.next_multiple_of(RUN_PAGE)).cast()
     }

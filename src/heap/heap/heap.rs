@@ -41,7 +41,7 @@ pub struct Heap {
     id: Cell<u16>,
     /// The body; null before the heap is entered, and fixed from then on. The body of a heap that
     /// was left without a group is zero memory again, see `Heaps::leave`.
-    body: AtomicPtr<Mine>,
+    body: AtomicPtr<Body>,
 }
 
 // SAFETY: berth and number are used under the lock, the rest is atomic. The body is for whoever has
@@ -50,7 +50,7 @@ unsafe impl Sync for Heap {}
 
 /// The body of a heap: what belongs to whoever may work on it, at a page's start.
 #[repr(C, align(64))]
-pub struct Mine {
+pub struct Body {
     /// The heap; None for the empty one, before `start`, and in what a fork left of a heap whose
     /// groups went to another.
     heap: Cell<Option<&'static Heap>>,
@@ -116,10 +116,10 @@ impl Tenant for Heap {
 unsafe impl Zeroed for Heap {}
 // SAFETY: cells and atomics of numbers and pointers, and references behind an Option. It is a heap
 // without groups: malloc finds every reuse queue empty, and every group is somebody else's.
-unsafe impl Zeroed for Mine {}
+unsafe impl Zeroed for Body {}
 // SAFETY: reached by `MyHeap` only, of which one thread has a value at a time (or reads a heap at
 // rest, in checks), and by `Heap::body`, whose users read atomics.
-unsafe impl Sync for Mine {}
+unsafe impl Sync for Body {}
 
 impl Heap {
     /// Where its fields are: body, life; and its size.
@@ -127,7 +127,7 @@ impl Heap {
         offset_of!(Heap, mail) + Mailbox::<Group>::LIFE, size_of::<Heap>());
 
     /// The body; None before the heap is entered.
-    fn body(&self) -> Option<&'static Mine> {
+    fn body(&self) -> Option<&'static Body> {
         // Acquire: what `enter` found in the body is there.
         let body = self.body.load(Ordering::Acquire);
         // SAFETY: `enter` was given it for ever, and zero is a body.
@@ -197,7 +197,7 @@ impl Heap {
 /// that the heap is the empty one, which is read only: it has no slots, no groups, and room for
 /// none. A copy must not outlive the right that it was made of.
 pub struct MyHeap<'a, P: Platform> {
-    mine: &'static Mine,
+    body: &'static Body,
     /// What heaps share.
     pub all: &'a Heaps<P>,
     /// It stays in its thread.
@@ -213,18 +213,18 @@ impl<P: Platform> Clone for MyHeap<'_, P> {
 impl<P: Platform> Copy for MyHeap<'_, P> {}
 
 impl<P: Platform> Deref for MyHeap<'_, P> {
-    type Target = Mine;
-    fn deref(&self) -> &Mine {
-        self.mine
+    type Target = Body;
+    fn deref(&self) -> &Body {
+        self.body
     }
 }
 
-impl Mine {
+impl Body {
     /// Where its fields are: heap, thread, deferred frees, classes, quarantine, slots by class, bytes
     /// idle, granules idle; and room of the quarantine.
-    pub const FIELDS: [usize; 9] = places!(Mine:
+    pub const FIELDS: [usize; 9] = places!(Body:
         heap, thread, deferred, classes, quarantine, slots;
-        offset_of!(Mine, idle) + Kept::AMOUNT, offset_of!(Mine, idle_granules) + Kept::AMOUNT,
+        offset_of!(Body, idle) + Kept::AMOUNT, offset_of!(Body, idle_granules) + Kept::AMOUNT,
         PRESET.quarantine);
 }
 
@@ -232,7 +232,7 @@ impl<'a, P: Platform> MyHeap<'a, P> {
     /// The right of whoever claimed the heap.
     pub fn claimed(claim: &Claim<Heap>, all: &'a Heaps<P>) -> Self {
         MyHeap {
-            mine: claim.heap().body().unwrap_or(all.empty()),
+            body: claim.heap().body().unwrap_or(all.empty()),
             all,
             here: PhantomData,
         }
@@ -267,7 +267,7 @@ impl<'a, P: Platform> MyHeap<'a, P> {
         let offset = class as u32 * size_of::<Class>() as u32;
         // SAFETY: classes are made by `class_of`, which gives no other, or are those of groups that
         // heaps own.
-        unsafe { &*self.mine.classes.as_ptr().byte_add(offset as usize) }
+        unsafe { &*self.body.classes.as_ptr().byte_add(offset as usize) }
     }
 
     /// The classes of which the heap has groups, with their numbers: no others have a slot out.
@@ -307,7 +307,7 @@ impl<'a, P: Platform> MyHeap<'a, P> {
 
     /// Whether it is the empty heap.
     pub fn is_empty(self) -> bool {
-        ptr::eq(self.mine, &self.all.empty)
+        ptr::eq(self.body, &self.all.empty)
     }
 }
 
@@ -355,7 +355,7 @@ pub struct Heaps<P: Platform> {
     /// Pages, large blocks, and the lock.
     pub memory: Memory<P>,
     /// The heap of a thread that has none: no slots, no groups. Never written.
-    empty: Mine,
+    empty: Body,
     /// Tables of further heaps. They only ever appear.
     more: [AtomicPtr<Heap>; TABLES],
 }
@@ -364,7 +364,7 @@ pub struct Heaps<P: Platform> {
 unsafe impl<P: Platform> Sync for Heaps<P> {}
 
 /// Bytes of the whole pages of a body.
-pub const BODY_BYTES: usize = size_of::<Mine>().next_multiple_of(RUN_PAGE);
+pub const BODY_BYTES: usize = size_of::<Body>().next_multiple_of(RUN_PAGE);
 
 impl<P: Platform> Heaps<P> {
     /// Where its fields are: the first heaps, the number of heaps, tables of further ones, memory; and
@@ -379,7 +379,7 @@ impl<P: Platform> Heaps<P> {
             roster: UnsafeCell::new(Roster::ZERO),
             count: AtomicUsize::new(0),
             memory: Memory::new(platform),
-            empty: Mine::ZERO,
+            empty: Body::ZERO,
             more: [const { AtomicPtr::new(ptr::null_mut()) }; TABLES],
         }
     }
@@ -399,11 +399,11 @@ impl<P: Platform> Heaps<P> {
         let empty = (&raw const self.empty.classes).expose_provenance();
         let classes = self.memory.system.platform.add_heap_field(empty);
         let classes = ptr::with_exposed_provenance::<u8>(classes);
-        let mine = classes.wrapping_sub(offset_of!(Mine, classes));
+        let body = classes.wrapping_sub(offset_of!(Body, classes));
         MyHeap {
             // SAFETY: `set_mine` wrote a body's distance, or none was written: bodies stay for
             // ever, and this thread has the right to the one in its word.
-            mine: unsafe { &*mine.cast::<Mine>() },
+            body: unsafe { &*body.cast::<Body>() },
             all: self,
             here: PhantomData,
         }
@@ -412,14 +412,14 @@ impl<P: Platform> Heaps<P> {
     /// Makes `heap`, which the caller has the right to, the calling thread's heap; None: the empty
     /// one.
     pub fn set_mine(&self, heap: Option<&'static Heap>) {
-        let mine = heap.and_then(Heap::body).unwrap_or(self.empty());
-        let distance = (ptr::from_ref(mine).expose_provenance())
+        let body = heap.and_then(Heap::body).unwrap_or(self.empty());
+        let distance = (ptr::from_ref(body).expose_provenance())
             .wrapping_sub((&raw const self.empty).expose_provenance());
         self.memory.system.platform.set_heap_field(distance);
     }
 
     /// The empty heap.
-    fn empty(&self) -> &'static Mine {
+    fn empty(&self) -> &'static Body {
         // SAFETY: it is a part of the process, which lives for ever.
         unsafe { &*ptr::from_ref(&self.empty) }
     }
@@ -467,7 +467,7 @@ impl<P: Platform> Heaps<P> {
     pub fn enter(
         &self,
         locked: &mut Locked<'_, P>,
-        body: impl FnOnce(&mut Locked<'_, P>) -> Option<*mut Mine>,
+        body: impl FnOnce(&mut Locked<'_, P>) -> Option<*mut Body>,
     ) -> Option<&'static Heap> {
         let id = self.count() + 1;
         if id > MOST_HEAPS {

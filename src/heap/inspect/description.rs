@@ -13,7 +13,7 @@ use crate::base::fault::FAULT;
 use crate::base::platform::Platform;
 use crate::exchange::deferred::Deferred;
 use crate::heap::class::Class;
-use crate::heap::heap::{Heap, Heaps, Mine};
+use crate::heap::heap::{Body, Heap, Heaps};
 use crate::layout::chunk::Chunk;
 use crate::layout::group::Group;
 use crate::layout::slot::Entry;
@@ -69,7 +69,7 @@ pub struct Numbers {
     pub large: [u16; 7],
     /// See `Heap::FIELDS`.
     pub heap: [u16; 3],
-    /// See `Mine::FIELDS`.
+    /// See `Body::FIELDS`.
     pub body: [u16; 9],
     /// See `Class::FIELDS`.
     pub class: [u16; 8],
@@ -133,7 +133,7 @@ impl Numbers {
                 bucket_count,
             ]),
             heap: all(Heap::FIELDS),
-            body: all(Mine::FIELDS),
+            body: all(Body::FIELDS),
             class: all(Class::FIELDS),
             entry: all(Entry::FIELDS),
             deferred: all(Deferred::<Group>::FIELDS),
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     #[cfg(not(small_constants))]
     fn all_numbers_fit() {
-        assert!(size_of::<Mine>() < 1 << 16 && size_of::<Class>() < 1 << 16);
+        assert!(size_of::<Body>() < 1 << 16 && size_of::<Class>() < 1 << 16);
         let numbers = Numbers::of::<crate::mock::Mock>();
         // SAFETY: as many numbers of 16 bits.
         let words: [u16; NUMBERS] = unsafe { core::mem::transmute(numbers) };
