@@ -32,7 +32,7 @@ impl<P: Platform> Allocator<P> {
             return self.malloc(n);
         }
         if n == 0 && align <= self.platform().page_size() {
-            return self.malloc_zero(align);
+            return self.malloc_no_bytes(align);
         }
         if n <= MAX_SMALL && align <= MAX_SLOT_ALIGN {
             if let Some(class) = aligned_class(align, n) {

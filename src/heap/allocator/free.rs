@@ -31,7 +31,7 @@ use crate::heap::class::{capacity, Class};
 use crate::heap::heap::{MyHeap, Whose};
 use crate::heap::orphans;
 use crate::heap::take::prefetch;
-use crate::layout::group::{Group, MyGroup, State, CLASS_NONE, CLASS_ZERO};
+use crate::layout::group::{Group, MyGroup, State, CLASS_NONE, CLASS_NO_BYTES};
 use crate::layout::record::{max_tail, FIRST_WIDE, MAX_FINE, NEW, ZERO};
 use crate::layout::slot::{FreeSlot, LiveSlot};
 use crate::note;
@@ -264,8 +264,8 @@ impl<P: Platform> Allocator<P> {
     #[inline(never)]
     fn free_outside(&self, block: *mut u8) {
         let freed = self.heaps.memory.locked(|locked| {
-            if let Some(slot) = self.find_zero(block) {
-                locked.zero.free(slot.group, slot.index);
+            if let Some(slot) = self.find_no_bytes(block) {
+                locked.no_bytes.free(slot.group, slot.index);
                 return Ok(true);
             }
             locked.free_large(block)
@@ -300,10 +300,10 @@ impl<P: Platform> Allocator<P> {
     }
 
     /// The slot of the live block of no bytes that starts exactly at `block`.
-    fn find_zero(&self, block: *mut u8) -> Option<LiveSlot> {
+    fn find_no_bytes(&self, block: *mut u8) -> Option<LiveSlot> {
         let group = self
             .group_at(block)
-            .filter(|group| group.class() == CLASS_ZERO)?;
+            .filter(|group| group.class() == CLASS_NO_BYTES)?;
         LiveSlot::find_any(group, block)
     }
 
@@ -311,7 +311,7 @@ impl<P: Platform> Allocator<P> {
     /// starts there.
     #[inline(never)]
     pub(crate) fn length_outside(&self, block: *mut u8) -> usize {
-        if self.find_zero(block).is_some() {
+        if self.find_no_bytes(block).is_some() {
             return 0;
         }
         let length = self

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! malloc             the class by table; its reuse queue holds more than it should leave:
-//!   Class::take        the oldest slot                                    heap/class.rs
-//!   check_freed        the canaries of the tail that it had               heap/take.rs
+//!   take_ready                                                            heap/take.rs
+//!     Class::take        the oldest slot                                  heap/class.rs
+//!     check_freed        the canaries of the tail that it had
 //!   place              record and canary of the new block                 heap/take.rs
 //! malloc_low         the queue is low:
 //!   take_avail         a slot of the current group                        heap/take.rs
@@ -15,7 +16,7 @@
 //!       take_run           from chunks, or a new chunk                    pages/runs.rs, grow.rs
 //!   trim               memory is out: what is kept for later goes         heap/rest.rs
 //! malloc_large       above 131,071 bytes: a mapping, or a run             pages/large.rs
-//! malloc_zero        no bytes: an address that nobody may touch            pages/zero.rs
+//! malloc_no_bytes    an address that nobody may touch                     pages/no_bytes.rs
 //! ```
 
 use crate::allocator::Allocator;
@@ -106,7 +107,7 @@ impl<P: Platform> Allocator<P> {
             return self.malloc_large(n, 1);
         }
         if n == 0 {
-            return self.malloc_zero(UNIT);
+            return self.malloc_no_bytes(UNIT);
         }
         self.malloc_in(class_of(n), n, false)
     }
@@ -183,13 +184,13 @@ impl<P: Platform> Allocator<P> {
     /// A block of no bytes at a multiple of `align`, at most a page, that nobody may touch. Null,
     /// and errno, when memory is out.
     #[cold]
-    pub(crate) fn malloc_zero(&self, align: usize) -> *mut u8 {
+    pub(crate) fn malloc_no_bytes(&self, align: usize) -> *mut u8 {
         let mut locked = self.heaps.memory.lock();
-        let mut block = locked.zero.allocate(&mut locked.pages, align);
+        let mut block = locked.no_bytes.allocate(&mut locked.pages, align);
         if block.is_none() {
             // What is kept may be what is missing.
             locked.release_kept();
-            block = locked.zero.allocate(&mut locked.pages, align);
+            block = locked.no_bytes.allocate(&mut locked.pages, align);
         }
         drop(locked);
         block.unwrap_or_else(|| self.out_of_memory())

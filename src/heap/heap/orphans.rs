@@ -33,7 +33,7 @@ use crate::exchange::mailbox::Node;
 use crate::heap::heap::Heaps;
 use crate::heap::spans::{leave_map, return_group_run, return_span};
 use crate::layout::chunk::{Chunk, GRANULES};
-use crate::layout::group::{Group, MyGroup, CLASS_ZERO};
+use crate::layout::group::{Group, MyGroup, CLASS_NO_BYTES};
 use crate::layout::slot::LiveSlot;
 use crate::pages::memory::Locked;
 
@@ -48,7 +48,7 @@ pub fn free<P: Platform>(all: &Heaps<P>, slot: &LiveSlot) {
         // that a living heap made in its place.
         let chunk = all.memory.system.pagemap.any_chunk(block.addr());
         let group = chunk.map(|chunk| chunk.group_at(block.addr()));
-        let group = group.filter(|group| group.class() < CLASS_ZERO && all.is_orphan(group));
+        let group = group.filter(|group| group.class() < CLASS_NO_BYTES && all.is_orphan(group));
         let slot = group.and_then(|group| LiveSlot::find_any(group, block));
         let slot = slot.ok_or(Found(Fault::DoubleFree, block.addr()))?;
         all.check_around(&slot)?;
@@ -113,7 +113,7 @@ fn release_in<P: Platform>(all: &Heaps<P>, locked: &mut Locked<'_, P>, chunk: &'
         let number = chunk.cell_at(granule);
         let group = chunk.cell(number);
         granule += 1;
-        if number == 0 || group.class() >= CLASS_ZERO {
+        if number == 0 || group.class() >= CLASS_NO_BYTES {
             continue;
         }
         granule = group.first_granule() + group.bytes() / GRANULE;

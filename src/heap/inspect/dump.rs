@@ -31,7 +31,7 @@ impl<P: Platform> Allocator<P> {
             dump_heap(out, heap, MyHeap::peek(heap, &self.heaps), &groups)?;
         }
         let mut total = Total {
-            used: (locked.pages.used_pages - locked.zero.closed) * RUN_PAGE,
+            used: (locked.pages.used_pages - locked.no_bytes.closed) * RUN_PAGE,
             dirty: locked.pages.dirty.amount() * RUN_PAGE,
             cached: locked.large.kept_bytes(),
             ..Total::default()
@@ -40,7 +40,7 @@ impl<P: Platform> Allocator<P> {
         for in_run in [true, false] {
             dump_large(out, &locked, in_run, &mut total)?;
         }
-        total.live += locked.zero.live;
+        total.live += locked.no_bytes.live;
         writeln!(out, "{}", Line::Total(total))
     }
 

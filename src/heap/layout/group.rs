@@ -18,10 +18,10 @@ use core::mem::offset_of;
 use core::ops::Deref;
 use core::ptr;
 
-/// Class of a group of blocks without bytes, see `pages/zero.rs`.
-pub const CLASS_ZERO: usize = 48;
+/// Class of a group of blocks without bytes, see `pages/no_bytes.rs`.
+pub const CLASS_NO_BYTES: usize = CLASSES;
 /// Class of the pseudo-group at each chunk's start: what a map entry of 0 leads to.
-pub const CLASS_NONE: usize = 49;
+pub const CLASS_NONE: usize = CLASSES + 1;
 
 /// Owner of what belongs to no heap: the pseudo-group, and groups of blocks without bytes. No heap
 /// has this number.

@@ -86,7 +86,7 @@ impl<P: Platform> Allocator<P> {
                 self.check_deferred(heap)?;
             }
         }
-        summary.live += locked.zero.live;
+        summary.live += locked.no_bytes.live;
         summary.cached_bytes = locked.large.kept_bytes();
         Ok(summary)
     }
@@ -199,7 +199,7 @@ impl<P: Platform> Allocator<P> {
             "dirty pages are counted",
         )?;
         // What is inaccessible has no memory.
-        summary.used_bytes = (used - locked.zero.closed) * RUN_PAGE;
+        summary.used_bytes = (used - locked.no_bytes.closed) * RUN_PAGE;
         summary.dirty_bytes = dirty * RUN_PAGE;
         Ok(())
     }

@@ -8,8 +8,8 @@ use crate::base::random::Secrets;
 use crate::base::zeroed::Zeroed;
 use crate::layout::pagemap::Pagemap;
 use crate::pages::extent::Large;
+use crate::pages::no_bytes::NoBytes;
 use crate::pages::page_heap::{PageHeap, Pages, System};
-use crate::pages::zero::Zero;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
@@ -17,7 +17,7 @@ use core::mem::offset_of;
 struct Protected {
     pages: PageHeap,
     large: Large,
-    zero: Zero,
+    no_bytes: NoBytes,
 }
 
 // SAFETY: numbers, pointers, and references behind an Option; and the proof that the lock is held,
@@ -42,7 +42,7 @@ pub struct Locked<'a, P: Platform> {
     /// Large blocks.
     pub large: &'a mut Large,
     /// Blocks of no bytes.
-    pub zero: &'a mut Zero,
+    pub no_bytes: &'a mut NoBytes,
 }
 
 impl<P: Platform> Drop for Locked<'_, P> {
@@ -56,7 +56,7 @@ impl<P> Memory<P> {
     /// of large blocks, whole; of blocks of no bytes closed pages and live blocks; canaries and keys.
     pub const FIELDS: [usize; 8] = {
         let [chunks, used, large, closed, live] = places!(Protected:
-            pages.chunks, pages.used_pages, large, zero.closed, zero.live);
+            pages.chunks, pages.used_pages, large, no_bytes.closed, no_bytes.live);
         let dirty = offset_of!(Protected, pages.dirty) + Kept::AMOUNT;
         let secrets = offset_of!(Self, system.secrets);
         let [canaries, keys] = Secrets::FIELDS;
@@ -117,7 +117,7 @@ impl<P: Platform> Memory<P> {
                 state: &mut protected.pages,
             },
             large: &mut protected.large,
-            zero: &mut protected.zero,
+            no_bytes: &mut protected.no_bytes,
         }
     }
 

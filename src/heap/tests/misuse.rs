@@ -5,7 +5,7 @@ use crate::base::config::{KEEP, PRESET};
 use crate::base::platform::Platform;
 use crate::base::size_class::{class_of, MAX_SMALL};
 use crate::layout::chunk::Chunk;
-use crate::layout::group::{low_mask, CLASS_ZERO};
+use crate::layout::group::{low_mask, CLASS_NO_BYTES};
 
 #[test]
 fn misuse_is_found_at_the_free() {
@@ -413,11 +413,11 @@ pub(super) fn blocks_of_no_bytes_have_no_memory() {
     let mut blocks: Vec<_> = (0..40_000).map(|_| process.malloc(0)).collect();
     blocks.push(process.aligned_alloc(256, 0));
     assert_eq!(blocks[40_000] as usize % 256, 0);
-    assert_eq!(process.heaps.memory.lock().zero.live, 40_001);
+    assert_eq!(process.heaps.memory.lock().no_bytes.live, 40_001);
     let at_edge = |block: &&*mut u8| {
         // SAFETY: memory of blocks of no bytes lies in chunks, 16 pages in a row at most.
         let chunk = unsafe { Chunk::around(block.addr()) };
-        let beside = |at: usize| chunk.group_at(at).class() == CLASS_ZERO;
+        let beside = |at: usize| chunk.group_at(at).class() == CLASS_NO_BYTES;
         let page = process.platform().page_size();
         let in_page = block.addr() % page;
         (in_page == 0 && !beside(block.addr() - 16))
@@ -454,7 +454,7 @@ pub(super) fn blocks_of_no_bytes_have_no_memory() {
             }
         }
     }
-    assert_eq!(process.heaps.memory.lock().zero.live, 0);
+    assert_eq!(process.heaps.memory.lock().no_bytes.live, 0);
     // Its addresses come back last.
     assert_ne!(process.malloc(0), victim);
     process.verify();

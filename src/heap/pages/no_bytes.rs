@@ -8,7 +8,7 @@
 use crate::base::config::{GRANULE, RUN_PAGE, UNIT};
 use crate::base::platform::Platform;
 use crate::layout::chunk::Chunk;
-use crate::layout::group::{set_bits, Group, MyGroup, CLASS_ZERO, NOBODY};
+use crate::layout::group::{set_bits, Group, MyGroup, CLASS_NO_BYTES, NOBODY};
 use crate::layout::kind::Kind;
 use crate::layout::record::{narrow_record, NARROW_SLOTS};
 use crate::pages::page_heap::Pages;
@@ -18,7 +18,7 @@ use core::ptr::{self, NonNull};
 const PAGES: usize = 16;
 
 /// Blocks of no bytes. Whoever borrows it holds the lock.
-pub struct Zero {
+pub struct NoBytes {
     /// The group whose turn it is.
     current: Option<&'static Group>,
     /// Its free slots that were not used since its turn came.
@@ -38,7 +38,7 @@ pub struct Zero {
     pub live: usize,
 }
 
-impl Zero {
+impl NoBytes {
     /// A block at a multiple of `align`, at most a page. None when memory is out.
     pub fn allocate<P: Platform>(
         &mut self,
@@ -136,7 +136,7 @@ impl Zero {
         }
         let (cell, chunk, granule) = (cell?, self.chunk?, self.granules[0]);
         let start = chunk.address() + granule * GRANULE;
-        cell.init(start, CLASS_ZERO, NARROW_SLOTS, NOBODY, false);
+        cell.init(start, CLASS_NO_BYTES, NARROW_SLOTS, NOBODY, false);
         chunk.enter(granule, 1, Chunk::number_of(cell));
         self.granules[0] += 1;
         Some(cell)
@@ -167,7 +167,7 @@ impl Zero {
 
 /// A group of blocks of no bytes, in the hands of who borrows them all.
 fn mine(group: &'static Group) -> MyGroup {
-    // SAFETY: the group belongs to nobody, and whoever borrows `Zero` holds the lock.
+    // SAFETY: the group belongs to nobody, and whoever borrows `NoBytes` holds the lock.
     unsafe { MyGroup::new(group) }
 }
 
