@@ -39,7 +39,7 @@ const FIXED_PAGE: Option<usize> = if cfg!(any(
 unsafe impl Platform for Musl {
     /// musl has no sbrk for programs: the room is for chunks where nothing can be mapped.
     const BREAK_ROOM: usize = 16 << 20;
-    const ROOMY: bool = false;
+    const SHORTCUTS: bool = false;
     #[inline(always)]
     fn page_size(&self) -> usize {
         if let Some(size) = FIXED_PAGE {

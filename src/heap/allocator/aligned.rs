@@ -11,7 +11,7 @@ impl<P: Platform> Allocator<P> {
     /// memory is out.
     pub fn aligned_alloc(&self, align: usize, n: usize) -> *mut u8 {
         debug_assert!(align.is_power_of_two());
-        if P::ROOMY && align.wrapping_sub(UNIT + 1) < GRANULE - UNIT {
+        if P::SHORTCUTS && align.wrapping_sub(UNIT + 1) < GRANULE - UNIT {
             let least = least_of(align, n);
             if n.wrapping_sub(1) < MAX_NARROW && least <= MAX_NARROW {
                 let heap = self.mine();

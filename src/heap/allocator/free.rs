@@ -6,7 +6,7 @@
 //!   Class::give        there is room in the reuse queue                       heap/class.rs
 //!   free_at_limit      there is none:
 //!     put_back           the slot, verified now, goes to its group's mask     heap/put_back.rs
-//! free_at_length     or the queue's oldest does:
+//! free_by_queue     or the queue's oldest does:
 //!   MyHeap::give                                                              heap/put_back.rs
 //!     release_group      empty groups beyond what may be kept                 heap/groups.rs
 //!     settle             little is left of what the heap had                  heap/put_back.rs
@@ -52,7 +52,7 @@ impl<P: Platform> Allocator<P> {
             let group = chunk.group_at(block.addr());
             match heap.whose(group) {
                 Whose::Narrow(..) | Whose::Wide(..) if PRESET.quarantine != 0 => {
-                    return self.free_patient(block, group)
+                    return self.free_to_quarantine(block, group)
                 }
                 Whose::Narrow(mine, class) => {
                     return self.free_own(true, block, heap, mine, class, |_| true)
@@ -69,7 +69,7 @@ impl<P: Platform> Allocator<P> {
     #[inline(never)]
     fn free_wide(&self, block: *mut u8, heap: MyHeap<'_, P>, group: MyGroup) {
         let class = group.class();
-        if P::ROOMY && heap.class(class).stride() > MAX_FINE {
+        if P::SHORTCUTS && heap.class(class).stride() > MAX_FINE {
             return self.free_coarse(block, heap, group);
         }
         self.free_own(false, block, heap, group, class, |_| true)
@@ -135,7 +135,7 @@ impl<P: Platform> Allocator<P> {
         // SAFETY: `free_own` found the caller's live block there, which it frees.
         let slot = unsafe { FreeSlot::of(NARROW, group.group(), index, start) };
         // In libc's core rows of frees of wide classes, which are rarer, go the other way.
-        let may = NARROW || P::ROOMY;
+        let may = NARROW || P::SHORTCUTS;
         let most = if NARROW {
             REUSE_QUEUE as u32
         } else {
@@ -146,7 +146,7 @@ impl<P: Platform> Allocator<P> {
                 .is_ok()
         };
         if !may || !state.is_full_and_verified(most) || !sound() {
-            return self.free_at_length::<NARROW>(start, group, index, less);
+            return self.free_by_queue::<NARROW>(start, group, index, less);
         }
         slot.set_used(NARROW);
         MyHeap::put_back(|| self.mine(), state, group, 1 << index, 1, true);
@@ -155,7 +155,7 @@ impl<P: Platform> Allocator<P> {
     /// Frees a slot of this thread's heap by way of the class's reuse queue. Whatever is wrong with
     /// the tail is found when the slot leaves it.
     #[inline(never)]
-    fn free_at_length<const NARROW: bool>(
+    fn free_by_queue<const NARROW: bool>(
         &self,
         start: *mut u8,
         group: MyGroup,
@@ -174,7 +174,7 @@ impl<P: Platform> Allocator<P> {
     /// free in the hardened preset: the block is verified at once, and its slot waits in
     /// quarantine.
     #[inline(never)]
-    fn free_patient(&self, block: *mut u8, group: &'static Group) {
+    fn free_to_quarantine(&self, block: *mut u8, group: &'static Group) {
         let Some(slot) = LiveSlot::find_any(group, block) else {
             return self.free_slow(block);
         };

@@ -75,7 +75,7 @@ impl<P: Platform> Allocator<P> {
             (MAX_NARROW + 1, MAX_SMALL)
         };
         // No bytes, too, are for `rest`, and so is null, where no chunk is.
-        if !P::ROOMY || n.wrapping_sub(least) > most - least || PRESET.has_guards() {
+        if !P::SHORTCUTS || n.wrapping_sub(least) > most - least || PRESET.has_guards() {
             return rest();
         }
         let Some(chunk) = self.heaps.memory.system.pagemap.near_chunk(block.addr()) else {
@@ -216,7 +216,7 @@ impl<P: Platform> Allocator<P> {
         let Some(n) = fit(slot.class, slot.stride, slot.offset, n) else {
             return false;
         };
-        self.heaps.replace(slot, n);
+        self.heaps.end_at(slot, n);
         true
     }
 

@@ -15,7 +15,7 @@ pub unsafe trait Platform: Sync {
     const BREAK_ROOM: usize;
 
     /// Whether calls that few programs make often have short ways of their own, too, for more text.
-    const ROOMY: bool = true;
+    const SHORTCUTS: bool = true;
 
     /// Size of the system's page in bytes, a power of two of at least 4096.
     fn page_size(&self) -> usize;

@@ -433,12 +433,12 @@ impl<P: Platform> Heaps<P> {
     /// Heap number `id`. None before it is entered, and for numbers of no heap.
     #[inline(never)]
     pub fn by_id(&self, id: u16) -> Option<&'static Heap> {
-        let heap = self.place(id as usize)?;
+        let heap = self.heap_at(id as usize)?;
         (!heap.body.load(Ordering::Relaxed).is_null()).then_some(heap)
     }
 
     /// Where heap number `id` is, or will be if there is a table for it.
-    fn place(&self, id: usize) -> Option<&'static Heap> {
+    fn heap_at(&self, id: usize) -> Option<&'static Heap> {
         let Some(further) = id.checked_sub(FIRST_HEAPS) else {
             // SAFETY: it is a part of the process, which lives for ever.
             return Some(unsafe { &*ptr::from_ref(&self.first[id]) });
@@ -473,7 +473,7 @@ impl<P: Platform> Heaps<P> {
         if id > MOST_HEAPS {
             return None;
         }
-        if self.place(id).is_none() {
+        if self.heap_at(id).is_none() {
             let table = locked
                 .pages
                 .metadata(MORE_HEAPS * size_of::<Heap>(), CELL)?;
@@ -481,7 +481,7 @@ impl<P: Platform> Heaps<P> {
             // Release: see `place`.
             more.store(table.cast(), Ordering::Release);
         }
-        let heap = self.place(id)?;
+        let heap = self.heap_at(id)?;
         heap.id.set(id as u16);
         // Release: see `Heap::body`.
         heap.body.store(body(locked)?, Ordering::Release);

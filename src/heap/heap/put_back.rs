@@ -184,7 +184,7 @@ impl<P: Platform> MyHeap<'_, P> {
     /// Empties the reuse queue of a class without a live block: its groups become empty.
     #[cold]
     #[inline(never)]
-    fn put_away(self, class: usize) {
+    fn empty_class(self, class: usize) {
         self.class(class).had.set(Had::Little);
         self.spill(class);
         self.retire(class);
@@ -197,7 +197,7 @@ impl<P: Platform> MyHeap<'_, P> {
         let state = self.class(class);
         let had = state.had.get();
         if had == Had::Much {
-            self.put_away(class);
+            self.empty_class(class);
             self.release_beyond();
         } else {
             state.had.set(Had::Little);
@@ -239,7 +239,7 @@ impl<P: Platform> MyHeap<'_, P> {
     pub fn let_go(self, spared: usize) {
         for (class, state) in self.classes().filter(|&(class, _)| class != spared) {
             if state.has_no_block() {
-                self.put_away(class);
+                self.empty_class(class);
             }
         }
         self.release_empty(!(1 << spared));

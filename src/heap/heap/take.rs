@@ -235,7 +235,7 @@ impl<P: Platform> crate::heap::heap::Heaps<P> {
 
     /// Moves the end of a live block, whose tail was verified, to `n` bytes, which `record::fit`
     /// gave. Any thread that the block belongs to may do so.
-    pub fn replace(&self, slot: &LiveSlot, n: usize) {
+    pub fn end_at(&self, slot: &LiveSlot, n: usize) {
         let place = Place {
             offset: slot.offset,
             tail: slot.stride - slot.offset - n,

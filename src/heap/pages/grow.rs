@@ -43,10 +43,10 @@ impl<P: Platform> Pages<'_, P> {
             return None;
         }
         let mut made = None;
-        if !self.refused {
+        if !self.no_memory {
             made = self.chunk_behind_break(data);
         }
-        if made.is_none() && !self.refused {
+        if made.is_none() && !self.no_memory {
             made = self.chunk_elsewhere(data, need);
         }
         let chunk = made.or_else(|| self.chunk_from_break(data, need))?;
@@ -67,7 +67,7 @@ impl<P: Platform> Pages<'_, P> {
     fn chunk_behind_break(&mut self, data: usize) -> Option<&'static Chunk> {
         let page = self.platform().page_size();
         let cells = MAP_END.next_multiple_of(page);
-        let at = self.place(cells)?;
+        let at = self.map_window(cells)?;
         // SAFETY: `place` gave new memory at a window's start; it is never unmapped, see `close`.
         let chunk = unsafe { Chunk::create(at, cells, [data, data, CHUNK - page]) };
         self.enter(chunk)
@@ -145,7 +145,7 @@ impl<P: Platform> Pages<'_, P> {
     }
 
     /// Makes data of a chunk up to offset `end`, at most its limit, usable. False: what is behind
-    /// is somebody else's, or, as `refused` tells then, the system has no more.
+    /// is somebody else's, or, as `no_memory` tells then, the system has no more.
     pub fn open(&mut self, chunk: &'static Chunk, end: usize) -> bool {
         let page = self.platform().page_size();
         let header = self.header(chunk);
@@ -162,7 +162,7 @@ impl<P: Platform> Pages<'_, P> {
             len = [generous, least].into_iter().find(moves).unwrap_or(0);
         }
         header.open.set((open + len) as u32);
-        if len == 0 && (stays || !self.refused) {
+        if len == 0 && (stays || !self.no_memory) {
             header.end_here();
         }
         len != 0
@@ -189,7 +189,7 @@ impl<P: Platform> Pages<'_, P> {
         let generous = (self.step() / CELLS_SHARE).next_multiple_of(page).min(most);
         let len = self.extend(chunk.address() + open, [generous, page]);
         header.cells_open.set((open + len) as u32);
-        if len == 0 && !self.refused {
+        if len == 0 && !self.no_memory {
             header.most_cells.set(header.cells.get());
         }
     }

@@ -178,19 +178,19 @@ impl<P: Platform> Locked<'_, P> {
     }
 
     /// Resizes the large block at `block` to `n` bytes, perhaps moving its pages, if that stays
-    /// large (`large` says so of `n`). Where it is now, or null: it is unchanged; and its length
+    /// large (`stays` says so of `n`). Where it is now, or null: it is unchanged; and its length
     /// before. None: no large block is there.
     pub fn resize_large(
         &mut self,
         block: *mut u8,
         n: usize,
-        large: bool,
+        stays: bool,
     ) -> Result<Option<(*mut u8, usize)>, Found> {
         let Some(extent) = self.large.find(block) else {
             return Ok(None);
         };
         let before = extent.n.get();
-        let mut resized = large;
+        let mut resized = stays;
         if extent.is_run.get() {
             let same = run_pages(n) * RUN_PAGE == extent.len.get();
             resized = same && n != 0;

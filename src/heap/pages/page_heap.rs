@@ -48,14 +48,14 @@ pub struct PageHeap {
     /// Free run pages that are not zero.
     pub dirty: Kept,
     /// Those that the system would not take back last time, or that share its pages.
-    pub kept_pages: usize,
+    pub stuck_pages: usize,
     /// When what lay unused was looked at last, in milliseconds.
     pub decayed: u32,
     /// Unused mappings that the system refused to take back (start, length), and their number.
     owed: [(usize, usize); OWED],
     owed_count: usize,
     /// Whether the system had no memory for the last mapping, see `Pages::map_at`.
-    pub refused: bool,
+    pub no_memory: bool,
     /// Where the next chunk may go, see `Pages::next_window`; 0 before the first.
     pub next_window: usize,
     /// For choices under the lock, and the keys of the heaps' generators.
@@ -128,7 +128,7 @@ impl PageHeap {
     pub fn forget_dirty(&mut self, pages: usize) {
         self.dirty.sub(pages);
         self.dirty.note_least();
-        self.kept_pages = self.kept_pages.min(self.dirty.amount());
+        self.stuck_pages = self.stuck_pages.min(self.dirty.amount());
     }
 
     /// A chunk has a longer free run than before.

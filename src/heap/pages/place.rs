@@ -26,7 +26,7 @@ const FAR: usize = WAY / 32;
 
 impl<P: Platform> Pages<'_, P> {
     /// `len` bytes at the start of a new window.
-    pub fn place(&mut self, len: usize) -> Option<*mut u8> {
+    pub fn map_window(&mut self, len: usize) -> Option<*mut u8> {
         let mut way = CHUNK;
         for _ in 0..TRIES {
             let at = self.next_window();
@@ -37,7 +37,7 @@ impl<P: Platform> Pages<'_, P> {
                 self.next_window = at.wrapping_add(self.distance());
                 return Some(ptr::with_exposed_provenance_mut(at));
             }
-            if self.refused {
+            if self.no_memory {
                 break;
             }
             self.next_window = at.wrapping_add(way);
@@ -109,16 +109,16 @@ impl<P: Platform> Pages<'_, P> {
     }
 
     /// Maps `len` bytes of memory at `at`, where nothing is. False: somebody is there, or, as
-    /// `refused` tells then, the system has no more.
+    /// `no_memory` tells then, the system has no more.
     pub fn map_at(&mut self, at: usize, len: usize) -> bool {
-        self.refused = true;
+        self.no_memory = true;
         if !self.may_owe(1) {
             return false;
         }
         let Some(got) = self.platform().map(at, len) else {
             return false;
         };
-        self.refused = false;
+        self.no_memory = false;
         let there = got.addr().get() == at;
         // Chunks and the pool find it by its address.
         got.as_ptr().expose_provenance();
@@ -196,8 +196,8 @@ impl<P: Platform> Pages<'_, P> {
             if apart || end % CHUNK == 0 || !self.map_at(end, more) {
                 needed = bytes;
                 more = needed.next_multiple_of(page);
-                self.refused = false;
-                let pool = if apart { None } else { self.place(more) };
+                self.no_memory = false;
+                let pool = if apart { None } else { self.map_window(more) };
                 self.pool = pool.or_else(|| self.map_elsewhere(more, page))?;
                 self.pool_left = 0;
             }

@@ -31,14 +31,14 @@ impl<P: Platform> Pages<'_, P> {
 
     /// A run in the chunks of a kind that there are.
     pub fn take_free_run(&mut self, kind: Kind, pages: usize, align: usize) -> Option<Run> {
-        self.refused = false;
+        self.no_memory = false;
         let size = pages.min(ROOMY - 1);
         let mut next = self.roomy[size];
         while let Some(chunk) = next {
             let header = self.header(chunk);
             next = header.next.get();
             // Where there is no memory, a chunk that has none is not asked.
-            let asked = !self.refused || header.open > header.data;
+            let asked = !self.no_memory || header.open > header.data;
             let fits = asked && kind.suits(header.kind.get());
             if fits && header.longest.get() as usize >= pages && header.has_cells() {
                 let run = self.take_run_in(chunk, pages, align);
@@ -111,7 +111,7 @@ impl<P: Platform> Pages<'_, P> {
     /// return a run again.
     pub fn purge_if_due(&mut self) {
         let budget = DIRTY_PAGES + self.used_pages / 16;
-        let dirty = self.dirty.amount().saturating_sub(self.kept_pages);
+        let dirty = self.dirty.amount().saturating_sub(self.stuck_pages);
         let far_too_many = budget + DIRTY_MOST + self.used_pages / 4;
         if dirty > budget
             && (dirty > far_too_many || self.dirty.pace.is_due(self.platform(), self.used_pages))
@@ -123,7 +123,7 @@ impl<P: Platform> Pages<'_, P> {
     /// Gives all dirty free pages back, if they are more than so many bytes, and it is time, or
     /// `at_once`.
     pub fn purge_beyond(&mut self, bytes: usize, at_once: bool) {
-        let dirty = self.dirty.amount().saturating_sub(self.kept_pages);
+        let dirty = self.dirty.amount().saturating_sub(self.stuck_pages);
         let is_due = || (self.dirty.pace.ask()).is_due(self.platform(), self.used_pages);
         if dirty * RUN_PAGE > bytes && (at_once || is_due()) {
             self.purge();
@@ -153,7 +153,7 @@ impl<P: Platform> Pages<'_, P> {
             }
             self.purge_cells(chunk);
         }
-        self.kept_pages = self.dirty.amount();
+        self.stuck_pages = self.dirty.amount();
     }
 
     /// Gives the pages of a chunk back in which all cells are free.
@@ -184,7 +184,7 @@ impl<P: Platform> Pages<'_, P> {
             return false;
         }
         self.decayed = now;
-        let unused = self.dirty.take_least().saturating_sub(self.kept_pages);
+        let unused = self.dirty.take_least().saturating_sub(self.stuck_pages);
         // Most of them: a purge gives all back.
         if unused > DIRTY_PAGES / 4 && unused >= self.dirty.amount() / 2 {
             self.purge();
@@ -195,7 +195,7 @@ impl<P: Platform> Pages<'_, P> {
 
     /// A cell of some chunk, or of a new one.
     pub fn any_cell(&mut self) -> Option<&'static Group> {
-        self.refused = false;
+        self.no_memory = false;
         let mut next = self.chunks;
         loop {
             let chunk = match next {
