@@ -1,5 +1,6 @@
 //! Freed slots on their way back: from the reuse queue or the quarantine to the mask of their
-//! group. The next refill then finds the group; or it goes when it is empty.
+//! group. The next refill then finds the group; or it goes when it is empty. And what a heap lets go
+//! of with the last block of a class.
 
 use crate::base::config::{CLASSES, GRANULE, KEEP, PRESET, PURGE_STRIDE, REUSE_QUEUE};
 use crate::base::fault::raise;
