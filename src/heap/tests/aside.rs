@@ -317,7 +317,7 @@ fn a_group_with_a_block_is_not_put_aside() {
 #[test]
 fn a_group_with_a_slot_of_its_owner_keeps_its_pages() {
     for current in [false, true] {
-        let mut asleep = Asleep::new(200, few(many(200), 10));
+        let mut asleep = Asleep::new(200, few(many(200), 80));
         let block = asleep.blocks.remove(asleep.blocks.len() / 2);
         let slot = asleep.process.find(block.at).expect("live");
         // A block of another group in the same span, which is freed last of all.
