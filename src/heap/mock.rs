@@ -363,6 +363,22 @@ impl Mock {
             && below.is_none_or(|(&below, &length)| below + length <= at)
     }
 
+    /// Gives [at, at + len), which is in the books no more, back. Addresses of the arena stay this
+    /// process's.
+    ///
+    /// # Safety
+    /// Nobody uses the mapping.
+    unsafe fn give_back(&self, at: usize, len: usize) -> bool {
+        // SAFETY: the caller says so.
+        unsafe {
+            if self.is_arena(at) {
+                system::shut(at, len)
+            } else {
+                system::unmap(at, len)
+            }
+        }
+    }
+
     /// Whether the address is one of the arena's.
     fn is_arena(&self, at: usize) -> bool {
         let start = self.break_start.load(Ordering::Relaxed);
@@ -482,13 +498,7 @@ unsafe impl Platform for Mock {
         let address = at.as_ptr() as usize;
         self.forget(address, len);
         // SAFETY: the caller says that nobody uses the mapping.
-        unsafe {
-            if self.is_arena(address) {
-                // The addresses stay this process's.
-                return system::shut(address, len);
-            }
-            system::unmap(address, len)
-        }
+        unsafe { self.give_back(address, len) }
     }
     unsafe fn purge(&self, at: NonNull<u8>, len: usize) -> bool {
         self.expect_pages(at.addr().get(), len);
@@ -514,16 +524,16 @@ unsafe impl Platform for Mock {
         if !self.may(Call::Remap) {
             return None;
         }
-        let moved = if self.page == PAGE {
+        let moved = if self.page == PAGE && !self.is_arena(at.as_ptr() as usize) {
             // SAFETY: the caller uses only what this gives.
             unsafe { system::remap(at.as_ptr() as usize, old, new) }?
         } else {
-            // The system would move it to where a page of its own begins.
+            // The system would move it to where a page of its own begins, or out of the arena.
             let moved = self.map_pages(0, new)?;
             // SAFETY: both have so many bytes, and the caller uses the first no more.
             unsafe {
                 core::ptr::copy_nonoverlapping(at.as_ptr(), moved.as_ptr(), old.min(new));
-                system::unmap(at.as_ptr() as usize, old);
+                self.give_back(at.as_ptr() as usize, old);
             }
             moved
         };

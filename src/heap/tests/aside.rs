@@ -178,7 +178,7 @@ fn the_owner_finds_its_slots() {
 
 #[test]
 fn an_owner_that_exits_leaves_nothing_aside() {
-    let mut asleep = Asleep::new(5000, few(many(5000), 10));
+    let mut asleep = Asleep::new(5000, few(many(5000), 20));
     asleep.free(|index| index != 7);
     assert!(asleep.bytes_aside() > 0);
     let other = switch(&asleep.process, Some(asleep.owner));
@@ -192,7 +192,7 @@ fn an_owner_that_exits_leaves_nothing_aside() {
 /// In the child of a fork the owner is not there, and its groups go by their records.
 #[test]
 fn a_fork_leaves_nothing_aside() {
-    let mut asleep = Asleep::new(5000, few(many(5000), 10));
+    let mut asleep = Asleep::new(5000, few(many(5000), 20));
     asleep.free(|index| index != 7);
     assert!(asleep.bytes_aside() > 0);
     asleep.process.before_fork();
@@ -209,7 +209,7 @@ fn a_fork_leaves_nothing_aside() {
 /// heap that it left: the child does so.
 #[test]
 fn a_fork_leaves_nothing_in_the_mailbox_of_an_abandoned_heap() {
-    let mut asleep = Asleep::new(5000, few(many(5000), 10));
+    let mut asleep = Asleep::new(5000, few(many(5000), 20));
     asleep.free(|index| index % 64 != 0);
     let process = &asleep.process;
     assert!(process
@@ -234,7 +234,7 @@ fn a_heap_that_was_orphaned_begins_with_nothing_aside() {
     // The first orphan takes over what others have, and stays one.
     process.malloc(1);
     switch(&process, None);
-    let mut asleep = Asleep::in_process(process, 5000, few(many(5000), 10));
+    let mut asleep = Asleep::in_process(process, 5000, few(many(5000), 20));
     asleep.free(|_| true);
     assert!(asleep.bytes_aside() > 0);
     let process = &asleep.process;
@@ -251,7 +251,7 @@ fn a_heap_that_was_orphaned_begins_with_nothing_aside() {
 
 #[test]
 fn a_system_that_keeps_the_pages_changes_nothing_else() {
-    let mut asleep = Asleep::new(5000, few(many(5000), 10));
+    let mut asleep = Asleep::new(5000, few(many(5000), 20));
     *asleep.process.platform().plan.lock().unwrap() = Plan {
         only: 1 << Call::Purge as u32,
         skip: 0,
@@ -269,7 +269,7 @@ fn a_system_that_keeps_the_pages_changes_nothing_else() {
 /// A block whose group is aside is as dead as any other.
 #[test]
 fn misuse_of_blocks_in_groups_aside() {
-    let mut asleep = Asleep::new(5000, few(many(5000), 10));
+    let mut asleep = Asleep::new(5000, few(many(5000), 20));
     let blocks: Vec<_> = asleep.blocks.iter().map(|block| block.at).collect();
     let slot = asleep.process.find(blocks[0]).expect("live");
     asleep.free(|_| true);
@@ -293,7 +293,7 @@ fn misuse_of_blocks_in_groups_aside() {
 /// A double free that raced with the owner's makes a group look complete that is not.
 #[test]
 fn a_group_with_a_block_is_not_put_aside() {
-    let mut asleep = Asleep::new(5000, few(many(5000), 10));
+    let mut asleep = Asleep::new(5000, few(many(5000), 20));
     let block = asleep.blocks.pop().expect("some");
     let slot = asleep.process.find(block.at).expect("live");
     asleep.free(|_| true);
@@ -317,7 +317,7 @@ fn a_group_with_a_block_is_not_put_aside() {
 #[test]
 fn a_group_with_a_slot_of_its_owner_keeps_its_pages() {
     for current in [false, true] {
-        let mut asleep = Asleep::new(200, few(many(200), 80));
+        let mut asleep = Asleep::new(200, few(many(200), 120));
         let block = asleep.blocks.remove(asleep.blocks.len() / 2);
         let slot = asleep.process.find(block.at).expect("live");
         // A block of another group in the same span, which is freed last of all.
@@ -365,7 +365,7 @@ fn a_group_with_a_slot_of_its_owner_keeps_its_pages() {
 /// Where freed memory is kept clear, what was written to it is found before its pages go.
 #[test]
 fn a_stray_write_is_found_before_the_pages_go() {
-    let mut asleep = Asleep::new(5000, few(many(5000), 10));
+    let mut asleep = Asleep::new(5000, few(many(5000), 20));
     let stray = asleep.blocks[3].at;
     asleep.free(|index| index < 4);
     // SAFETY: the misuse under test: memory of the process that holds no block.

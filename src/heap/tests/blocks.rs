@@ -235,7 +235,8 @@ fn sizes_of_another_class_are_found_where_the_record_was_rounded() {
 fn every_aligned_block_is_freed_by_its_size() {
     let process = Boxed::new(true);
     let mut resized = 0;
-    for class in 1..CLASSES {
+    let classes = few(CLASSES, 8);
+    for class in (1..CLASSES).step_by(CLASSES / classes) {
         let most = stride(class) - PRESET.guard;
         let least = stride(class - 1) - PRESET.guard + 1;
         for align in (5..12).map(|bits| 1 << bits) {
@@ -251,7 +252,7 @@ fn every_aligned_block_is_freed_by_its_size() {
             }
         }
     }
-    assert!(resized > CLASSES, "{resized}");
+    assert!(resized > classes, "{resized}");
     assert_eq!(process.verify().live_bytes, 0);
 }
 
