@@ -50,6 +50,13 @@ fn switch(process: &Boxed, heap: Option<&'static Heap>) -> &'static Heap {
     former
 }
 
+/// Goes on in the child of a fork, as its only thread.
+fn fork(process: &Boxed) {
+    process.before_fork();
+    // SAFETY: tests that fork have no other thread at work on this process.
+    unsafe { process.after_fork_child() };
+}
+
 /// As many frees as it takes for a freed slot to leave its reuse queue.
 fn churn(process: &Boxed, n: usize) {
     for _ in 0..=crate::base::config::REUSE_QUEUE {
@@ -70,8 +77,6 @@ fn blocks_of_an_orphaned_heap(process: &Boxed, n: usize) -> (*mut u8, Vec<*mut u
     let own = switch(process, None);
     let blocks = (0..8).map(|_| process.malloc(n)).collect();
     switch(process, Some(own));
-    process.before_fork();
-    // SAFETY: the only thread.
-    unsafe { process.after_fork_child() };
+    fork(process);
     (first, blocks)
 }

@@ -6,7 +6,7 @@
 //!   Class::give        there is room in the reuse queue                       heap/class.rs
 //!   free_at_limit      there is none:
 //!     put_back           the slot, verified now, goes to its group's mask     heap/put_back.rs
-//! free_by_queue     or the queue's oldest does:
+//! free_by_queue      or the queue's oldest does:
 //!   MyHeap::give                                                              heap/put_back.rs
 //!     release_group      empty groups beyond what may be kept                 heap/groups.rs
 //!     settle             little is left of what the heap had                  heap/put_back.rs

@@ -11,10 +11,9 @@
 //!
 //! A complete group has nothing for its owner to work with: no block, no slot in a mask, a queue or
 //! the quarantine, unless a double free raced (`mark`). Who holds it off the list may write its
-//! records and drop its pages. What the
-//! owner may do meanwhile, let a current group be so no more, is written elsewhere in the group.
-//! Whether a neighbour in the page is aside, too, a mark in its cell tells, which comes and goes
-//! under the lock only.
+//! records and drop its pages. What the owner may do meanwhile, let a current group be so no more,
+//! is written elsewhere in the group. Whether a neighbour in the page is aside, too, a mark in its
+//! cell tells, which comes and goes under the lock only.
 
 use crate::base::config::{GRANULE, KEEP, SPAN, SPAN_GROUP_MAX};
 use crate::base::fault::Found;

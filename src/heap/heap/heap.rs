@@ -478,7 +478,7 @@ impl<P: Platform> Heaps<P> {
                 .pages
                 .metadata(MORE_HEAPS * size_of::<Heap>(), CELL)?;
             let more = &self.more[(id - FIRST_HEAPS) / MORE_HEAPS];
-            // Release: see `place`.
+            // Release: see `heap_at`.
             more.store(table.cast(), Ordering::Release);
         }
         let heap = self.heap_at(id)?;

@@ -132,7 +132,7 @@ pub const fn narrow_tail(record: u8) -> usize {
     (record & 31) as usize + 1
 }
 
-/// Bytes behind the block of a wide slot, likewise.
+/// Bytes behind the block of a wide slot, by its record, which keeps them as a narrow one does.
 pub const fn wide_tail(record: u16) -> usize {
     record as usize & WIDE_TAIL
 }

@@ -195,9 +195,7 @@ fn a_fork_leaves_nothing_aside() {
     let mut asleep = Asleep::new(5000, few(many(5000), 20));
     asleep.free(|index| index != 7);
     assert!(asleep.bytes_aside() > 0);
-    asleep.process.before_fork();
-    // SAFETY: the only thread.
-    unsafe { asleep.process.after_fork_child() };
+    fork(&asleep.process);
     asleep.process.verify();
     asleep.free(|_| true);
     let end = asleep.process.verify();
@@ -216,9 +214,7 @@ fn a_fork_leaves_nothing_in_the_mailbox_of_an_abandoned_heap() {
         .heaps
         .with_abandoned(|abandoned| abandoned.enter(asleep.owner, 0)));
     assert!(asleep.bytes_aside() > 0);
-    process.before_fork();
-    // SAFETY: the only thread.
-    unsafe { process.after_fork_child() };
+    fork(process);
     assert!(asleep.owner.mail.0.is_empty());
     process.verify();
     asleep.free(|_| true);
@@ -238,9 +234,7 @@ fn a_heap_that_was_orphaned_begins_with_nothing_aside() {
     asleep.free(|_| true);
     assert!(asleep.bytes_aside() > 0);
     let process = &asleep.process;
-    process.before_fork();
-    // SAFETY: the only thread.
-    unsafe { process.after_fork_child() };
+    fork(process);
     orphans::bury(&process.heaps, &mut process.heaps.memory.lock());
     switch(process, None);
     process.malloc(1);
@@ -322,7 +316,10 @@ fn a_group_with_a_slot_of_its_owner_keeps_its_pages() {
         let slot = asleep.process.find(block.at).expect("live");
         // A block of another group in the same span, which is freed last of all.
         let span = |group: &'static Group| {
-            Chunk::of(group).address() + group.first_granule() * GRANULE / SPAN
+            (
+                Chunk::of(group).address(),
+                group.first_granule() * GRANULE / SPAN,
+            )
         };
         let is_near = |other: &Live| {
             let other = asleep.process.find(other.at).expect("live").group;

@@ -253,9 +253,7 @@ fn children_of_children_use_the_numbers_of_orphaned_heaps_anew() {
             assert!(!process.malloc(n).is_null(), "generation {generation}");
         }
         process.platform().set_heap_field(own);
-        process.before_fork();
-        // SAFETY: the only thread.
-        unsafe { process.after_fork_child() };
+        fork(&process);
         let heaps = process.verify().heaps;
         assert!(heaps <= MOST_ORPHANS + THREADS + 2, "{heaps} heaps");
     }
@@ -286,9 +284,7 @@ fn a_heap_that_was_claimed_at_the_fork_is_used_anew() {
     process.thread_exit();
     assert!(claimed.mail.0.take_over(Life::Abandoned, Life::Claimed));
     process.platform().set_heap_field(own);
-    process.before_fork();
-    // SAFETY: the only thread.
-    unsafe { process.after_fork_child() };
+    fork(&process);
     process.verify();
     let before = process.verify().heaps;
     for _ in 0..=MOST_ORPHANS {

@@ -113,9 +113,8 @@ fn threads_of_a_child_free_the_parents_blocks() {
         }
     });
     assert_eq!(ended.load(Ordering::Acquire), 2);
-    process.before_fork();
-    // SAFETY: the other threads have ended, as a fork ends them.
-    unsafe { process.after_fork_child() };
+    // The other threads have ended, as a fork ends them.
+    fork(&process);
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let (process, shelf) = (&process, &shelf);

@@ -360,9 +360,7 @@ fn fork_child(t: &mut Trial) {
     }
     t.switch(main);
     t.free(3);
-    t.process.before_fork();
-    // SAFETY: no other thread works on this process.
-    unsafe { t.process.after_fork_child() };
+    fork(&t.process);
     for i in 0..10 {
         t.free(i);
         t.malloc(i * 3000);
