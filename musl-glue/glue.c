@@ -140,11 +140,6 @@ unsigned __byssal_clock(void)
 	return (unsigned)now.tv_sec * 1000u + (unsigned)now.tv_nsec / 1000000u;
 }
 
-/* The member that runs __malloc_process_exit: a static program that has us has it, too. (A
- * reference to __funcs_on_exit would find exit's own weak one.) */
-int __cxa_atexit(void (*)(void *), void *, void *);
-__attribute__((used)) static int (*const exit_runs)(void (*)(void *), void *, void *) = __cxa_atexit;
-
 int *__byssal_errno(void)
 {
 	return &errno;

@@ -473,6 +473,9 @@ fn process() -> Vec<Program> {
         Program::new("replaced_malloc").only(MUSL),
         Program::new("freelocale_link").only(&[Mode::MuslStatic]),
         Program::new("own_libc_names").only(&[Mode::MuslStatic]),
+        Program::new("own_atexit")
+            .only(&[Mode::MuslStatic])
+            .says("handlers ran"),
         Program::new("oom").alone().with(&[
             &["as"],
             &["data"],
@@ -544,6 +547,7 @@ fn misuse() -> Vec<Program> {
         Program::misuse("overflow_byte", OVER).with(SIZES),
         Program::misuse("overflow_tail", OVER).with(SIZES),
         Program::misuse("overflow_at_exit", OVER).with(SMALL),
+        Program::misuse("overflow_in_destructor", OVER).with(SMALL),
         Program::misuse("overflow_remote", OVER).with(SIZES),
         Program::misuse("realloc_freed", FREED).with(SIZES),
         Program::misuse("realloc_interior", INVALID).with(SIZES),

@@ -139,7 +139,7 @@ const GATES: [Gate; 16] = [
         library::hooks_are_ours,
     ),
     (
-        "an empty static program does not grow",
+        "an empty static program grows by a call in exit alone",
         Needs::Run,
         programs::empty,
     ),
