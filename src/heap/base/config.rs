@@ -110,6 +110,11 @@ pub const LARGE_TURNS: usize = 8;
 /// Bytes of a large block from which on one turn is enough, see `LARGE_TURNS`.
 pub const LARGE_LONG: usize = 1 << 20;
 
+/// Bytes of the longest freed mapping that may stay accessible: nothing but further calls brings a
+/// look at the clock, and a program may make none that does. glibc never keeps more, either
+/// (`DEFAULT_MMAP_THRESHOLD_MAX`).
+pub const LARGE_MOST: usize = 32 << 20;
+
 /// Frees of large blocks in a row after which all of that begins anew.
 pub const LARGE_ROW: u32 = 8;
 

@@ -5,9 +5,10 @@
 //! and wants large blocks again and again. What is unmapped and soon wanted again earns it a grace:
 //! so many bytes of freed blocks, or a `LARGE_TURNS`th for short ones, stay accessible for the next
 //! blocks. Such a mapping goes when it serves none for `large_delay` further frees, or from one
-//! look at the clock to the next. After `LARGE_ROW` frees in a row all is to be earned anew.
+//! look at the clock to the next. After `LARGE_ROW` frees in a row all is to be earned anew. One of
+//! more than `LARGE_MOST` earns none.
 
-use crate::base::config::{CLASSES, KEEP, PRESET};
+use crate::base::config::{CLASSES, KEEP, LARGE_MOST, PRESET};
 use crate::base::fault::{Fault, Found};
 use crate::base::places::places;
 use crate::base::platform::Platform;
@@ -352,6 +353,15 @@ impl Large {
         // A program that frees and frees goes down from its peak.
         let down = self.missed >> self.row.saturating_sub(2).min(usize::BITS - 1);
         self.missed.min(down.max(most))
+    }
+
+    /// Bytes of the longest freed mapping that may be kept now.
+    pub fn longest(&self) -> usize {
+        if PRESET.seal_freed_large {
+            self.budget()
+        } else {
+            self.budget().min(LARGE_MOST)
+        }
     }
 
     /// Whether `block` was freed last of all, or lies in a freed mapping that is still kept, at a

@@ -10,7 +10,7 @@
 //! A run that its block fills has no canary, and hardened a mapping has none.
 
 use crate::base::config::{
-    CHUNK, LARGE_KEPT, LARGE_LONG, LARGE_ROW, LARGE_TURNS, PRESET, RUN_PAGE,
+    CHUNK, LARGE_KEPT, LARGE_LONG, LARGE_MOST, LARGE_ROW, LARGE_TURNS, PRESET, RUN_PAGE,
 };
 use crate::base::fault::Found;
 use crate::base::platform::Platform;
@@ -104,7 +104,11 @@ impl<P: Platform> Locked<'_, P> {
             }
         }
         // So much was given back too early: never more than what is live with that block.
-        let missed = large.gone.min(len);
+        let missed = if len <= LARGE_MOST {
+            large.gone.min(len)
+        } else {
+            0
+        };
         large.gone -= missed;
         if missed > 0 {
             let turns = if len < LARGE_LONG { LARGE_TURNS } else { 1 };
@@ -337,7 +341,7 @@ impl<P: Platform> Locked<'_, P> {
     /// Joins the mapping of a freed block with those beside it that are kept: what `split` cut off
     /// serves again.
     fn join(&mut self, extent: &'static Extent) {
-        let most = self.large.budget();
+        let most = self.large.longest();
         let fits =
             |other: &Extent| extent.is_beside(other) && extent.len.get() + other.len.get() <= most;
         while let Some(other) = self.large.kept.take(fits) {
@@ -348,7 +352,7 @@ impl<P: Platform> Locked<'_, P> {
 
     /// Keeps the mapping of a block that was freed, if that is not too much.
     fn keep(&mut self, extent: &'static Extent) {
-        if extent.len.get() > self.large.budget() {
+        if extent.len.get() > self.large.longest() {
             self.unmap(extent);
             return;
         }

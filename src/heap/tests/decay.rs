@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::config::{
-    DECAY_PAUSE, KEEP, LARGE_ROW, LARGE_TURNS, PRESET, PURGE_PAUSE, RUN_PAGE, SPAN,
+    DECAY_PAUSE, KEEP, LARGE_MOST, LARGE_ROW, LARGE_TURNS, PRESET, PURGE_PAUSE, RUN_PAGE, SPAN,
 };
 use crate::base::platform::Platform;
 use crate::base::size_class::MAX_SMALL;
@@ -556,6 +556,29 @@ fn freed_addresses_that_wait_are_bounded() {
         // With inaccessible pages, which are a half of the shortest blocks at most.
         let more = process.platform().mapped() - mapped;
         assert!(more <= KEPT_BYTES / 2 * 3 + (1 << 20), "{more} bytes");
+    }
+}
+
+/// However often it is wanted again: nothing but further calls would give it back, and the program
+/// may make none that does.
+#[test]
+fn a_very_long_block_earns_no_grace() {
+    if PRESET.seal_freed_large {
+        return println!("skipped: the preset gives no grace");
+    }
+    let process = frozen();
+    for n in [LARGE_MOST - 4096, LARGE_MOST, 2 * LARGE_MOST] {
+        for _ in 0..3 {
+            // SAFETY: live.
+            unsafe { process.free(process.malloc(n)) };
+        }
+        let kept = process.verify().cached_bytes;
+        assert_eq!(kept > 0, n < LARGE_MOST, "{n}");
+        // Then all is to be earned anew.
+        let many: Vec<_> = (0..=LARGE_ROW).map(|_| process.malloc(n / 8)).collect();
+        // SAFETY: live.
+        many.into_iter()
+            .for_each(|block| unsafe { process.free(block) });
     }
 }
 
