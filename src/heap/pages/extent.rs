@@ -37,8 +37,11 @@ pub const KEPT_BYTES: usize = if !PRESET.seal_freed_large {
 } else if usize::BITS == 64 {
     1 << 30
 } else {
-    32 << 20
+    FEW_ADDRESSES
 };
+
+/// Bytes of inaccessible mappings where addresses are few.
+const FEW_ADDRESSES: usize = 32 << 20;
 
 /// The memory of a large block, or of one that was freed. It lies in a cell.
 #[repr(C, align(64))]
@@ -107,6 +110,9 @@ pub struct Large {
     pub frees: u32,
     /// Address of the block in a mapping that was freed last.
     pub last: usize,
+    /// Whether the system refused memory once: inaccessible mappings may have been in the way, of
+    /// the program's own mappings, too, as they count under limits.
+    pub is_short: bool,
 }
 
 impl Extent {
@@ -346,7 +352,11 @@ impl Large {
 
     /// Bytes that may be kept now.
     pub fn budget(&self) -> usize {
-        let most = KEPT_BYTES + self.live_bytes / 12;
+        let share = self.live_bytes / 12;
+        if PRESET.seal_freed_large && self.is_short {
+            return KEPT_BYTES.min(FEW_ADDRESSES) + share;
+        }
+        let most = KEPT_BYTES + share;
         if PRESET.seal_freed_large {
             return most;
         }

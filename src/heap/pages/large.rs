@@ -456,8 +456,9 @@ impl<P: Platform> Locked<'_, P> {
         self.large.replace_buckets(new);
     }
 
-    /// Gives up all that this layer keeps for later.
+    /// Gives up all that this layer keeps for later, as memory is out.
     pub fn release_kept(&mut self) {
+        self.large.is_short = true;
         self.drop_kept(0);
         self.pages.drop_idle_chunks(0);
         self.pages.purge();

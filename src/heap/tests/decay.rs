@@ -535,27 +535,33 @@ fn freed_addresses_wait_and_leave_at_random() {
     process.verify();
 }
 
-/// Addresses that wait are a share of those there are.
+/// Addresses that wait are a share of those there are: fewer, once the system refused memory.
 #[test]
 #[cfg(not(miri))]
 fn freed_addresses_that_wait_are_bounded() {
     if !PRESET.seal_freed_large {
         return println!("skipped: nothing waits in the default preset");
     }
-    let process = frozen();
-    pair(&process, 150_000);
-    process.mine().trim();
-    let mapped = process.platform().mapped();
-    for n in [140_000, 1 << 20, 5 << 20] {
-        for _ in 0..2 * PRESET.large_delay {
-            // SAFETY: live.
-            unsafe { process.free(process.malloc(n)) };
+    for (is_short, most) in [(false, KEPT_BYTES), (true, KEPT_BYTES.min(32 << 20))] {
+        let process = frozen();
+        pair(&process, 150_000);
+        process.mine().trim();
+        let mapped = process.platform().mapped();
+        process.heaps.memory.lock().large.is_short = is_short;
+        for n in [140_000, 1 << 20, 5 << 20] {
+            for _ in 0..2 * PRESET.large_delay {
+                // SAFETY: live.
+                unsafe { process.free(process.malloc(n)) };
+            }
+            let waits = process.verify().cached_bytes;
+            assert!(waits <= most, "{waits} bytes");
+            // With inaccessible pages, which are a half of the shortest blocks at most.
+            let more = process.platform().mapped() - mapped;
+            assert!(more <= most / 2 * 3 + (1 << 20), "{more} bytes");
         }
-        let waits = process.verify().cached_bytes;
-        assert!(waits <= KEPT_BYTES, "{waits} bytes");
-        // With inaccessible pages, which are a half of the shortest blocks at most.
-        let more = process.platform().mapped() - mapped;
-        assert!(more <= KEPT_BYTES / 2 * 3 + (1 << 20), "{more} bytes");
+        process.platform().calls_left.store(0, Ordering::Relaxed);
+        assert!(process.malloc(5 << 20).is_null());
+        assert!(process.heaps.memory.lock().large.is_short);
     }
 }
 
