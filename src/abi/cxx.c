@@ -80,15 +80,20 @@ static void *behind(int number, void *caller)
 	return found == f->own ? NULL : found;
 }
 
+/* A name of the C++ library, if there was one when we were loaded. */
+extern void __cxa_throw(void) __attribute__((weak));
+
 /* Whether all names lead to us, and malloc, on which the C++ library builds. What comes first in the
  * order of search stays first: it is asked once. If it is not us, what is behind ours is found at the
- * same time: later, dlsym may have to wait for a dlopen. */
+ * same time: later, dlsym may have to wait for a dlopen. Not where nothing is there to be found: the
+ * dlsym after one that failed frees its error's text, and a malloc of others may come here by a dlsym
+ * of its own in its first free. */
 static char find_whose(void)
 {
 	char answer = dlsym(RTLD_DEFAULT, "malloc") == (void *)malloc ? OURS : OTHERS;
 	for (size_t i = 0; answer == OURS && i < COUNT; i++)
 		if (dlsym(RTLD_DEFAULT, family[i].symbol) != family[i].own) answer = OTHERS;
-	for (size_t i = 0; answer == OTHERS && i < COUNT; i++) behind(i, NULL);
+	for (size_t i = 0; __cxa_throw && answer == OTHERS && i < COUNT; i++) behind(i, NULL);
 	/* Relaxed: every thread finds the same. */
 	__atomic_store_n(&whose, answer, __ATOMIC_RELAXED);
 	return answer;

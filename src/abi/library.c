@@ -1,5 +1,5 @@
 /* What libbyssal needs of its host libc: thread-local storage, thread exit, fork, and stdio for
- * dump_heap. Works beside glibc and beside musl. */
+ * byssal_dump_heap. Works beside glibc and beside musl. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <dlfcn.h>
@@ -180,7 +180,7 @@ HIDDEN int byssal_entropy(unsigned char *out, size_t len)
 
 /* Prints every class, group and slot; 0 on success, -1 when stream cannot be written. The text is
  * made first: stdio may allocate. */
-__attribute__((visibility("default"))) int dump_heap(FILE *stream)
+__attribute__((visibility("default"))) int byssal_dump_heap(FILE *stream)
 {
 	size_t len, mapped;
 	char *text = byssal_dump(&len, &mapped);

@@ -1,6 +1,6 @@
 /* Holds blocks of many sizes in several threads, tells how many and how long they are, and waits.
  *
- *     holds THREADS [FILE]       FILE: where dump_heap writes, if there is one
+ *     holds THREADS [FILE]       FILE: where byssal_dump_heap writes, if there is one
  *
  * Threads free each other's blocks, so that some are deferred and some wait to be collected. Prints
  * "ready BLOCKS BYTES" for all blocks of this program, by what malloc_usable_size says. */
@@ -9,7 +9,7 @@
 #include <malloc.h>
 #include <pthread.h>
 
-int dump_heap(FILE *) __attribute__((weak));
+int byssal_dump_heap(FILE *) __attribute__((weak));
 
 enum { EACH = 600, MOST = 64 };
 static char *blocks[MOST][EACH];
@@ -50,7 +50,7 @@ int main(int argc, char **argv)
 	CHECK(argc > 1);
 	threads = atoi(argv[1]);
 	CHECK(threads > 0 && threads <= MOST);
-	FILE *file = argc > 2 && dump_heap ? fopen(argv[2], "w") : 0;
+	FILE *file = argc > 2 && byssal_dump_heap ? fopen(argv[2], "w") : 0;
 	static char buffer[1 << 16];
 	if (file) setvbuf(file, buffer, _IOFBF, sizeof buffer);
 	pthread_barrier_init(&all, 0, (unsigned)threads + 1);
@@ -66,7 +66,7 @@ int main(int argc, char **argv)
 	if (file) {
 		/* The first write of a stream may allocate. */
 		fflush(file);
-		CHECK(dump_heap(file) == 0);
+		CHECK(byssal_dump_heap(file) == 0);
 		fflush(file);
 	}
 	char line[64];

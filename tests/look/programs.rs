@@ -42,7 +42,7 @@ impl Mode {
         }
     }
 
-    /// Whether the program has `dump_heap`.
+    /// Whether the program has `byssal_dump_heap`.
     pub fn has_dump(self) -> bool {
         !self.is_musl()
     }

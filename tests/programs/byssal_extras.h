@@ -22,11 +22,11 @@ static void *extra(const char *name)
 
 #define free_sized ((void (*)(void *, size_t))extra("free_sized"))
 #define free_aligned_sized ((void (*)(void *, size_t, size_t))extra("free_aligned_sized"))
-#define dump_heap ((int (*)(FILE *))extra("dump_heap"))
+#define byssal_dump_heap ((int (*)(FILE *))extra("byssal_dump_heap"))
 #else
 void free_sized(void *, size_t);
 void free_aligned_sized(void *, size_t align, size_t n);
-int dump_heap(FILE *);
+int byssal_dump_heap(FILE *);
 #endif
 
 #endif

@@ -6,7 +6,7 @@ static void dump(size_t least)
 {
 	FILE *file = tmpfile();
 	CHECK(file);
-	CHECK(dump_heap(file) == 0);
+	CHECK(byssal_dump_heap(file) == 0);
 	CHECK(!fflush(file));
 	long size = ftell(file);
 	CHECK2(size >= (long)least, size, least);

@@ -471,6 +471,7 @@ fn process() -> Vec<Program> {
             .says("handlers ran"),
         Program::new("fault_handlers").only(ALL),
         Program::new("replaced_malloc").only(MUSL),
+        Program::new("malloc_wrapper").only(&[Mode::Preload]),
         Program::new("freelocale_link").only(&[Mode::MuslStatic]),
         Program::new("own_libc_names").only(&[Mode::MuslStatic]),
         Program::new("own_atexit")

@@ -28,7 +28,7 @@ impl<P: Platform> Allocator<P> {
                 groups[group.class()] += (group.owner() == heap.id()) as u32;
                 Ok::<_, fmt::Error>(())
             })?;
-            dump_heap(out, heap, MyHeap::peek(heap, &self.heaps), &groups)?;
+            byssal_dump_heap(out, heap, MyHeap::peek(heap, &self.heaps), &groups)?;
         }
         let mut total = Total {
             used: (locked.pages.used_pages - locked.no_bytes.closed) * RUN_PAGE,
@@ -171,7 +171,7 @@ pub fn live_slot(group: &'static Group, index: usize) -> Option<LiveSlot> {
 }
 
 /// Prints a heap and its classes, of which it has so many groups.
-fn dump_heap<P: Platform>(
+fn byssal_dump_heap<P: Platform>(
     out: &mut dyn Write,
     known: &Heap,
     heap: MyHeap<'_, P>,

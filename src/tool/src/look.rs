@@ -51,7 +51,7 @@ pub struct Wishes {
     pub no_stop: bool,
     /// As JSON.
     pub json: bool,
-    /// What the program's own `dump_heap` would print.
+    /// What the program's own `byssal_dump_heap` would print.
     pub dump: bool,
     /// A map of the heap goes here.
     pub svg: Option<PathBuf>,
@@ -98,7 +98,7 @@ impl Look {
         self.view.totals.unclear + self.view.problems.len() as u64
     }
 
-    /// What the program's own `dump_heap` would print.
+    /// What the program's own `byssal_dump_heap` would print.
     pub fn dump(&self) -> String {
         dump::text(&self.snapshot, &self.owners, &self.view)
     }

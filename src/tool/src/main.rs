@@ -199,7 +199,7 @@ struct LookArgs {
     /// For programs: JSON, one object (with --watch, one a line)
     #[arg(long, conflicts_with = "dump")]
     json: bool,
-    /// What the program's own dump_heap would print: each group and slot
+    /// What the program's own byssal_dump_heap would print: each group and slot
     #[arg(long)]
     dump: bool,
     /// Writes a map of the heap into FILE

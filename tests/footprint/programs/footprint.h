@@ -271,15 +271,15 @@ static void say_line(void)
 }
 
 /* With libbyssal: the slots that its heaps have, class by class, against the bound. */
-extern int dump_heap(FILE *) __attribute__((weak));
+extern int byssal_dump_heap(FILE *) __attribute__((weak));
 
 static MAYBE_UNUSED void check_slots(void)
 {
-	if (!dump_heap) return;
+	if (!byssal_dump_heap) return;
 	static char text[MB];
 	FILE *file = tmpfile();
 	CHECK(file);
-	CHECK(dump_heap(file) == 0);
+	CHECK(byssal_dump_heap(file) == 0);
 	size_t have[CLASSES] = {0}, class, slots;
 	rewind(file);
 	while (fgets(text, sizeof text, file))

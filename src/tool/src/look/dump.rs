@@ -1,4 +1,4 @@
-//! What the program's own `dump_heap` would print.
+//! What the program's own `byssal_dump_heap` would print.
 
 use std::collections::HashMap;
 use std::fmt::Write;

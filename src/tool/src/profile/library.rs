@@ -20,7 +20,7 @@ const PACKAGE: &str = "byssal-profile";
 const STATICLIB: &str = "libbyssal_profile.a";
 const NAME: &str = "libbyssal_profile.so";
 /// What of libbyssal.a keeps its name: it allocates nothing, and frees nothing.
-const AS_THEY_ARE: [&str; 2] = ["malloc_usable_size", "dump_heap"];
+const AS_THEY_ARE: [&str; 2] = ["malloc_usable_size", "byssal_dump_heap"];
 
 /// Builds the library for one libc, unless it is there.
 ///
