@@ -171,6 +171,38 @@ fn a_stopped_process_stays_stopped_and_signals_arrive() {
 }
 
 #[test]
+fn a_process_whose_first_thread_has_ended_is_seen_and_watched() {
+    for mode in MODES {
+        let Some(program) = built("alone", mode) else {
+            continue;
+        };
+        let running = Running::start(&program, &["60000"]);
+        running.wait_for('Z');
+        let look = look::once(running.name().as_ref(), false).unwrap();
+        let what = mode.name();
+        assert_eq!(look.view.problems, [""; 0], "{what}");
+        consistent(&look.view);
+        let threads = look.view.heaps.iter().filter_map(|heap| heap.thread);
+        // That of the first one was parked as it ended.
+        assert_eq!(threads.count(), 1, "{what}");
+        let unstopped = look::once(running.name().as_ref(), true).unwrap();
+        assert!(
+            unstopped.view.totals.blocks >= look.view.totals.blocks,
+            "{what}"
+        );
+    }
+    let Some(program) = built("alone", Mode::Preload) else {
+        return;
+    };
+    let running = Running::start(&program, &["1500"]);
+    running.wait_for('Z');
+    let (code, text) = tool(&["look", "--watch", "0.2", &running.name()]);
+    assert_eq!(code, 0, "{text}");
+    let grew = |line: &&str| line.trim_start().starts_with("112 ") && line.contains('+');
+    assert!(text.lines().filter(grew).count() >= 2, "{text}");
+}
+
+#[test]
 fn cores_tell_the_fault_and_its_neighbours() {
     if let Err(why) = programs::cores() {
         println!("skipped: {why}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::error::{Error, Kind, Result};
 use crate::look::memory::{Memory, Region, Thread};
@@ -12,6 +12,30 @@ use crate::look::memory::{Memory, Region, Thread};
 pub struct Process {
     pid: i32,
     name: String,
+    /// The thread by which its memory was read last: by one that has ended there is none, and the
+    /// first one may have ended while others live.
+    reader: AtomicI32,
+}
+
+/// Numbers of a process's threads here, those that have ended and are still listed among them.
+fn tasks(pid: i32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let names = tasks.into_iter().flatten().flatten();
+    names
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// The letter of a thread's state; None if there is no such thread.
+fn state(pid: i32, thread: i32) -> Option<char> {
+    let status = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
+    // Behind the name, which may have brackets of its own.
+    status.rsplit(')').next()?.trim_start().chars().next()
+}
+
+/// Whether a thread has not ended. The first one stays listed as long as others live.
+fn lives(pid: i32, thread: i32) -> bool {
+    !matches!(state(pid, thread), None | Some('Z' | 'X'))
 }
 
 fn gone(pid: i32) -> Error {
@@ -53,13 +77,13 @@ impl Process {
     /// # Errors
     /// When there is none, or it may not be looked at.
     pub fn find(pid: i32) -> Result<Self> {
-        let proc = PathBuf::from(format!("/proc/{pid}"));
-        let Ok(name) = fs::read_to_string(proc.join("comm")) else {
+        let Ok(name) = fs::read_to_string(format!("/proc/{pid}/comm")) else {
             return Err(gone(pid));
         };
         let process = Process {
             pid,
             name: name.trim_end().to_owned(),
+            reader: AtomicI32::new(pid),
         };
         process.maps()?;
         Ok(process)
@@ -67,32 +91,47 @@ impl Process {
 
     /// Whether it is there, and is not dead already.
     pub fn is_alive(&self) -> bool {
-        let status = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        let state = status
-            .rsplit(')')
-            .next()
-            .and_then(|rest| rest.trim_start().chars().next());
-        !matches!(state, None | Some('Z' | 'X'))
+        self.living().next().is_some()
+    }
+
+    /// Its threads that have not ended.
+    fn living(&self) -> impl Iterator<Item = i32> {
+        let pid = self.pid;
+        let tasks = tasks(pid).into_iter();
+        tasks.filter(move |&thread| lives(pid, thread))
     }
 
     fn maps(&self) -> Result<String> {
-        match fs::read_to_string(format!("/proc/{}/maps", self.pid)) {
-            Ok(maps) if maps.is_empty() && !self.is_alive() => Err(gone(self.pid)),
-            Ok(maps) => Ok(maps),
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                Err(refused(self.pid, "to read its memory"))
+        let mut found = None;
+        for thread in self.living() {
+            match fs::read_to_string(format!("/proc/{}/task/{thread}/maps", self.pid)) {
+                Ok(maps) if !maps.is_empty() => return Ok(maps),
+                // One of the system's own has none, and one that has just ended.
+                Ok(maps) => found = Some(maps),
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(refused(self.pid, "to read its memory"));
+                }
+                Err(_) => {}
             }
-            Err(_) => Err(gone(self.pid)),
         }
+        found
+            .filter(|_| self.is_alive())
+            .ok_or_else(|| gone(self.pid))
     }
 
-    /// Its threads' numbers here.
-    fn tasks(&self) -> Vec<i32> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid));
-        let names = tasks.into_iter().flatten().flatten();
-        names
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .collect()
+    /// Reads what can be read at once, by a thread that lives.
+    fn read_some(&self, at: usize, into: &mut [u8]) -> usize {
+        match read_by(self.reader.load(Ordering::Relaxed), at, into) {
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
+            read => return read.unwrap_or(0),
+        }
+        for thread in self.living() {
+            if let Ok(read) = read_by(thread, at, into) {
+                self.reader.store(thread, Ordering::Relaxed);
+                return read;
+            }
+        }
+        0
     }
 
     /// Stops all of its threads until the result is dropped.
@@ -105,8 +144,7 @@ impl Process {
         };
         // A thread that runs may start others: until there is none that is new.
         loop {
-            let new: Vec<i32> = self
-                .tasks()
+            let new: Vec<i32> = tasks(self.pid)
                 .into_iter()
                 .filter(|thread| !stopped.threads.contains_key(thread))
                 .collect();
@@ -116,10 +154,8 @@ impl Process {
             for thread in new {
                 match seize(thread) {
                     Ok(signal) => _ = stopped.threads.insert(thread, signal),
-                    // It has ended meanwhile, and is no thread any more, or will soon be none.
-                    Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {
-                        stopped.threads.insert(thread, None);
-                    }
+                    // It has ended: it is no thread any more, or the first one, which stays listed.
+                    Err(_) if !lives(self.pid, thread) => _ = stopped.threads.insert(thread, None),
                     Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
                         return Err(self.cannot_stop(thread));
                     }
@@ -201,20 +237,10 @@ impl Memory for Process {
     fn read(&self, at: u64, into: &mut [u8]) -> usize {
         let mut done = 0;
         while done < into.len() {
-            let local = libc::iovec {
-                iov_base: into[done..].as_mut_ptr().cast(),
-                iov_len: into.len() - done,
-            };
-            let remote = libc::iovec {
-                iov_base: (at as usize).wrapping_add(done) as *mut libc::c_void,
-                iov_len: into.len() - done,
-            };
-            // SAFETY: writes into the rest of `into` only; the other address is the process's.
-            let read = unsafe { libc::process_vm_readv(self.pid, &local, 1, &remote, 1, 0) };
-            if read <= 0 {
-                break;
+            match self.read_some((at as usize).wrapping_add(done), &mut into[done..]) {
+                0 => break,
+                read => done += read,
             }
-            done += read as usize;
         }
         done
     }
@@ -228,7 +254,7 @@ impl Memory for Process {
 
     fn threads(&self) -> Vec<Thread> {
         let mut threads = Vec::new();
-        for task in self.tasks() {
+        for task in self.living() {
             let dir = format!("/proc/{}/task/{task}", self.pid);
             let status = fs::read_to_string(format!("{dir}/status")).unwrap_or_default();
             let inner = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
@@ -246,6 +272,21 @@ impl Memory for Process {
     fn name(&self) -> String {
         format!("process {} ({})", self.pid, self.name)
     }
+}
+
+/// Reads the memory of the process that a thread is of, from `at` on: how many bytes.
+fn read_by(thread: i32, at: usize, into: &mut [u8]) -> io::Result<usize> {
+    let local = libc::iovec {
+        iov_base: into.as_mut_ptr().cast(),
+        iov_len: into.len(),
+    };
+    let remote = libc::iovec {
+        iov_base: at as *mut libc::c_void,
+        iov_len: into.len(),
+    };
+    // SAFETY: writes into `into` only; the other address is the process's.
+    let read = unsafe { libc::process_vm_readv(thread, &local, 1, &remote, 1, 0) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
 /// A line of `/proc/PID/maps` whose addresses may be written.
