@@ -154,6 +154,31 @@ fn a_process_that_forks_and_its_children_are_seen() {
     }
 }
 
+/// A thread in vfork does not stop before its child ends. The others are not held up meanwhile, and
+/// nobody stays stopped or traced, though this process lives on.
+#[test]
+fn a_process_that_waits_in_vfork_is_seen_soon_and_goes_on() {
+    for mode in [Mode::Preload, Mode::Static] {
+        let Some(program) = built("busy", mode) else {
+            continue;
+        };
+        let running = Running::start(&program, &["2", "vfork"]);
+        running.wait_for('D');
+        for _ in 0..3 {
+            let view = view(&running);
+            assert_eq!(view.problems, [""; 0], "{}", mode.name());
+            assert_eq!(running.tracers(), ["0"; 3]);
+        }
+        let children = running.children();
+        assert_eq!(children.len(), 1, "the looks waited for it");
+        for child in children {
+            // SAFETY: a signal to a child of a process that has not ended.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
+        running.wait_for('S');
+    }
+}
+
 #[test]
 fn a_stopped_process_stays_stopped_and_signals_arrive() {
     let Some(program) = built("busy", Mode::Preload) else {

@@ -236,6 +236,18 @@ impl Running {
         unsafe { libc::kill(self.pid(), signal) };
     }
 
+    /// Who traces its threads: "0" for each that nobody does.
+    pub fn tracers(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let status = |task: fs::DirEntry| fs::read_to_string(task.path().join("status")).unwrap();
+        let tracer = |status: String| {
+            let word = status.split("TracerPid:").nth(1)?.split_whitespace().next();
+            word.map(str::to_owned)
+        };
+        let tasks = tasks.map(|task| task.unwrap());
+        tasks.filter_map(|task| tracer(status(task))).collect()
+    }
+
     /// Numbers of its children.
     pub fn children(&self) -> Vec<i32> {
         let list = format!("/proc/{0}/task/{0}/children", self.pid());

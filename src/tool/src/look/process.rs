@@ -3,10 +3,24 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{channel, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::look::memory::{Memory, Region, Thread};
+
+/// How long a thread may take to stop that waits in the kernel, for the child of a vfork, say. Then
+/// it counts as stopped: it stops before it runs any code of the program's.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long any other may take: where much else runs, it waits for a processor first.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Between two questions whether it has stopped.
+const STEP: Duration = Duration::from_micros(20);
 
 /// A process by its number.
 pub struct Process {
@@ -137,25 +151,85 @@ impl Process {
     /// Stops all of its threads until the result is dropped.
     ///
     /// # Errors
-    /// When that is not permitted.
+    /// When that is not permitted, or one does not stop.
     pub fn stop(&self) -> Result<Stopped> {
-        let mut stopped = Stopped {
+        let (go, gone) = channel();
+        let (tell, told) = channel();
+        let mut tracer = Tracer {
+            pid: self.pid,
             threads: BTreeMap::new(),
         };
+        let trace = move || {
+            // SAFETY: asks for a number.
+            let number = unsafe { libc::gettid() };
+            let _ = tell.send((number, tracer.stop()));
+            // Nothing is sent: it ends when the other side is dropped.
+            let _ = gone.recv();
+        };
+        let failed = |e: &dyn std::fmt::Display| {
+            let what = format!("process {}: the thread that stops it: {e}", self.pid);
+            Error::new(Kind::System, what)
+        };
+        let thread = thread::Builder::new().spawn(trace);
+        let thread = thread.map_err(|e| failed(&e))?;
+        let (number, outcome) = told.recv().map_err(|e| failed(&e))?;
+        let stopped = Stopped {
+            go: Some(go),
+            tracer: Some(thread),
+            number,
+        };
+        outcome.map(|()| stopped)
+    }
+}
+
+/// A process whose threads are stopped; they go on when this is dropped.
+pub struct Stopped {
+    go: Option<Sender<()>>,
+    /// A thread that traces them, with its number. The kernel lets go a tracee that has not stopped
+    /// yet only when its tracer ends.
+    tracer: Option<JoinHandle<()>>,
+    number: i32,
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        drop(self.go.take());
+        if let Some(tracer) = self.tracer.take() {
+            let _ = tracer.join();
+        }
+        // It is joined a little before the kernel lets go what it traced, which a next one cannot
+        // trace until then.
+        let listed = format!("/proc/self/task/{}", self.number);
+        while Path::new(&listed).exists() {
+            thread::sleep(STEP);
+        }
+    }
+}
+
+/// What stops the threads of a process, all from one thread, and lets them go when it is dropped.
+struct Tracer {
+    pid: i32,
+    /// Each thread with the signal that it is to get as it goes on, or 0; None if it has ended or
+    /// not stopped.
+    threads: BTreeMap<i32, Option<i32>>,
+}
+
+impl Tracer {
+    fn stop(&mut self) -> Result<()> {
         // A thread that runs may start others: until there is none that is new.
         loop {
-            let new: Vec<i32> = tasks(self.pid)
-                .into_iter()
-                .filter(|thread| !stopped.threads.contains_key(thread))
-                .collect();
+            let mut new = tasks(self.pid);
+            new.retain(|thread| !self.threads.contains_key(thread));
             if new.is_empty() {
-                break;
+                return Ok(());
             }
+            let mut asked = Vec::new();
             for thread in new {
+                self.threads.insert(thread, None);
                 match seize(thread) {
-                    Ok(signal) => _ = stopped.threads.insert(thread, signal),
+                    Ok(()) => asked.push(thread),
                     // It has ended: it is no thread any more, or the first one, which stays listed.
-                    Err(_) if !lives(self.pid, thread) => _ = stopped.threads.insert(thread, None),
+                    Err(_) if !lives(self.pid, thread) => {}
                     Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
                         return Err(self.cannot_stop(thread));
                     }
@@ -165,8 +239,41 @@ impl Process {
                     }
                 }
             }
+            self.wait_for(asked)?;
         }
-        Ok(stopped)
+    }
+
+    /// Waits until threads have stopped, or count as stopped.
+    fn wait_for(&mut self, mut asked: Vec<i32>) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let waited = begin.elapsed();
+            asked.retain(|&thread| match stop_of(thread) {
+                Some(signal) => {
+                    self.threads.insert(thread, signal);
+                    false
+                }
+                None => match state(self.pid, thread) {
+                    // The end of the first thread is told only when all others have ended, too.
+                    None | Some('Z' | 'X') => false,
+                    Some('D') => waited < PATIENCE,
+                    Some(_) => true,
+                },
+            });
+            let Some(thread) = asked.first() else {
+                return Ok(());
+            };
+            if waited > LIMIT {
+                let what = format!(
+                    "process {}: its thread {thread} did not stop within {} s",
+                    self.pid,
+                    LIMIT.as_secs()
+                );
+                return Err(Error::new(Kind::System, what)
+                    .remedy("look again when less runs on the machine, or with --no-stop"));
+            }
+            thread::sleep(STEP);
+        }
     }
 
     /// Why a thread may not be stopped.
@@ -186,13 +293,7 @@ impl Process {
     }
 }
 
-/// Threads of a process that are stopped; they go on when this is dropped.
-pub struct Stopped {
-    /// Each thread with the signal that it is to have when it goes on, or 0; None if it has ended.
-    threads: BTreeMap<i32, Option<i32>>,
-}
-
-impl Drop for Stopped {
+impl Drop for Tracer {
     fn drop(&mut self) {
         for (&thread, &signal) in &self.threads {
             if let Some(signal) = signal {
@@ -203,34 +304,29 @@ impl Drop for Stopped {
     }
 }
 
-/// Stops a thread. The signal that it was about to have, if one; None if it ended.
-fn seize(thread: i32) -> io::Result<Option<i32>> {
-    let ask = |request| {
+/// Asks a thread to stop.
+fn seize(thread: i32) -> io::Result<()> {
+    for request in [libc::PTRACE_SEIZE, libc::PTRACE_INTERRUPT] {
         // SAFETY: asks the kernel to attach to a thread and to stop it: no memory of ours is used.
-        match unsafe { libc::ptrace(request, thread, 0, 0) } {
-            -1 => Err(io::Error::last_os_error()),
-            _ => Ok(()),
+        if unsafe { libc::ptrace(request, thread, 0, 0) } == -1 {
+            return Err(io::Error::last_os_error());
         }
-    };
-    ask(libc::PTRACE_SEIZE)?;
-    ask(libc::PTRACE_INTERRUPT)?;
-    loop {
-        let mut status = 0;
-        // SAFETY: a variable of our own.
-        let waited = unsafe { libc::waitpid(thread, &mut status, libc::__WALL) };
-        if waited == -1 {
-            let e = io::Error::last_os_error();
-            if e.kind() == io::ErrorKind::Interrupted {
-                continue;
-            }
-            return Err(e);
-        }
-        if !libc::WIFSTOPPED(status) {
-            return Ok(None);
-        }
-        let by_us = status >> 16 == libc::PTRACE_EVENT_STOP;
-        return Ok(Some(if by_us { 0 } else { libc::WSTOPSIG(status) }));
     }
+    Ok(())
+}
+
+/// How a thread stopped that was asked to: with the signal that it was about to have, or 0. None
+/// within if it has ended, None if neither was told yet.
+fn stop_of(thread: i32) -> Option<Option<i32>> {
+    let mut status = 0;
+    // SAFETY: a variable of our own.
+    let waited = unsafe { libc::waitpid(thread, &mut status, libc::__WALL | libc::WNOHANG) };
+    if waited != thread {
+        return None;
+    }
+    let by_us = status >> 16 == libc::PTRACE_EVENT_STOP;
+    let signal = if by_us { 0 } else { libc::WSTOPSIG(status) };
+    Some(libc::WIFSTOPPED(status).then_some(signal))
 }
 
 impl Memory for Process {
