@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use byssal_tool::error::Result;
 use byssal_tool::look::descriptor::Found;
-use byssal_tool::look::memory::{Memory, Region, Thread};
+use byssal_tool::look::memory::{Memory, Region, Thread, ADDRESS_BITS};
 use byssal_tool::look::snapshot::Snapshot;
 use byssal_tool::look::walk::Walk;
 use byssal_tool::look::{dump, fault, map, report, summary};
@@ -63,6 +63,47 @@ impl Memory for Damaged<'_> {
                 let before = u64::from_le_bytes(word.try_into().unwrap());
                 word.copy_from_slice(&self.word(before).to_le_bytes());
             }
+        }
+        read
+    }
+
+    fn regions(&self) -> Result<Vec<Region>> {
+        self.memory.regions()
+    }
+
+    fn threads(&self) -> Vec<Thread> {
+        self.memory.threads()
+    }
+
+    fn name(&self) -> String {
+        self.memory.name()
+    }
+}
+
+/// Memory of which one word is the largest that an address can be.
+pub struct Largest<'a> {
+    memory: &'a dyn Memory,
+    at: u64,
+}
+
+impl<'a> Largest<'a> {
+    /// The word at `at`, or one behind the address that stands there.
+    pub fn new(memory: &'a dyn Memory, at: u64, behind: Option<u16>) -> Self {
+        let word = |at| memory.bytes(at, 8).unwrap().try_into().unwrap();
+        let at = match behind {
+            Some(behind) => u64::from_ne_bytes(word(at)) + u64::from(behind),
+            None => at,
+        };
+        Largest { memory, at }
+    }
+}
+
+impl Memory for Largest<'_> {
+    fn read(&self, at: u64, into: &mut [u8]) -> usize {
+        let read = self.memory.read(at, into);
+        let place = usize::try_from(self.at.wrapping_sub(at)).unwrap();
+        if let Some(word) = into[..read].get_mut(place..place.saturating_add(8)) {
+            word.copy_from_slice(&((1u64 << ADDRESS_BITS) - 1).to_ne_bytes());
         }
         read
     }

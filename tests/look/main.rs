@@ -8,11 +8,12 @@ mod damaged;
 mod programs;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use byssal_heap::inspect::description::{Numbers, NUMBERS};
+use byssal_heap::inspect::description::{Numbers, MAGIC, NUMBERS};
 use byssal_tool::look;
 use byssal_tool::look::descriptor::Found;
 use byssal_tool::look::report;
@@ -389,6 +390,24 @@ fn json_is_read_back_and_tells_what_grew() {
         .lines()
         .find(|line| line.trim_start().starts_with("112 "));
     assert!(row.is_some_and(|row| row.contains('+')), "{text}");
+    // What is no number of a heap's neither stops nor crashes it.
+    let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&after).unwrap()).unwrap();
+    let most = serde_json::json!(u64::MAX);
+    for part in ["totals", "retained"] {
+        for number in text[part].as_object_mut().unwrap().values_mut() {
+            *number = most.clone();
+        }
+    }
+    text["totals"]["live"] = serde_json::json!(0);
+    text["classes"][0]["live"] = most.clone();
+    fs::write(&after, text.to_string()).unwrap();
+    let (code, told) = tool(&["look", "--diff", &before, &after]);
+    assert_eq!(code, 0, "{told}");
+    text["classes"][0]["class"] = most;
+    fs::write(&after, text.to_string()).unwrap();
+    let (code, told) = tool(&["look", "--diff", &before, &after]);
+    assert_eq!(code, 2, "{told}");
+    refuse(&told, &["after.json", "look --json"]);
     let (code, text) = tool(&["look", "--diff", &before, "/dev/null"]);
     assert_eq!(code, 2, "{text}");
     refuse(&text, &["/dev/null", "look --json"]);
@@ -510,6 +529,54 @@ fn a_truncated_core_is_named() {
     refuse(&text, &["truncated", "ulimit -c"]);
 }
 
+/// Numbers near the ends of what 64 bits and addresses have room for.
+const EXTREMES: [u64; 8] = [
+    0,
+    1 << 32,
+    (1 << 52) - 1,
+    1 << 63,
+    u64::MAX - 4095,
+    u64::MAX - 15,
+    u64::MAX - 7,
+    u64::MAX,
+];
+
+/// Any number may stand in a core: in its headers, and where a description says that the heap is.
+#[test]
+fn a_core_of_damaged_numbers_is_read_or_refused() {
+    let Some((_program, core)) = core_of_double_free() else {
+        return;
+    };
+    let whole = fs::read(&core).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&core).unwrap();
+    let put = |at: usize, number: u64| file.write_all_at(&number.to_ne_bytes(), at as u64).unwrap();
+    let half = |at: usize| u16::from_ne_bytes(whole[at..at + 2].try_into().unwrap());
+    let word = |at: usize| u64::from_ne_bytes(whole[at..at + 8].try_into().unwrap());
+    // Elf64_Ehdr tells place and number of the headers; Elf64_Phdr has flags, then six numbers.
+    let (headers, count) = (word(32) as usize, usize::from(half(56)));
+    let fields = (0..count).flat_map(|i| (1..7).map(move |j| headers + i * 56 + j * 8));
+    let magic = whole.windows(16).position(|bytes| bytes == MAGIC).unwrap();
+    let pointers = magic + (16 + NUMBERS * 2).next_multiple_of(8);
+    let mut refused = 0;
+    for at in fields.chain([pointers, pointers + 8]) {
+        for number in EXTREMES {
+            put(at, number);
+            refused += usize::from(look::once(&core, false).is_err());
+        }
+        put(at, word(at));
+    }
+    assert!(refused > 0 && look::once(&core, false).is_ok());
+    let of_load = |&i: &usize| word(headers + i * 56) as u32 == 1;
+    let load = (0..count).find(of_load).unwrap();
+    put(headers + load * 56 + 16, u64::MAX);
+    let (code, text) = tool(&["look", core.to_str().unwrap()]);
+    assert_eq!(code, 2, "{text}");
+    refuse(
+        &text,
+        &["is damaged", "at 0xffffffffffffffff", "what to do"],
+    );
+}
+
 #[test]
 fn another_layout_is_named() {
     let Some((_program, core)) = core_of_double_free() else {
@@ -551,6 +618,19 @@ fn damaged_memory_neither_stops_nor_crashes_the_reader() {
             if look::descriptor::is_sound(&numbers) {
                 told += damaged::look(&process, &[Found { numbers, ..here }]);
             }
+        }
+    }
+    // Each number that is added up, as large as it can be.
+    for &here in &found {
+        let numbers = here.numbers;
+        let state = numbers.memory.iter().chain(&numbers.large);
+        let body = numbers
+            .body
+            .iter()
+            .map(|&at| (numbers.heaps[0] + numbers.heap[0], Some(at)));
+        for (first, behind) in state.map(|&at| (at, None)).chain(body) {
+            let largest = damaged::Largest::new(&process, here.state + u64::from(first), behind);
+            told += damaged::look(&largest, &[here]);
         }
     }
     println!("{told} problems told in {} s", begin.elapsed().as_secs());

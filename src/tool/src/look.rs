@@ -26,6 +26,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use byssal_heap::base::config::CLASSES;
+
 use crate::error::{At, Error, Kind, Result};
 use crate::progress::result;
 use crate::project::write_named;
@@ -229,13 +231,17 @@ pub fn diff(before: &Path, after: &Path) -> Result<()> {
 fn read(path: &Path) -> Result<View> {
     let text = fs::read_to_string(path).at("reading", path)?;
     let remedy = "write it by `byssal look --json`";
-    let view: View = serde_json::from_str(&text).map_err(|e| {
+    let wrong = |why: &dyn std::fmt::Display| {
         let what = format!(
-            "{}: not what `byssal look --json` writes: {e}",
+            "{}: not what `byssal look --json` writes: {why}",
             path.display()
         );
         Error::new(Kind::Usage, what).remedy(remedy)
-    })?;
+    };
+    let view: View = serde_json::from_str(&text).map_err(|e| wrong(&e))?;
+    if let Some(class) = view.classes.iter().find(|class| class.class >= CLASSES) {
+        return Err(wrong(&format!("there is no size class {}", class.class)));
+    }
     if view.format != FORMAT {
         let what = format!(
             "{}: its format is {}, this tool reads {FORMAT}",

@@ -41,7 +41,7 @@ fn changed_classes(before: &View, after: &View) -> Vec<(Class, Class)> {
     };
     let mut changed: Vec<(Class, Class)> = all.into_iter().map(of).collect();
     changed.retain(|(old, new)| (old.live, old.blocks) != (new.live, new.blocks));
-    changed.sort_by_key(|(old, new)| Reverse(new.live as i64 - old.live as i64));
+    changed.sort_by_key(|(old, new)| Reverse(i128::from(new.live) - i128::from(old.live)));
     changed
 }
 
@@ -69,7 +69,7 @@ pub fn text(before: &View, after: &View) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "from {}\n  to {}\n", before.program, after.program);
     let (old, new) = (&before.totals, &after.totals);
-    let large = |totals: &crate::look::view::Totals| totals.live - totals.small_live;
+    let large = |totals: &crate::look::view::Totals| totals.live.saturating_sub(totals.small_live);
     let rows = [
         ("live", old.live, new.live),
         ("  in slots", old.small_live, new.small_live),

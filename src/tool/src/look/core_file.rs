@@ -15,6 +15,9 @@ use crate::look::memory::{Memory, Region, Thread};
 /// What can be looked at.
 const REMEDY: &str = "give the file of a core, or the number of a process";
 
+/// Bytes behind a segment that are still addresses: who searches it goes on by the page.
+const BEHIND: u64 = 4096;
+
 /// A piece of memory that the file holds.
 struct Segment {
     start: u64,
@@ -93,8 +96,18 @@ impl Core {
                 ));
             }
             if segment.p_type(endian) == PT_LOAD {
+                let start: u64 = segment.p_vaddr(endian).into();
+                if start
+                    .checked_add(len)
+                    .is_none_or(|end| end > u64::MAX - BEHIND)
+                {
+                    let what = format!(
+                        "it is damaged: {len} bytes of memory at {start:#x}, where addresses end"
+                    );
+                    return Err(no_core(&path, &what));
+                }
                 self.segments.push(Segment {
-                    start: segment.p_vaddr(endian).into(),
+                    start,
                     len,
                     offset,
                     writable: segment.p_flags(endian) & PF_W != 0,

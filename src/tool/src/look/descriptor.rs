@@ -4,7 +4,7 @@
 use byssal_heap::inspect::description::{Numbers, MAGIC, NUMBERS, ORDER, VERSION};
 
 use crate::error::{Error, Kind, Result};
-use crate::look::memory::Memory;
+use crate::look::memory::{Memory, ADDRESS_BITS};
 
 /// Bytes that are searched at a time.
 const PIECE: usize = 1 << 20;
@@ -118,11 +118,15 @@ fn read_at(memory: &dyn Memory, at: u64) -> Result<Option<Found>> {
     let word = usize::from(numbers.word);
     let first = LEN.next_multiple_of(word);
     let pointer = |index: usize| number(&bytes[first + index * word..][..word], is_big);
+    let [state, fault] = [0, 1].map(pointer);
+    if (state | fault) >> ADDRESS_BITS != 0 {
+        return Ok(None);
+    }
     Ok(Some(Found {
         numbers,
         is_big,
-        state: pointer(0),
-        fault: pointer(1),
+        state,
+        fault,
     }))
 }
 

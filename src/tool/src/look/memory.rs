@@ -2,6 +2,9 @@
 
 use crate::error::Result;
 
+/// Bits of an address, of any machine.
+pub const ADDRESS_BITS: u32 = 52;
+
 /// A range of addresses that a program may write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {

@@ -7,10 +7,7 @@ use byssal_heap::base::config::{CLASSES, GRANULE, RUN_PAGE};
 
 use crate::error::{Error, Kind, Result};
 use crate::look::descriptor::{self, Found};
-use crate::look::memory::Memory;
-
-/// Bits of an address, of any machine.
-pub const ADDRESS_BITS: u32 = 52;
+use crate::look::memory::{Memory, ADDRESS_BITS};
 
 /// Chunks that are read at most: all that 47 bits of address have room for would take days.
 const MOST_CHUNKS: usize = 1 << 18;

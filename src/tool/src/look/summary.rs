@@ -6,7 +6,7 @@ use std::mem::take;
 use byssal_heap::base::config::RUN_PAGE;
 use byssal_heap::inspect::format::SlotState;
 
-use crate::look::memory::Thread;
+use crate::look::memory::{Thread, ADDRESS_BITS};
 use crate::look::snapshot::Snapshot;
 use crate::look::view::{Block, Class, ExtentKind, Group, Retained, Totals, View, FORMAT};
 use crate::look::walk::{Owner, Walk};
@@ -71,11 +71,15 @@ pub fn of(snapshot: &Snapshot, walk: &mut Walk, threads: &[Thread]) -> View {
     let [_, used, dirty, closed, zero, ..] = numbers.memory.map(u64::from);
     let word = |place: u64| snapshot.word(snapshot.found.state + place).unwrap_or(0);
     let page = RUN_PAGE as u64;
-    view.totals.used_pages = word(used).saturating_sub(word(closed)).saturating_mul(page);
+    // A damaged number may tell of more than there are addresses, and is to be added to others.
+    let fitting = |bytes: u64| bytes.min(1 << ADDRESS_BITS);
+    let used = word(used).saturating_sub(word(closed));
+    view.totals.used_pages = fitting(used.saturating_mul(page));
     view.totals.small_blocks += word(zero);
     view.totals.blocks = view.totals.small_blocks + view.totals.runs + view.totals.mappings;
-    view.retained.pages = word(dirty).saturating_mul(page);
-    view.retained.spans = owners.iter().map(|owner| owner.heap.idle_spans).sum();
+    view.retained.pages = fitting(word(dirty).saturating_mul(page));
+    let spans = owners.iter().map(|owner| owner.heap.idle_spans);
+    view.retained.spans = fitting(spans.fold(0, u64::saturating_add));
     view.retained.metadata = snapshot.copied();
     view.largest = largest(&view.groups, &view.extents);
     name_threads(owners, threads);

@@ -116,14 +116,19 @@ pub struct Retained {
 impl Retained {
     /// Bytes that hold neither blocks nor metadata, without those whose pages went back.
     pub fn sum(&self) -> u64 {
-        let slots = self.ready
-            + self.freed
-            + self.unused
-            + self.empty_groups
-            + self.remote
-            + self.deferred
-            + self.quarantine;
-        slots.saturating_sub(self.purged) + self.spans + self.pages + self.mappings + self.refused
+        // They may come from a file, in which anything may stand.
+        let sum = |parts: &[u64]| parts.iter().copied().fold(0, u64::saturating_add);
+        let slots = sum(&[
+            self.ready,
+            self.freed,
+            self.unused,
+            self.empty_groups,
+            self.remote,
+            self.deferred,
+            self.quarantine,
+        ]);
+        let slots = slots.saturating_sub(self.purged);
+        sum(&[slots, self.spans, self.pages, self.mappings, self.refused])
     }
 }
 

@@ -8,7 +8,8 @@ use std::collections::{HashMap, HashSet};
 use byssal_heap::base::config::{CLASSES, GRANULE, RUN_PAGE};
 use byssal_heap::inspect::format::{self, Places, ACTIVE, CELL, CURRENT, ORPHANED};
 
-use crate::look::snapshot::{Problems, Snapshot, ADDRESS_BITS};
+use crate::look::memory::ADDRESS_BITS;
+use crate::look::snapshot::{Problems, Snapshot};
 use crate::look::view::{Chunk, Extent, ExtentKind, Group, Heap, Slot};
 
 /// Bits of a group's tag, see `layout/group.rs`: state, slots less one, class, owner.
@@ -45,6 +46,8 @@ pub struct Walk {
     quarantine: HashSet<SlotName>,
     /// By group, of heaps of living processes and of those that a fork left.
     deferred: [HashMap<u64, Vec<u32>>; 2],
+    /// Bytes of all extents.
+    extent_bytes: u64,
     /// Heaps that a fork left, and that may have deferred anything.
     heirs: usize,
 }
@@ -325,11 +328,14 @@ impl Walk {
                 ));
                 return;
             }
-            if (base + len) >> ADDRESS_BITS != 0 || len == 0 || bytes > len {
+            // They do not overlap, so all together fit into the addresses that there are.
+            let end = (base + len).max(self.extent_bytes + len);
+            if end >> ADDRESS_BITS != 0 || len == 0 || bytes > len {
                 self.problems.add(format!(
                     "a large block of {bytes} bytes in {len} at {base:#x}"
                 ));
             } else {
+                self.extent_bytes += len;
                 self.extents.push(Extent {
                     base,
                     len,
