@@ -175,11 +175,8 @@ pub fn patch(
     let source = settings.source(project)?;
     try_edits(project, &source)?;
     let source = source.labelled(target);
-    let dest = match dest {
-        Some(d) => project::absolute(d)?,
-        None => project.out.join(format!("patches/musl-{}", source.label)),
-    };
-    project.check_dest(&dest)?;
+    let usual = format!("patches/musl-{}", source.label);
+    let dest = project.dest(dest, usual.as_ref())?;
     let cores = settings.cores(project, &[target])?;
     write_series(project, &cores, &source, default, &dest)?;
     project.mark(&dest)?;

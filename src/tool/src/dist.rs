@@ -32,11 +32,7 @@ pub fn make(
     dest: Option<&Path>,
 ) -> Result<Vec<PathBuf>> {
     needs::programs(project, &["cargo", "rustc"])?;
-    let dest = match dest {
-        Some(dest) => project::absolute(dest)?,
-        None => project.out.join("dist"),
-    };
-    project.check_dest(&dest)?;
+    let dest = project.dest(dest, "dist".as_ref())?;
     let targets: Vec<&'static Target> = match settings.target()? {
         Some(target) => vec![target],
         None => TARGETS.iter().collect(),

@@ -61,11 +61,8 @@ pub fn run(project: &Project, settings: &Settings, request: &Request) -> Result<
     };
     let program = Program::find(name)?;
     let short = program.path.file_name().unwrap_or_default().to_owned();
-    let dest = match &request.dest {
-        Some(dest) => project::absolute(dest)?,
-        None => project.out.join("profile").join(&short),
-    };
-    project.check_dest(&dest)?;
+    let usual = Path::new("profile").join(&short);
+    let dest = project.dest(request.dest.as_deref(), &usual)?;
     let library = library(project, settings, &program)?;
     let temp = project::temp_beside(&dest)?;
     let written = temp.path().join("raw");

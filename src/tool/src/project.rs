@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::error::{At, Error, Kind, Result};
 
@@ -42,10 +42,7 @@ impl Project {
             Error::new(Kind::Usage, format!("{} is not within a checkout of byssal", start.display()))
                 .remedy("run in the checkout, or give --root DIR: the directory that holds patches/pins.toml")
         })?;
-        let out = match out {
-            Some(o) => absolute(o)?,
-            None => root.join("out"),
-        };
+        let out = resolved(out.unwrap_or(&root.join("out")))?;
         check_path("the checkout", root)?;
         check_path("--out", &out)?;
         if root.starts_with(&out) {
@@ -89,7 +86,8 @@ impl Project {
         lock_dir(&self.out)
     }
 
-    /// Whether it lies in the checkout's `out`, where everything is byssal's.
+    /// Whether it lies in the checkout's `out`, where everything is byssal's. Where `out` is a link,
+    /// it leads to a directory like any other.
     fn is_own(&self, dir: &Path) -> bool {
         dir.starts_with(self.root.join("out"))
     }
@@ -99,15 +97,17 @@ impl Project {
         self.is_own(dest) || dest.starts_with(&self.out)
     }
 
-    /// Refuses to replace what byssal did not make, before any work is done for it.
+    /// The directory that is to be written: the one that was named, or `usual` in `out`. Refuses to
+    /// replace what byssal did not make, before any work is done for it.
     ///
     /// # Errors
     /// `Usage` for a file, and for a directory that has something else in it.
-    pub fn check_dest(&self, dest: &Path) -> Result<()> {
-        if self.has(dest) || dest.join(MARK).is_file() {
-            return Ok(());
+    pub fn dest(&self, named: Option<&Path>, usual: &Path) -> Result<PathBuf> {
+        let dest = resolved(named.unwrap_or(&self.out.join(usual)))?;
+        if !self.has(&dest) && !dest.join(MARK).is_file() {
+            refuse_foreign("--dest", &dest)?;
         }
-        refuse_foreign("--dest", dest)
+        Ok(dest)
     }
 
     /// Marks what was put at `dest`, so that the next run may replace it.
@@ -250,6 +250,34 @@ pub fn check_path(what: &str, path: &Path) -> Result<()> {
 /// When there is no current directory.
 pub fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).at("resolving", path)
+}
+
+/// The one name of a place: absolute, without `..`, and without links as far as it is there. What is
+/// not there yet is below what is, and where a link leads to nothing, there. Of two such names the
+/// text says whether one place lies in the other.
+///
+/// # Errors
+/// `Usage` for a `..` behind a directory that is not there.
+pub fn resolved(path: &Path) -> Result<PathBuf> {
+    let whole: PathBuf = absolute(path)?.components().collect();
+    for there in whole.ancestors() {
+        let rest = whole.strip_prefix(there).unwrap_or(Path::new(""));
+        match fs::canonicalize(there) {
+            Ok(_) if rest.components().any(|c| c == Component::ParentDir) => {
+                let what = format!("{}: a `..` is behind what is not there", path.display());
+                return Err(Error::new(Kind::Usage, what).remedy("give a path without `..`"));
+            }
+            Ok(real) => return Ok(real.components().chain(rest.components()).collect()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                if let (Ok(target), Some(parent)) = (fs::read_link(there), there.parent()) {
+                    return resolved(&parent.join(target).join(rest));
+                }
+            }
+            // Whoever may not look there may not write there either.
+            Err(_) => {}
+        }
+    }
+    Ok(whole)
 }
 
 /// A temporary directory in the same directory as `dest`, so that a rename finishes the work and
@@ -422,4 +450,36 @@ pub fn copy_tree(from: &Path, to: &Path, skip: &dyn Fn(&Path) -> bool) -> Result
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_place_has_one_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(temp.path()).unwrap();
+        fs::create_dir_all(top.join("a/b")).unwrap();
+        for (target, link) in [("a/b", "link"), ("a/new", "ahead"), ("round", "round")] {
+            symlink(target, top.join(link)).unwrap();
+        }
+        for (path, name) in [
+            ("a/b/../b/", "a/b"),
+            ("a/b/../..", ""),
+            ("a/./b/new/x", "a/b/new/x"),
+            ("link/..", "a"),
+            ("link/new", "a/b/new"),
+            ("ahead/x", "a/new/x"),
+            ("round/x", "round/x"),
+        ] {
+            let want: PathBuf = top.join(name).components().collect();
+            assert_eq!(resolved(&top.join(path)).unwrap(), want, "{path}");
+        }
+        for path in ["new/..", "a/new/../b", "ahead/../b"] {
+            let error = resolved(&top.join(path)).unwrap_err();
+            assert_eq!(error.kind, Kind::Usage, "{path}");
+        }
+    }
 }

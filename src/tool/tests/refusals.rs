@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -176,16 +177,91 @@ fn what_byssal_did_not_make_is_neither_replaced_nor_removed() {
     }
 }
 
+/// A project of the test's own in `dir`, and a likeness of musl. What must stay is theirs alone.
+fn project_and_musl(dir: &Path) -> [PathBuf; 2] {
+    let [project, musl] = ["project", "musl"].map(|name| dir.join(name));
+    project_with_pins(&project, &pins(dir, &"0".repeat(64)));
+    likeness(&musl, "1.2.6");
+    [project, musl]
+}
+
+/// The tool in such a project.
+fn byssal_in(project: &Path, args: &[&str]) -> (i32, String) {
+    let mut cmd = Command::new(env!("CARGO_BIN_EXE_byssal"));
+    outcome(&cmd.args(args).current_dir(project).output().unwrap())
+}
+
+#[test]
+fn no_way_through_out_leads_to_what_byssal_did_not_make() {
+    let temp = tempfile::tempdir().unwrap();
+    let [project, musl] = project_and_musl(temp.path());
+    let musl = musl.to_str().unwrap();
+    let all = foreign(&project);
+    // The first time nothing of it is there, and then the link leads to out/log.
+    for is_there in [false, true] {
+        for args in [
+            &["--out", "out/..", "clean"][..],
+            &["--out", "out/../tree", "clean"],
+            &["--out", "link/../../tree", "clean"],
+            &["patch", "--musl", musl, "--dest", "out/../tree"],
+            &["patch", "--musl", musl, "--dest", "link/../../tree"],
+        ] {
+            let (code, text) = byssal_in(&project, args);
+            assert_eq!(code, 2, "{args:?}, {is_there}: {text}");
+            assert!(is_whole(&all), "{args:?}: {text}");
+            let root = project.join("patches/pins.toml");
+            assert!(root.is_file(), "{args:?}: {text}");
+        }
+        if !is_there {
+            fs::create_dir_all(project.join("out/log")).unwrap();
+            symlink("out/log", project.join("link")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn behind_a_link_what_it_leads_to_is_meant() {
+    let temp = tempfile::tempdir().unwrap();
+    let [project, musl] = project_and_musl(temp.path());
+    let (musl, all) = (musl.to_str().unwrap(), foreign(temp.path()));
+    for link in ["out", "dest"] {
+        symlink(&all[1], project.join(link)).unwrap();
+    }
+    for args in [
+        &["clean"][..],
+        &["--out=out", "clean"],
+        &["patch", "--musl", musl, "--dest=dest"],
+    ] {
+        let (code, text) = byssal_in(&project, args);
+        assert_eq!(code, 2, "{args:?}: {text}");
+        assert!(is_whole(&all), "{args:?}: {text}");
+    }
+    let big = temp.path().join("big");
+    fs::create_dir_all(big.join("log")).unwrap();
+    fs::write(big.join(".lock"), "").unwrap();
+    fs::remove_file(project.join("out")).unwrap();
+    symlink(&big, project.join("out")).unwrap();
+    // The second time the link leads to nothing any more.
+    for _ in 0..2 {
+        let (code, text) = byssal_in(&project, &["clean"]);
+        assert_eq!(code, 0, "{text}");
+        assert!(!big.exists(), "{text}");
+        assert!(project.join("out").is_symlink(), "{text}");
+    }
+}
+
 #[test]
 fn what_byssal_made_where_it_was_told_is_replaced() {
     let temp = tempfile::tempdir().unwrap();
-    let [musl, dest] = ["musl", "series"].map(|name| temp.path().join(name));
+    let [musl, dest, link] = ["musl", "series", "link"].map(|name| temp.path().join(name));
     likeness(&musl, "1.2.6");
-    let [musl, made] = [&musl, &dest].map(|path| path.to_str().unwrap());
-    for _ in 0..2 {
+    symlink(&dest, &link).unwrap();
+    let [musl, made, through] = [&musl, &dest, &link].map(|path| path.to_str().unwrap());
+    for made in [made, made, through] {
         let (code, text) = outcome(&byssal(&["patch", "--musl", musl, "--dest", made]));
         assert_eq!(code, 0, "{text}");
         assert!(dest.join("INSTALL").is_file(), "{text}");
+        assert!(link.is_symlink(), "{text}");
         fs::remove_file(dest.join("INSTALL")).unwrap();
     }
 }
