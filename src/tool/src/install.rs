@@ -89,11 +89,7 @@ impl Ready {
     /// # Errors
     /// When a file cannot be written.
     pub fn install(&self, prefix: &Path, destdir: Option<&Path>) -> Result<PathBuf> {
-        let relative = prefix.strip_prefix("/").unwrap_or(prefix);
-        let dest = match destdir {
-            Some(d) => project::absolute(d)?.join(relative),
-            None => prefix.to_path_buf(),
-        };
+        let dest = destination(prefix, destdir)?;
         may_write(&dest)?;
         let from = &self.prefix;
         merge(from, &dest, &|path| {
@@ -140,17 +136,29 @@ fn make_dir(dir: &Path) -> std::io::Result<()> {
     fs::set_permissions(dir, Permissions::from_mode(0o755))
 }
 
+/// Where the files go.
+fn destination(prefix: &Path, destdir: Option<&Path>) -> Result<PathBuf> {
+    let relative = prefix.strip_prefix("/").unwrap_or(prefix);
+    Ok(match destdir {
+        Some(d) => project::absolute(d)?.join(relative),
+        None => prefix.to_path_buf(),
+    })
+}
+
 /// Refuses a prefix that a toolchain cannot have, before anything is built for it.
 ///
 /// # Errors
-/// `Usage` for one that is empty, not absolute or `/`, or that the specs of gcc cannot name.
-pub fn check_prefix(prefix: &Path) -> Result<()> {
+/// `Usage` for one that is empty, not absolute or `/`, or that the specs of gcc cannot name; and
+/// where the host's own /usr would be written to.
+pub fn check_prefix(prefix: &Path, destdir: Option<&Path>) -> Result<()> {
     let why = if prefix.as_os_str().is_empty() {
         "is empty"
     } else if !prefix.is_absolute() {
         "is not absolute"
-    } else if prefix.parent().is_none() {
+    } else if project::resolved(prefix)?.parent().is_none() {
         "is the root, where the host's own /bin and /lib are"
+    } else if is_hosts(&destination(prefix, destdir)?)? {
+        "is the host's own: its headers would be overwritten, and where it is a musl its libc too"
     } else {
         return project::check_path("PREFIX", prefix);
     };
@@ -158,7 +166,16 @@ pub fn check_prefix(prefix: &Path) -> Result<()> {
         Kind::Usage,
         format!("PREFIX={} {why}", prefix.display()),
     )
-    .remedy("give a directory of its own by its whole path, or leave PREFIX out for /usr/local/musl"))
+    .remedy(
+        "give a directory of its own by its whole path, such as PREFIX=/usr/local/musl, the default; \
+         a package may be for /usr, with DESTDIR",
+    ))
+}
+
+/// Whether it is `/` or `/usr`, by whatever name.
+fn is_hosts(dest: &Path) -> Result<bool> {
+    let dest = project::resolved(dest)?;
+    Ok(dest.parent().is_none() || dest == project::resolved(Path::new("/usr"))?)
 }
 
 /// What a file becomes when it is not copied as it is.
@@ -230,5 +247,56 @@ fn there(removed: std::io::Result<()>) -> std::io::Result<()> {
     match removed {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         removed => removed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_own_directories_are_no_prefix() {
+        let temp = tempfile::tempdir().unwrap();
+        for (target, link) in [("/", "root"), ("/usr", "usr")] {
+            std::os::unix::fs::symlink(target, temp.path().join(link)).unwrap();
+        }
+        let temp = temp.path().to_str().unwrap();
+        let why = |prefix: &str, destdir: Option<&str>| {
+            let checked = check_prefix(Path::new(prefix), destdir.map(Path::new));
+            checked.map_err(|e| (e.kind, e.what))
+        };
+        let refused = |prefix: &str, destdir, part: &str| {
+            let (kind, what) = why(prefix, destdir).unwrap_err();
+            assert_eq!(kind, Kind::Usage, "{prefix}: {what}");
+            assert!(what.contains(part), "{prefix}: {what}");
+        };
+        for root in [
+            "/",
+            "/usr/..",
+            "/usr/../usr/..",
+            "//",
+            "/.",
+            &format!("{temp}/root"),
+        ] {
+            refused(root, None, "is the root");
+            refused(root, Some(temp), "is the root");
+        }
+        for usr in [
+            "/usr",
+            "/usr/",
+            "/usr/../usr",
+            "/usr/.",
+            &format!("{temp}/usr"),
+        ] {
+            refused(usr, None, "is the host's own");
+        }
+        // A root before it that is the root.
+        for destdir in ["/", "/usr/..", &format!("{temp}/root")] {
+            refused("/usr", Some(destdir), "is the host's own");
+        }
+        assert_eq!(why("/usr", Some(&format!("{temp}/package"))), Ok(()));
+        for good in ["/usr/local/musl", "/usr/../opt/musl", temp] {
+            assert_eq!(why(good, None), Ok(()), "{good}");
+        }
     }
 }

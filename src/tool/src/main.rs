@@ -306,7 +306,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             destdir,
         } => {
             let prefix = PathBuf::from(prefix);
-            install::check_prefix(&prefix)?;
+            install::check_prefix(&prefix, destdir.as_deref())?;
             let preset = common.preset;
             let ready = install::Ready::find(&project, &common.settings(), preset)?;
             let dest = ready.install(&prefix, destdir.as_deref())?;
