@@ -74,10 +74,10 @@ impl Source {
         }
         let path = Path::new(musl);
         if path.is_file() {
-            return Self::from_tarball(project, family, &project::absolute(path)?);
+            return Self::from_tarball(project, family, &project::resolved(path)?);
         }
         if path.is_dir() {
-            let path = project::absolute(path)?;
+            let path = project::resolved(path)?;
             return Self::from_tree(project, family, &path, &path);
         }
         Err(Error::new(Kind::Source, format!("MUSL={musl:?} is neither a version nor a file nor a directory"))

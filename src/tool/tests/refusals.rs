@@ -11,6 +11,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use byssal_tool::cores::Cores;
+use byssal_tool::pins::Pins;
+use byssal_tool::source::Source;
 use byssal_tool::{digest, run};
 use common::{byssal, configured, likeness, make, outcome, project_with_pins};
 
@@ -264,6 +266,25 @@ fn what_byssal_made_where_it_was_told_is_replaced() {
         assert!(link.is_symlink(), "{text}");
         fs::remove_file(dest.join("INSTALL")).unwrap();
     }
+}
+
+#[test]
+fn the_label_of_a_tree_goes_by_where_it_lies() {
+    let temp = tempfile::tempdir().unwrap();
+    let [tree, other, link] = ["tree", "other", "link"].map(|name| temp.path().join(name));
+    for dir in [&tree, &other] {
+        likeness(dir, "1.2.6");
+    }
+    symlink(&tree, &link).unwrap();
+    let project = common::project(&temp.path().join("out"));
+    let pins = Pins::read(&project.root).unwrap();
+    let label =
+        |path: &Path| Source::find(&project, &pins, path.to_str().unwrap()).map(|s| s.label);
+    let one = label(&tree).unwrap();
+    for same in ["tree/", "other/../tree", "./tree/.", "link"] {
+        assert_eq!(label(&temp.path().join(same)).unwrap(), one, "{same}");
+    }
+    assert_ne!(label(&other).unwrap(), one);
 }
 
 #[test]
