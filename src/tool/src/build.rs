@@ -177,6 +177,7 @@ pub fn patch(
     let source = source.labelled(target);
     let usual = format!("patches/musl-{}", source.label);
     let dest = project.dest(dest, usual.as_ref())?;
+    project::check_apart(source.path(), "--dest", &dest)?;
     let cores = settings.cores(project, &[target])?;
     write_series(project, &cores, &source, default, &dest)?;
     project.mark(&dest)?;

@@ -38,6 +38,7 @@ pub fn make(
         None => TARGETS.iter().collect(),
     };
     let source = settings.source(project)?;
+    project::check_apart(source.path(), "--dest", &dest)?;
     build::try_edits(project, &source)?;
     let name = name(&source.label);
     let temp = project::temp_beside(&dest)?;

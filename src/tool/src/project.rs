@@ -425,11 +425,31 @@ pub fn files(dir: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>>
     Ok(files)
 }
 
+/// Refuses a directory within a tree that will be copied there: that would have no end. `what` is
+/// the option that names it.
+///
+/// # Errors
+/// `Usage`, with both.
+pub fn check_apart(tree: &Path, what: &str, dir: &Path) -> Result<()> {
+    if !resolved(dir)?.starts_with(resolved(tree)?) {
+        return Ok(());
+    }
+    let (dir, tree) = (dir.display(), tree.display());
+    let why = format!("{what} {dir} lies in {tree}, which would be copied into itself");
+    Err(Error::new(Kind::Usage, why)
+        .remedy(format!("give a directory outside of {tree} for {what}")))
+}
+
 /// Copies a tree: files, symbolic links as they are, and directories; `skip` names what is left out.
 ///
 /// # Errors
-/// When something cannot be read or written.
+/// When something cannot be read or written, and `Usage` when `to` lies in `from`.
 pub fn copy_tree(from: &Path, to: &Path, skip: &dyn Fn(&Path) -> bool) -> Result<()> {
+    check_apart(from, "the copy", to)?;
+    copy_below(from, to, skip)
+}
+
+fn copy_below(from: &Path, to: &Path, skip: &dyn Fn(&Path) -> bool) -> Result<()> {
     fs::create_dir_all(to).at("making directory", to)?;
     for entry in fs::read_dir(from).at("reading directory", from)? {
         let source = entry.at("reading directory", from)?.path();
@@ -441,7 +461,7 @@ pub fn copy_tree(from: &Path, to: &Path, skip: &dyn Fn(&Path) -> bool) -> Result
             .at("reading", &source)?
             .file_type();
         if kind.is_dir() {
-            copy_tree(&source, &dest, skip)?;
+            copy_below(&source, &dest, skip)?;
         } else if kind.is_symlink() {
             let target = fs::read_link(&source).at("reading link", &source)?;
             std::os::unix::fs::symlink(target, &dest).at("making link", &dest)?;
@@ -481,5 +501,19 @@ mod tests {
             let error = resolved(&top.join(path)).unwrap_err();
             assert_eq!(error.kind, Kind::Usage, "{path}");
         }
+    }
+
+    #[test]
+    fn no_tree_is_copied_into_itself() {
+        let temp = tempfile::tempdir().unwrap();
+        let [tree, link] = ["tree", "link"].map(|name| temp.path().join(name));
+        fs::create_dir(&tree).unwrap();
+        symlink(&tree, &link).unwrap();
+        for to in [&tree, &tree.join("a/b"), &link.join("a")] {
+            let error = copy_tree(&tree, to, &|_| false).unwrap_err();
+            assert_eq!(error.kind, Kind::Usage, "{}", error.what);
+        }
+        assert_eq!(fs::read_dir(&tree).unwrap().count(), 0);
+        copy_tree(&link, &temp.path().join("tree-2"), &|_| false).unwrap();
     }
 }

@@ -78,6 +78,7 @@ impl Source {
         }
         if path.is_dir() {
             let path = project::resolved(path)?;
+            project::check_apart(&path, "--out", &project.out)?;
             return Self::from_tree(project, family, &path, &path);
         }
         Err(Error::new(Kind::Source, format!("MUSL={musl:?} is neither a version nor a file nor a directory"))

@@ -269,6 +269,26 @@ fn what_byssal_made_where_it_was_told_is_replaced() {
 }
 
 #[test]
+fn a_place_for_results_within_the_musl_tree_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let [project, musl] = project_and_musl(temp.path());
+    let [tree, dest, out] = [&musl, &musl.join("new/series"), &musl.join("out")]
+        .map(|path| path.to_str().unwrap().to_owned());
+    for (args, place) in [
+        (["patch", "--musl", &tree, "--dest", &dest], &dest),
+        (["dist", "--musl", &tree, "--dest", &dest], &dest),
+        (["patch", "--musl", &tree, "--out", &out], &out),
+    ] {
+        let (code, text) = byssal_in(&project, &args);
+        assert_eq!(code, 2, "{args:?}: {text}");
+        for named in [&format!("{place} "), &format!("{tree},"), "what to do"] {
+            assert!(text.contains(named), "{named}: {text}");
+        }
+        assert!(!musl.join("new").exists(), "{args:?}: {text}");
+    }
+}
+
+#[test]
 fn the_label_of_a_tree_goes_by_where_it_lies() {
     let temp = tempfile::tempdir().unwrap();
     let [tree, other, link] = ["tree", "other", "link"].map(|name| temp.path().join(name));
