@@ -31,6 +31,9 @@ fn main() {
             .flag("-fexceptions")
             // musl-clang hands flags of the linker to every compilation; gcc knows no such warning.
             .flag("-Wno-unused-command-line-argument")
+            // On aarch64 gcc else calls libgcc for an atomic operation, and that asks the libc for
+            // __getauxval, which musl before 1.2.6 hides.
+            .flag_if_supported("-mno-outline-atomics")
             .warnings_into_errors(true)
             .compile("byssal_library");
     }
