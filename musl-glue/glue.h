@@ -30,7 +30,7 @@ void __malloc_atfork(int who);
 /* Called by an exiting thread, with signals blocked, after its TSD destructors. */
 void __malloc_thread_exit(void);
 
-/* Called by exit last of all, after handlers, destructors and stdio. */
+/* Called by exit after all handlers that the program registered, before destructors. */
 void __malloc_process_exit(void);
 
 /* ---- Core to the thin C members (each an object of its own) ------------- */

@@ -548,7 +548,6 @@ fn misuse() -> Vec<Program> {
         Program::misuse("overflow_byte", OVER).with(SIZES),
         Program::misuse("overflow_tail", OVER).with(SIZES),
         Program::misuse("overflow_at_exit", OVER).with(SMALL),
-        Program::misuse("overflow_in_destructor", OVER).with(SMALL),
         Program::misuse("overflow_remote", OVER).with(SIZES),
         Program::misuse("realloc_freed", FREED).with(SIZES),
         Program::misuse("realloc_interior", INVALID).with(SIZES),

@@ -314,10 +314,6 @@ fn overflow() -> Vec<Row> {
             .promise(Expect::Caught(Stage::Exit, OVERFLOW))
             .hardened(free)
             .large(free, free),
-        row("by 1, freed by a destructor", "overflow_in_destructor")
-            .promise(Expect::Caught(Stage::Exit, OVERFLOW))
-            .hardened(free)
-            .large(free, free),
         row("by 1, freed by another thread", "overflow_remote").promise(free),
         row("by 1, then realloc", "realloc_overflowed"),
         row("as far as there is memory", "run_away").promise(Expect::Protected),
