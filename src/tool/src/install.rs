@@ -167,8 +167,8 @@ pub fn check_prefix(prefix: &Path, destdir: Option<&Path>) -> Result<()> {
         format!("PREFIX={} {why}", prefix.display()),
     )
     .remedy(
-        "give a directory of its own by its whole path, such as PREFIX=/usr/local/musl, the default; \
-         a package may be for /usr, with DESTDIR",
+        "give a directory of its own by its whole path, such as PREFIX=/usr/local/musl, which is \
+         the default; a package may be for /usr, with DESTDIR",
     ))
 }
 

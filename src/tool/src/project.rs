@@ -86,8 +86,8 @@ impl Project {
         lock_dir(&self.out)
     }
 
-    /// Whether it lies in the checkout's `out`, where everything is byssal's. Where `out` is a link,
-    /// it leads to a directory like any other.
+    /// Whether it lies in the checkout's `out`, where everything is byssal's. Where `out` is a
+    /// link, it leads to a directory like any other.
     fn is_own(&self, dir: &Path) -> bool {
         dir.starts_with(self.root.join("out"))
     }
@@ -252,9 +252,9 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).at("resolving", path)
 }
 
-/// The one name of a place: absolute, without `..`, and without links as far as it is there. What is
-/// not there yet is below what is, and where a link leads to nothing, there. Of two such names the
-/// text says whether one place lies in the other.
+/// The one name of a place: absolute, without `..`, and without links as far as it is there. What
+/// is not there yet is below what is, and where a link leads to nothing, there. Of two such names
+/// the text says whether one place lies in the other.
 ///
 /// # Errors
 /// `Usage` for a `..` behind a directory that is not there.
