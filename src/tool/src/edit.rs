@@ -197,11 +197,22 @@ impl State<'_> {
         if let Some(text) = self.files.get(file) {
             return Ok(text.clone());
         }
-        let path = self.tree.join(file);
-        fs::read_to_string(&path).map_err(|e| {
+        let path = self.place(file)?;
+        fs::read_to_string(path).map_err(|e| {
             Error::new(Kind::Refused, format!("{}: {e}", self.source.named(file)))
                 .remedy("this is no musl tree that the edits were made for; take a pinned release")
         })
+    }
+
+    /// The file in the copy, which may have links: what they lead to is not ours to write to.
+    fn place(&self, file: &str) -> Result<PathBuf> {
+        let path = self.tree.join(file);
+        if project::resolved(&path)?.starts_with(project::resolved(self.tree)?) {
+            return Ok(path);
+        }
+        let what = format!("{}: a link leads out of the tree", self.source.named(file));
+        Err(Error::new(Kind::Refused, what)
+            .remedy("give a copy in which there are files in place of links: cp -rL"))
     }
 }
 
@@ -222,7 +233,7 @@ fn fit_one(root: &Path, patch: &Patch, cores: &Cores, state: &mut State) -> Resu
     }
     for add in &patch.add {
         for (file, text) in add.files(root, cores)? {
-            if state.tree.join(&file).exists() || state.files.contains_key(&file) {
+            if state.place(&file)?.exists() || state.files.contains_key(&file) {
                 return Err(Error::new(
                     Kind::Refused,
                     format!("{} is there already", state.source.named(&file)),

@@ -164,6 +164,14 @@ impl Source {
         let tree = into.join(format!("musl-{}", self.label));
         let made = NOT_SOURCE.map(|name| self.path.join(name));
         project::copy_tree(&self.path, &tree, &|p| made.iter().any(|m| m == p))?;
+        // A link would lead an edit back to a file of the user's, or to nothing.
+        for name in project::files(&tree, &|_| true)? {
+            let (from, to) = (self.path.join(&name), tree.join(&name));
+            if from.is_symlink() && from.is_file() {
+                fs::remove_file(&to).at("removing", &to)?;
+                fs::copy(&from, &to).at("copying to", &to)?;
+            }
+        }
         Ok(tree)
     }
 }
@@ -201,7 +209,8 @@ impl Files {
         let is_source = |name: &Path| !NOT_SOURCE.iter().any(|other| name == Path::new(other));
         let files = project::files(dir, &is_source)?.into_iter().map(|name| {
             let path = dir.join(&name);
-            let content = if path.is_symlink() {
+            // Of a link to a file what it leads to is copied.
+            let content = if path.is_symlink() && !path.is_file() {
                 let target = fs::read_link(&path).at("reading link", &path)?;
                 format!("link to {}", target.display())
             } else {

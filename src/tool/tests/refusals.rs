@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use byssal_tool::cores::Cores;
 use byssal_tool::pins::Pins;
 use byssal_tool::source::Source;
-use byssal_tool::{digest, run};
+use byssal_tool::{digest, edit, project, run};
 use common::{byssal, configured, likeness, make, outcome, project_with_pins};
 
 #[test]
@@ -285,6 +285,60 @@ fn a_place_for_results_within_the_musl_tree_is_refused() {
             assert!(text.contains(named), "{named}: {text}");
         }
         assert!(!musl.join("new").exists(), "{args:?}: {text}");
+    }
+}
+
+/// Every file of a likeness of musl in `dir`, with its content.
+fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = project::files(dir, &|_| true).unwrap().into_iter();
+    let read = |name: PathBuf| (dir.join(&name), fs::read(dir.join(name)).unwrap());
+    files.map(read).collect()
+}
+
+#[test]
+fn a_tree_of_links_is_patched_in_a_copy_of_what_they_lead_to() {
+    let temp = tempfile::tempdir().unwrap();
+    let [mine, farm] = ["mine", "farm"].map(|name| temp.path().join(name));
+    likeness(&mine, "1.2.6");
+    for name in project::files(&mine, &|_| true).unwrap() {
+        let link = farm.join(&name);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        // As `cp -rs` makes them, and such as would lead to nothing in a copy.
+        let up = "../".repeat(name.components().count());
+        match name.starts_with("src") {
+            true => symlink(mine.join(&name), link).unwrap(),
+            false => symlink(Path::new(&up).join("mine").join(&name), link).unwrap(),
+        }
+    }
+    let before = contents(&mine);
+    let project = common::project(&temp.path().join("out"));
+    let pins = Pins::read(&project.root).unwrap();
+    let find = || Source::find(&project, &pins, farm.to_str().unwrap()).unwrap();
+    let source = find();
+    let tree = source.lay(&temp.path().join("copy")).unwrap();
+    let patches = edit::read(&project.root, false).unwrap();
+    let fitted = edit::fit(&project.root, &patches, &Cores::none(), &source, &tree).unwrap();
+    edit::apply(&tree, &fitted).unwrap();
+    assert_eq!(before, contents(&mine));
+    let edited = "src/internal/pthread_impl.h";
+    let [ours, theirs] = [&tree, &mine].map(|dir| fs::read(dir.join(edited)).unwrap());
+    assert_ne!(ours, theirs);
+    // What is changed behind a link is a change of the tree.
+    fs::write(mine.join("VERSION"), "1.2.6\n").unwrap();
+    assert_ne!(source.identity, find().identity);
+}
+
+#[test]
+fn no_edit_goes_through_a_link_out_of_the_tree() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let thread = elsewhere.path().join("thread");
+    let (code, text, left) = patch_changed(|tree| {
+        fs::rename(tree.join("src/thread"), &thread).unwrap();
+        symlink(&thread, tree.join("src/thread")).unwrap();
+    });
+    assert_eq!((code, left), (5, 0), "{text}");
+    for named in ["src/thread/pthread_create.c", "out of the tree", "cp -rL"] {
+        assert!(text.contains(named), "{text}");
     }
 }
 
