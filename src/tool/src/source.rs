@@ -314,7 +314,17 @@ pub fn unpack(tarball: &Path, into: &Path) -> Result<PathBuf> {
         }
     }
     let top = into.join(top.ok_or_else(|| bad("is empty".into()))?);
-    Ok(if single && top.is_dir() {
+    if !single {
+        return Ok(into.to_path_buf());
+    }
+    let kind = fs::symlink_metadata(&top).at("reading", &top)?.file_type();
+    if kind.is_symlink() {
+        // It may lead to a tree of the user's.
+        return Err(
+            bad("holds nothing but a link".into()).remedy("pack what the link leads to: tar -chf")
+        );
+    }
+    Ok(if kind.is_dir() {
         top
     } else {
         into.to_path_buf()

@@ -342,6 +342,43 @@ fn no_edit_goes_through_a_link_out_of_the_tree() {
     }
 }
 
+/// A tarball whose entry `name` is a link, behind the files of `tree`, if it is given, at `musl/`.
+fn packed_link(tarball: &Path, tree: Option<&Path>, name: &str, target: &Path) {
+    let mut tar = tar::Builder::new(fs::File::create(tarball).unwrap());
+    if let Some(tree) = tree {
+        tar.append_dir_all("musl", tree).unwrap();
+    }
+    let mut link = tar::Header::new_gnu();
+    link.set_entry_type(tar::EntryType::Symlink);
+    link.set_size(0);
+    tar.append_link(&mut link, name, target).unwrap();
+    tar.finish().unwrap();
+}
+
+#[test]
+fn no_link_in_a_tarball_leads_to_a_tree_of_the_users() {
+    let temp = tempfile::tempdir().unwrap();
+    let [musl, rest, tarball] = ["musl", "rest", "x.tar"].map(|name| temp.path().join(name));
+    for dir in [&musl, &rest] {
+        likeness(dir, "1.2.6");
+    }
+    fs::remove_dir_all(rest.join("src/thread")).unwrap();
+    let patch = || outcome(&byssal(&["patch", "--musl", tarball.to_str().unwrap()]));
+    packed_link(&tarball, None, "musl", &musl);
+    let (code, text) = patch();
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("x.tar: holds nothing but a link"), "{text}");
+    packed_link(
+        &tarball,
+        Some(&rest),
+        "musl/src/thread",
+        &musl.join("src/thread"),
+    );
+    let (code, text) = patch();
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("out of the tree"), "{text}");
+}
+
 #[test]
 fn the_label_of_a_tree_goes_by_where_it_lies() {
     let temp = tempfile::tempdir().unwrap();
