@@ -220,14 +220,12 @@ fn merge(from: &Path, to: &Path, rewrite: Rewrite) -> Result<()> {
 /// # Errors
 /// When something cannot be removed.
 pub fn clean(project: &Project, cache: bool) -> Result<()> {
-    let mut gone = vec![project.out.clone()];
     if project.out == project.root.join("out") {
         // Others' `out` uses it, too.
-        gone.push(project.root.join("target/archive"));
+        let archive = project.root.join("target/archive");
+        there(fs::remove_dir_all(&archive)).at("removing", &archive)?;
     }
-    for dir in &gone {
-        there(fs::remove_dir_all(dir)).at("removing", dir)?;
-    }
+    remove_locked(&project.out)?;
     let pins = Pins::read(&project.root)?;
     for dir in project.caches.first().into_iter().filter(|_| cache) {
         for (name, family) in [("musl", &pins.musl), ("lua", &pins.lua)] {
@@ -240,6 +238,29 @@ pub fn clean(project: &Project, cache: bool) -> Result<()> {
         let _ = fs::remove_dir(dir);
     }
     Ok(())
+}
+
+/// Removes a directory whose lock the caller has. The lock file goes last: who finds none begins.
+fn remove_locked(dir: &Path) -> Result<()> {
+    let lock = dir.join(".lock");
+    for entry in fs::read_dir(dir).at("reading directory", dir)? {
+        let entry = entry.at("reading directory", dir)?;
+        let path = entry.path();
+        if path == lock {
+            continue;
+        }
+        let removed = match entry.file_type().at("reading", &path)?.is_dir() {
+            true => fs::remove_dir_all(&path),
+            false => fs::remove_file(&path),
+        };
+        there(removed).at("removing", &path)?;
+    }
+    there(fs::remove_file(&lock)).at("removing", &lock)?;
+    match fs::remove_dir(dir) {
+        // Another run has begun.
+        Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => there(removed).at("removing", dir),
+    }
 }
 
 /// That something is not there is no failure to remove it.

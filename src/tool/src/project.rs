@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{At, Error, Kind, Result};
@@ -129,9 +130,15 @@ impl Project {
     /// When the lock file cannot be read.
     pub fn lock_to_read(&self) -> Result<Option<fs::File>> {
         let path = self.out.join(".lock");
-        match fs::File::open(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            opened => take(opened.at("opening", &path)?, libc::LOCK_SH, &self.out).map(Some),
+        loop {
+            let file = match fs::File::open(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                opened => opened.at("opening", &path)?,
+            };
+            take(&file, libc::LOCK_SH, &self.out)?;
+            if is_at(&file, &path)? {
+                return Ok(Some(file));
+            }
         }
     }
 
@@ -170,14 +177,32 @@ fn refuse_foreign(what: &str, dir: &Path) -> Result<()> {
 /// # Errors
 /// When the lock file cannot be made.
 pub fn lock_dir(dir: &Path) -> Result<fs::File> {
-    fs::create_dir_all(dir).at("making directory", dir)?;
     let path = dir.join(".lock");
-    let file = fs::File::create(&path).at("opening", &path)?;
-    take(file, libc::LOCK_EX, dir)
+    loop {
+        fs::create_dir_all(dir).at("making directory", dir)?;
+        let file = fs::File::create(&path).at("opening", &path)?;
+        take(&file, libc::LOCK_EX, dir)?;
+        if is_at(&file, &path)? {
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether the file is the one at `path`: the run that was waited for may have removed it with its
+/// directory, and then it keeps nobody out.
+fn is_at(file: &fs::File, path: &Path) -> Result<bool> {
+    let ours = file.metadata().at("reading", path)?;
+    match fs::metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        there => {
+            let there = there.at("reading", path)?;
+            Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino()))
+        }
+    }
 }
 
 /// Waits for a lock of the kind `how` on the lock file of `dir`.
-fn take(file: fs::File, how: libc::c_int, dir: &Path) -> Result<fs::File> {
+fn take(file: &fs::File, how: libc::c_int, dir: &Path) -> Result<()> {
     let lock = |how| {
         // SAFETY: flock only looks at the descriptor, which `file` keeps open.
         unsafe { libc::flock(file.as_raw_fd(), how) == 0 }
@@ -191,7 +216,7 @@ fn take(file: fs::File, how: libc::c_int, dir: &Path) -> Result<fs::File> {
             return Err(std::io::Error::last_os_error()).at("locking", dir);
         }
     }
-    Ok(file)
+    Ok(())
 }
 
 /// `$BYSSAL_CACHE`, or `.cache` of the checkout, which `make clean` leaves alone; the user's own,

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -396,6 +397,36 @@ fn the_label_of_a_tree_goes_by_where_it_lies() {
         assert_eq!(label(&temp.path().join(same)).unwrap(), one, "{same}");
     }
     assert_ne!(label(&other).unwrap(), one);
+}
+
+/// The next line that a run of the tool says.
+fn next_line(said: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn whoever_waited_for_a_clean_does_not_work_beside_the_next() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("out");
+    let first = project::lock_dir(&out).unwrap();
+    let mut waits = Command::new(env!("CARGO_BIN_EXE_byssal"));
+    waits.args(["clean", "--out"]).arg(&out);
+    waits.current_dir(common::root()).stderr(Stdio::piped());
+    let mut waits = waits.spawn().unwrap();
+    let mut said = BufReader::new(waits.stderr.take().unwrap());
+    assert!(next_line(&mut said).contains("waiting"));
+    // It has opened the lock file that goes now, and there is a new one before it gets the old one.
+    fs::remove_dir_all(&out).unwrap();
+    let second = project::lock_dir(&out).unwrap();
+    drop(first);
+    let line = next_line(&mut said);
+    assert!(line.contains("waiting"), "works beside another: {line:?}");
+    assert!(out.join(".lock").is_file());
+    drop(second);
+    assert!(waits.wait().unwrap().success());
+    assert!(!out.exists());
 }
 
 #[test]
