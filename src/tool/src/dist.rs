@@ -2,7 +2,7 @@
 //! whoever makes it with the same rustc.
 //!
 //! ```text
-//! byssal-VERSION-musl-1.2.6.patch     the series of the default preset as one patch
+//! byssal-VERSION-musl-1.2.6.patch     the series of the preset that was asked for, as one patch
 //! byssal-VERSION-musl-1.2.6.tar.gz    default/, hardened/ (a series and INSTALL each), MANIFEST
 //! SHA256SUMS                          of both
 //! ```
@@ -19,8 +19,9 @@ use crate::project::{self, Project};
 use crate::target::{Target, TARGETS};
 use crate::{digest, needs};
 
-/// Makes the files in `dest`, for the target that was asked for or for all. With `default`, musl's
-/// configure takes byssal without being told. Gives their paths.
+/// Makes the files in `dest`, for the target that was asked for or for all. The archive has both
+/// presets, the one patch that of the settings. With `default`, musl's configure takes byssal
+/// without being told. Gives their paths.
 ///
 /// # Errors
 /// `Refused` when the edits do not fit, before anything is compiled; those of the steps; a core that
@@ -56,7 +57,8 @@ pub fn make(
     let manifest = manifest(&tree, &files(&tree)?, &targets)?;
     project::write_file(&tree.join("MANIFEST"), manifest.as_bytes())?;
     let one = made.join(format!("{name}.patch"));
-    project::write_file(&one, whole(&tree.join("default"))?.as_bytes())?;
+    let series = tree.join(settings.preset.name());
+    project::write_file(&one, whole(&series)?.as_bytes())?;
     let archive = made.join(format!("{name}.tar.gz"));
     pack(&tree, &name, &archive)?;
     let mut sums = String::new();

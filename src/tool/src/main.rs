@@ -101,8 +101,8 @@ enum Command {
     /// Makes the Rust view of musl-glue/glue.h anew (needs libclang)
     #[cfg(feature = "bindings")]
     Bindings,
-    /// Writes what is handed out: one patch with the cores for all machines, and an archive with the
-    /// series of both presets
+    /// Writes what is handed out: one patch of the preset with the cores for all machines, and an
+    /// archive with the series of both presets
     Dist {
         #[command(flatten)]
         common: Common,

@@ -81,6 +81,28 @@ fn what_is_handed_out_is_the_same_from_two_directories() {
 }
 
 #[test]
+fn the_one_patch_handed_out_is_of_the_preset_that_was_asked_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let musl = temp.path().join("musl");
+    common::likeness(&musl, "1.2.6");
+    let project = common::project(&temp.path().join("out"));
+    for preset in [Preset::Default, Preset::Hardened] {
+        let settings = settings(None);
+        let settings = Settings {
+            musl: Some(musl.to_str().unwrap().to_owned()),
+            target: Some(settings.machine().unwrap().name.clone()),
+            preset,
+            ..settings
+        };
+        let files = dist::make(&project, &settings, false, None).unwrap();
+        let is_patch = |file: &&PathBuf| file.extension().is_some_and(|e| e == "patch");
+        let patch = fs::read_to_string(files.iter().find(is_patch).unwrap()).unwrap();
+        let told = format!(", preset {}, for ", preset.name());
+        assert!(patch.contains(&told), "{told:?} is not in the patch");
+    }
+}
+
+#[test]
 fn a_series_that_is_the_default_needs_no_word_to_configure() {
     let temp = tempfile::tempdir().unwrap();
     let source = match common::musl("1.2.6") {
