@@ -2,10 +2,10 @@
  * byssal_dump_heap. Works beside glibc and beside musl. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -15,7 +15,6 @@
 #ifdef __GLIBC__
 #include <gnu/libc-version.h>
 #include <link.h>
-#include <stdlib.h>
 #endif
 
 #define HIDDEN __attribute__((visibility("hidden")))
@@ -216,7 +215,6 @@ static void after_fork_child(void)
 
 #ifdef BYSSAL_COUNT
 #include <fcntl.h>
-#include <stdlib.h>
 
 /* Name and value of counter number index, see src/count; NULL behind the last. */
 HIDDEN const char *byssal_count(size_t index, unsigned long long *value);
