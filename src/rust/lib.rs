@@ -157,72 +157,49 @@ pub fn stats() -> Option<Stats> {
 }
 
 // SAFETY: blocks are distinct, have the layout's size and alignment, and stay until they are freed;
-// no panic leaves.
+// no panic leaves what is `extern "C"`, as all of `own` and of libc is.
 unsafe impl GlobalAlloc for Byssal {
     /// A block. Alignments up to 16 take malloc's way. Null when memory is out.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        without_panic(|| {
-            if libcs::is_there() {
-                // SAFETY: it is.
-                return unsafe { libcs::alloc(layout) };
-            }
-            own::alloc(layout)
-        })
+        if libcs::is_there() {
+            // SAFETY: it is.
+            return unsafe { libcs::alloc(layout) };
+        }
+        own::alloc(layout.align(), layout.size())
     }
 
     /// A block of zeros: new memory of the system's is known to be zero and is not cleared.
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        without_panic(|| {
-            if libcs::is_there() {
-                // SAFETY: it is.
-                return unsafe { libcs::alloc_zeroed(layout) };
-            }
-            own::alloc_zeroed(layout)
-        })
+        if libcs::is_there() {
+            // SAFETY: it is.
+            return unsafe { libcs::alloc_zeroed(layout) };
+        }
+        own::alloc_zeroed(layout.align(), layout.size())
     }
 
     /// Frees a block. Stops the process if `block` is no live block's start, or not one of the
     /// layout's size (fault 5).
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        without_panic(|| {
-            // SAFETY: the caller gives the block up.
-            unsafe {
-                if libcs::is_there() {
-                    return libcs::dealloc(block);
-                }
-                own::dealloc(block, layout)
+        // SAFETY: the caller gives the block up.
+        unsafe {
+            if libcs::is_there() {
+                return libcs::dealloc(block);
             }
-        })
+            own::dealloc(block, layout.align(), layout.size())
+        }
     }
 
     /// Resizes a block: in its place where its slot or mapping has room, else it moves, a large one
     /// without a copy (`mremap`). Null when memory is out: then it is unchanged. Stops the process
-    /// if `block` is no live block's start.
+    /// if `block` is no live block's start, or if it moves and is not of the layout's size (fault
+    /// 5).
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        without_panic(|| {
-            // SAFETY: the caller gives the block up, unless null is returned.
-            unsafe {
-                if libcs::is_there() {
-                    return libcs::realloc(block, layout, new_size);
-                }
-                own::realloc(block, layout, new_size)
+        // SAFETY: the caller gives the block up, unless null is returned.
+        unsafe {
+            if libcs::is_there() {
+                return libcs::realloc(block, layout, new_size);
             }
-        })
-    }
-}
-
-/// Does `call`. If it panics, which nothing in the allocator does by design, its state is not to be
-/// trusted: the process stops.
-#[inline(always)]
-fn without_panic<T>(call: impl FnOnce() -> T) -> T {
-    struct Stop;
-    impl Drop for Stop {
-        fn drop(&mut self) {
-            base::fault::stop(base::fault::Fault::Corruption, 0)
+            own::realloc(block, layout.align(), layout.size(), new_size)
         }
     }
-    let stop = Stop;
-    let result = call();
-    core::mem::forget(stop);
-    result
 }

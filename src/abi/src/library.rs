@@ -280,7 +280,7 @@ extern "C" fn malloc_usable_size(p: *mut c_void) -> usize {
 #[no_mangle]
 unsafe extern "C" fn free_sized(p: *mut c_void, n: usize) {
     // SAFETY: the caller gives the block up.
-    unsafe { PROCESS.free_sized(p.cast(), 1, n) }
+    unsafe { PROCESS.free_sized(p.cast(), n) }
 }
 
 /// C23's free_aligned_sized.
@@ -292,7 +292,7 @@ unsafe extern "C" fn free_aligned_sized(p: *mut c_void, align: usize, n: usize) 
     // What aligned_alloc would have made of it; no block was asked for with what it refuses.
     let align = host::aligned_alloc(align).unwrap_or(0);
     // SAFETY: the caller gives the block up.
-    unsafe { PROCESS.free_sized(p.cast(), align, n) }
+    unsafe { PROCESS.free_aligned_sized(p.cast(), align, n) }
 }
 
 /// See library.c.

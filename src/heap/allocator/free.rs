@@ -55,7 +55,9 @@ impl<P: Platform> Allocator<P> {
                     return self.free_to_quarantine(block, group)
                 }
                 Whose::Narrow(mine, class) => {
-                    return self.free_own(true, block, heap, mine, class, |_| true)
+                    if self.free_own(true, block, heap, mine, class, |_| true) {
+                        return;
+                    }
                 }
                 Whose::Wide(mine) => return self.free_wide(block, heap, mine),
                 Whose::Others if group.class() < CLASSES => return self.free_remote(block, group),
@@ -72,19 +74,24 @@ impl<P: Platform> Allocator<P> {
         if P::SHORTCUTS && heap.class(class).stride() > MAX_FINE {
             return self.free_coarse(block, heap, group);
         }
-        self.free_own(false, block, heap, group, class, |_| true)
+        if !self.free_own(false, block, heap, group, class, |_| true) {
+            self.free_slow(block);
+        }
     }
 
     /// free of a block of a wide class whose offsets have long steps. Apart, as these are compared
     /// in another way.
     #[inline(never)]
     fn free_coarse(&self, block: *mut u8, heap: MyHeap<'_, P>, group: MyGroup) {
-        self.free_own(false, block, heap, group, group.class(), |_| true)
+        if !self.free_own(false, block, heap, group, group.class(), |_| true) {
+            self.free_slow(block);
+        }
     }
 
     /// free of a block in a group of this thread's heap, the kind of whose class `narrow` tells.
     /// The heap has at hand what the class's slots are like; the empty heap's classes have none,
-    /// and no record fits. `fits` judges the block before anything is changed.
+    /// and no record fits. `fits` judges the block. False, and nothing is changed: no live block
+    /// starts there, or it does not fit, or the byte before it was written.
     #[inline(always)]
     fn free_own(
         &self,
@@ -94,17 +101,14 @@ impl<P: Platform> Allocator<P> {
         group: MyGroup,
         class: usize,
         fits: impl FnOnce(&LiveSlot) -> bool,
-    ) {
+    ) -> bool {
         let state = heap.class(class);
         let Some(slot) = LiveSlot::find(narrow, group.group(), class, block, state.geometry())
         else {
-            return self.free_slow(block);
+            return false;
         };
-        if !narrow && !slot.has_front(state.canary.get()) {
-            return self.free_slow(block);
-        }
-        if !fits(&slot) {
-            mismatch(block)
+        if !narrow && !slot.has_front(state.canary.get()) || !fits(&slot) {
+            return false;
         }
         if state.has_room() {
             // The record first: a handler of a signal may call exit, which looks at the queue.
@@ -117,6 +121,7 @@ impl<P: Platform> Allocator<P> {
         } else {
             self.free_at_limit::<false>(slot.start, group, slot.index, state, slot.less);
         }
+        true
     }
 
     /// Frees slot `index` of a group of this thread's heap, which starts at `start`, while the
@@ -368,32 +373,35 @@ impl<P: Platform> Allocator<P> {
         self.heaps.owner_of(group).peek_avail(group.class())
     }
 
-    /// free_sized, free_aligned_sized: frees a block that was asked for with this size and
-    /// alignment (1 to ask nothing). Stops the process if that cannot be.
+    /// free_sized: frees a block that was asked for with this size. Stops the process if that cannot
+    /// be.
     ///
     /// # Safety
     /// The program does not use the block any more.
     #[inline(always)]
-    pub unsafe fn free_sized(&self, block: *mut u8, align: usize, n: usize) {
+    pub unsafe fn free_sized(&self, block: *mut u8, n: usize) {
         if PRESET.quarantine == 0 {
             if let Some(chunk) = self.heaps.memory.system.pagemap.chunk(block.addr()) {
                 let heap = self.mine();
                 if let Whose::Narrow(mine, class) = heap.whose(chunk.group_at(block.addr())) {
-                    let fits = |slot: &LiveSlot| is_of(slot, align, n) && is_aligned(block, align);
-                    return self.free_own(true, block, heap, mine, class, fits);
+                    let fits = |slot: &LiveSlot| n == slot.length();
+                    if self.free_own(true, block, heap, mine, class, fits) {
+                        return;
+                    }
                 }
             }
         }
         // SAFETY: the caller gives the block up.
-        unsafe { self.free_sized_any(block, align, n) }
+        unsafe { self.free_aligned_sized(block, 1, n) }
     }
 
-    /// free_sized of any block, or of null.
+    /// free_aligned_sized: frees a block that was asked for with this size and alignment (1 to ask
+    /// nothing), or null. Stops the process if that cannot be.
     ///
     /// # Safety
-    /// As for `free_sized`.
+    /// The program does not use the block any more.
     #[inline(never)]
-    unsafe fn free_sized_any(&self, block: *mut u8, align: usize, n: usize) {
+    pub unsafe fn free_aligned_sized(&self, block: *mut u8, align: usize, n: usize) {
         if block.is_null() {
             return;
         }
@@ -402,7 +410,7 @@ impl<P: Platform> Allocator<P> {
             None => self.length_outside(block) == n,
         };
         if !fits || !is_aligned(block, align) {
-            mismatch(block)
+            stop(Fault::SizeMismatch, block.addr())
         }
         // SAFETY: the caller gives the block up.
         unsafe { self.free(block) }
@@ -411,27 +419,13 @@ impl<P: Platform> Allocator<P> {
 
 /// Whether a block may have been asked for with `n` bytes at this alignment: its record holds the
 /// size; where the tail is the longest that it can tell, any smaller one of its class.
-#[inline(always)]
 fn is_of(slot: &LiveSlot, align: usize, n: usize) -> bool {
-    n == slot.length() || is_rounded(slot, align, n)
-}
-
-/// `is_of` for a size that the record does not hold.
-#[inline(never)]
-fn is_rounded(slot: &LiveSlot, align: usize, n: usize) -> bool {
     let longest = max_tail(slot.class < FIRST_WIDE);
-    slot.tail() == longest && n < slot.length() && may_hold(slot.class, align, n)
+    let is_rounded = slot.tail() == longest && n < slot.length();
+    n == slot.length() || is_rounded && may_hold(slot.class, align, n)
 }
 
 /// Whether a block may have been asked for at a multiple of `align`.
-#[inline(always)]
 fn is_aligned(block: *mut u8, align: usize) -> bool {
     align.is_power_of_two() && block.addr() & (align - 1) == 0
-}
-
-/// Stops the process: the block is of another size or alignment than the program says.
-#[cold]
-#[inline(never)]
-fn mismatch(block: *mut u8) -> ! {
-    stop(Fault::SizeMismatch, block.addr())
 }

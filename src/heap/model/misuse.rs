@@ -74,7 +74,7 @@ impl Model<'_> {
             match n % 4 {
                 0 => _ = process.realloc(at, n),
                 1 => _ = process.usable_size(at),
-                2 => process.free_sized(at, 1, n),
+                2 => process.free_sized(at, n),
                 _ => process.free(at),
             }
         });
@@ -147,7 +147,13 @@ impl Model<'_> {
             _ => (1, usable + 1),
         };
         // SAFETY: the misuse under test.
-        let free = || unsafe { process.free_sized(at, align, size) };
+        let free = || unsafe {
+            if align == 1 {
+                process.free_sized(at, size)
+            } else {
+                process.free_aligned_sized(at, align, size)
+            }
+        };
         self.expect(&["size mismatch"], *step, free);
     }
 

@@ -109,10 +109,13 @@ impl<'a> Model<'a> {
                 unsafe { process.free(block.live.at) }
             }),
             Op::FreeElsewhere => self.free_elsewhere(which),
-            Op::FreeSized => self.free_with(which, |process, block| {
-                let align = if n % 2 == 0 { block.align.max(1) } else { 1 };
-                // SAFETY: live, and of this size and alignment.
-                unsafe { process.free_sized(block.live.at, align, block.asked) }
+            // SAFETY: live, and of this size and alignment.
+            Op::FreeSized => self.free_with(which, |process, block| unsafe {
+                if n % 2 == 0 {
+                    process.free_aligned_sized(block.live.at, block.align.max(1), block.asked)
+                } else {
+                    process.free_sized(block.live.at, block.asked)
+                }
             }),
             Op::FreeMany => self.free_many(1 + which % 7),
             Op::Realloc => self.realloc(which, n),

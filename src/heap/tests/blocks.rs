@@ -183,17 +183,20 @@ fn sizes_are_checked_by_free_sized() {
         let p = process.malloc(n);
         // SAFETY: the misuse under test, then a right free.
         unsafe {
-            assert!(faults("size", || process.free_sized(p, 1, n + 1)), "{n}");
+            assert!(faults("size", || process.free_sized(p, n + 1)), "{n}");
             assert!(
-                n == 0 || faults("size", || process.free_sized(p, 1, n - 1)),
+                n == 0 || faults("size", || process.free_sized(p, n - 1)),
                 "{n}"
             );
-            process.free_sized(p, 1, n);
+            process.free_sized(p, n);
             let q = process.aligned_alloc(64, n);
             // More than the address happens to be aligned to.
             let align = 2 << q.addr().trailing_zeros();
-            assert!(faults("size", || process.free_sized(q, align, n)), "{n}");
-            process.free_sized(q, 64, n);
+            assert!(
+                faults("size", || process.free_aligned_sized(q, align, n)),
+                "{n}"
+            );
+            process.free_aligned_sized(q, 64, n);
         }
         assert_eq!(process.verify().live_bytes, 0);
     }
@@ -214,17 +217,14 @@ fn sizes_of_another_class_are_found_where_the_record_was_rounded() {
         // SAFETY: live; then the misuse under test, and a right free.
         unsafe {
             assert_eq!(process.realloc(p, kept), p, "in place");
-            assert!(
-                faults("size", || process.free_sized(p, 1, other)),
-                "{other}"
-            );
-            process.free_sized(p, 1, kept);
+            assert!(faults("size", || process.free_sized(p, other)), "{other}");
+            process.free_sized(p, kept);
             let q = process.aligned_alloc(64, kept);
             assert!(
-                faults("size", || process.free_sized(q, 64, other)),
+                faults("size", || process.free_aligned_sized(q, 64, other)),
                 "{other}"
             );
-            process.free_sized(q, 64, kept);
+            process.free_aligned_sized(q, 64, kept);
         }
     }
     assert_eq!(process.verify().live_bytes, 0);
@@ -246,8 +246,8 @@ fn every_aligned_block_is_freed_by_its_size() {
                 unsafe {
                     let q = process.realloc(p, n);
                     resized += usize::from(q == p && n < most);
-                    process.free_sized(q, if q == p { align } else { 1 }, n);
-                    process.free_sized(process.aligned_alloc(align, n), align, n);
+                    process.free_aligned_sized(q, if q == p { align } else { 1 }, n);
+                    process.free_aligned_sized(process.aligned_alloc(align, n), align, n);
                 }
             }
         }

@@ -40,7 +40,7 @@ fn null_is_no_block() {
     // SAFETY: null.
     unsafe {
         process.free(null);
-        process.free_sized(null, 1, 7);
+        process.free_sized(null, 7);
         assert_eq!(process.usable_size(null), 0);
         let block = process.realloc(null, 20);
         assert!(!block.is_null());

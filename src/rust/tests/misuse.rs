@@ -24,7 +24,7 @@ unsafe fn alloc(layout: Layout) -> *mut u8 {
 }
 
 /// What the child does. None ends with an orderly exit, unless the misuse goes undetected.
-const MISUSES: [(&str, &str, fn()); 12] = [
+const MISUSES: [(&str, &str, fn()); 15] = [
     ("double_free", "fault 1: double free", || {
         let layout = layout(100, 8);
         // SAFETY: the misuse under test, here and below.
@@ -70,6 +70,20 @@ const MISUSES: [(&str, &str, fn()); 12] = [
             let _ = realloc(block, layout, 110);
         }
     }),
+    ("move_of_a_freed_block", "fault 1: double free", || {
+        let layout = layout(100, 8);
+        // SAFETY: see above.
+        unsafe {
+            let block = alloc(layout);
+            dealloc(block, layout);
+            let _ = realloc(block, layout, 200);
+        }
+    }),
+    ("move_of_the_stack", "fault 2: invalid pointer", || {
+        let mut local = [0u64; 8];
+        // SAFETY: see above.
+        let _ = unsafe { realloc(local.as_mut_ptr().cast(), layout(64, 8), 200) };
+    }),
     ("interior_pointer", "fault 2: invalid pointer", || {
         let layout = layout(100, 8);
         // SAFETY: see above.
@@ -99,6 +113,14 @@ const MISUSES: [(&str, &str, fn()); 12] = [
         // SAFETY: see above.
         unsafe { dealloc(alloc(layout(100, 8)), layout(101, 8)) }
     }),
+    (
+        "size_of_a_block_that_moves",
+        "fault 5: size mismatch",
+        || {
+            // SAFETY: see above.
+            let _ = unsafe { realloc(alloc(layout(100, 8)), layout(99, 8), 200) };
+        },
+    ),
     ("size_of_a_wide_class", "fault 5: size mismatch", || {
         // SAFETY: see above.
         unsafe { dealloc(alloc(layout(5000, 8)), layout(4000, 8)) }
