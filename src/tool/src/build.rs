@@ -210,18 +210,12 @@ fn publish(project: &Project, cores: &Cores, source: &Source, dest: &Path) -> Re
         .tree(&project.root, "src/tool/src/install.txt")?;
     let name = format!("series-{}", source.label);
     let stamp = Stamp::new(&project.out, &name, inputs.finish());
-    let made = written(dest);
+    let made = [dest.to_path_buf()];
     if stamp.holds(&made) {
         return Ok(());
     }
     write_series(project, cores, source, false, dest)?;
     stamp.note(&made)
-}
-
-/// Files of a series that tell whether it is there as it was written: what to do with it, and the
-/// core.
-pub fn written(series: &Path) -> [PathBuf; 2] {
-    ["INSTALL", "0004-byssal-core.patch"].map(|f| series.join(f))
 }
 
 /// Fits the edits to the source, and writes them as patches, with a text on what to do with them.

@@ -87,7 +87,8 @@ fn is_input(path: &Path) -> bool {
     !name.as_encoded_bytes().starts_with(b".") && name != "target"
 }
 
-/// The record that a step has been done: the digest of its inputs and of each file it made.
+/// The record that a step has been done: the digest of its inputs and of each file it made, and
+/// where a directory is made as a whole, of each file in it.
 /// A step whose record still holds need not run again.
 pub struct Stamp {
     path: PathBuf,
@@ -107,10 +108,29 @@ impl Stamp {
         &self.inputs
     }
 
-    /// Whether the step ran with these inputs and what it made is still there, unchanged.
+    /// Whether the step ran with these inputs and what it made is still there, unchanged: files,
+    /// and of a directory each file that it had then. What a user has put beside them is not asked.
     pub fn holds(&self, made: &[PathBuf]) -> bool {
-        let record = self.record(made);
-        record.is_ok_and(|r| fs::read_to_string(&self.path).is_ok_and(|old| old == r))
+        let Some(files) = self.recorded() else {
+            return false;
+        };
+        let is_there = |top: &PathBuf| files.iter().any(|(_, path)| path.starts_with(top));
+        made.iter().all(is_there)
+            && files.iter().all(|(was, path)| {
+                made.iter().any(|top| path.starts_with(top))
+                    && content(path).is_ok_and(|is| is == *was)
+            })
+    }
+
+    /// The files of a record with these inputs, each behind what was in it.
+    fn recorded(&self) -> Option<Vec<(String, PathBuf)>> {
+        let record = fs::read_to_string(&self.path).ok()?;
+        let files = record.strip_prefix(&self.head())?.lines();
+        let parted = files.map(|line| {
+            let (was, path) = line.split_once(' ')?;
+            Some((was.to_owned(), path.into()))
+        });
+        parted.collect()
     }
 
     /// Notes that the step is done.
@@ -122,10 +142,66 @@ impl Stamp {
     }
 
     fn record(&self, made: &[PathBuf]) -> Result<String> {
-        let mut record = format!("inputs {}\n", self.inputs);
-        for path in made {
-            record += &format!("{} {}\n", file(path)?, path.display());
+        let mut record = self.head();
+        for top in made {
+            let below = if top.is_dir() {
+                project::files(top, &|_| true)?
+            } else {
+                vec![PathBuf::new()]
+            };
+            for name in below {
+                // As in `Inputs::tree`: nothing is joined to the one file itself.
+                let path: PathBuf = top.components().chain(name.components()).collect();
+                record += &format!("{} {}\n", content(&path)?, path.display());
+            }
         }
         Ok(record)
+    }
+
+    fn head(&self) -> String {
+        format!("inputs {}\n", self.inputs)
+    }
+}
+
+/// The hash of a file; of a link that of its text, as it may lead to a directory or to nothing.
+fn content(path: &Path) -> Result<String> {
+    if !path.is_symlink() {
+        return file(path);
+    }
+    let target = fs::read_link(path).at("reading link", path)?;
+    Ok(Inputs::new()
+        .text("link", &target.to_string_lossy())
+        .finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_holds_while_each_file_of_a_directory_is_as_it_was() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("made");
+        let [file, link] = ["sub/file", "link"].map(|name| dir.join(name));
+        let write = |file: &Path, text: &str| project::write_file(file, text.as_bytes()).unwrap();
+        write(&file, "made");
+        std::os::unix::fs::symlink("sub", &link).unwrap();
+        let stamp = |inputs: &str| Stamp::new(temp.path(), "step", inputs.to_owned());
+        let holds = |inputs: &str, made: &Path| stamp(inputs).holds(&[made.to_path_buf()]);
+        assert!(!holds("1", &dir));
+        stamp("1").note(std::slice::from_ref(&dir)).unwrap();
+        assert!(holds("1", &dir));
+        assert!(!holds("2", &dir) && !holds("1", &temp.path().join("other")));
+        assert!(!holds("1", &file), "more was made than that");
+        write(&dir.join("sub/mine"), "of the user's");
+        assert!(holds("1", &dir));
+        write(&file, "changed");
+        assert!(!holds("1", &dir));
+        fs::remove_file(&file).unwrap();
+        assert!(!holds("1", &dir));
+        write(&file, "made");
+        assert!(holds("1", &dir));
+        fs::remove_file(&link).unwrap();
+        assert!(!holds("1", &dir));
     }
 }

@@ -45,11 +45,15 @@ impl Ready {
     /// # Errors
     /// When it is not there.
     pub fn note(&self) -> Result<()> {
-        self.stamp.note(&self.made())
+        if self.is_there() {
+            return Ok(());
+        }
+        self.stamp.note(from_ref(&self.prefix))
     }
 
-    fn made(&self) -> [PathBuf; 2] {
-        ["lib/libc.a", "lib/libc.so"].map(|f| self.prefix.join(f))
+    /// Whether it is finished, and each of its files is as it was then.
+    fn is_there(&self) -> bool {
+        self.stamp.holds(from_ref(&self.prefix))
     }
 
     /// Finds what is built, with the preset that was asked for, or with any.
@@ -64,7 +68,7 @@ impl Ready {
         let ready = wanted
             .iter()
             .map(|preset| Ready::of(project, &label, *preset));
-        ready.into_iter().find(|r| r.stamp.holds(&r.made())).ok_or_else(|| {
+        ready.into_iter().find(Ready::is_there).ok_or_else(|| {
             let preset = preset.map(|p| ("PRESET", p.name()));
             let musl = settings.musl.as_deref().map(|m| ("MUSL", m));
             let target = settings.target.as_deref().map(|t| ("TARGET", t));

@@ -26,7 +26,7 @@ pub fn all(project: &Project, settings: &Settings) -> Result<()> {
     let gates = verified(project, &built)?;
     let proof = sample::prove(project, &built)?;
     let gates = gates.lines().last().unwrap_or_default();
-    publish(project, &built, &libraries)?;
+    publish(project, &built)?;
     Ready::of(project, &built.source.label, settings.preset).note()?;
     summary(project, settings, &built, &libraries, gates, &proof)?;
     say(&format!("Done in {:.1} s.", start.elapsed().as_secs_f32()));
@@ -64,23 +64,7 @@ pub fn verified(project: &Project, built: &Built) -> Result<String> {
 }
 
 /// Puts what is built, verified and proved where it is found, in place of what was there.
-fn publish(project: &Project, built: &Built, libraries: &[Library]) -> Result<()> {
-    let mut files = build::written(&built.patches).to_vec();
-    for prefix in [&built.byssal.prefix, &built.stock.prefix] {
-        let names = ["lib/libc.a", "lib/libc.so", built.compiler.wrapper()];
-        files.extend(names.map(|f| prefix.join(f)));
-    }
-    files.extend(libraries.iter().map(|l| l.path.clone()));
-    let mut inputs = Inputs::new();
-    for file in &files {
-        inputs = inputs.text(&file.to_string_lossy(), &digest::file(file)?);
-    }
-    let step = format!("published-{}", built.source.label);
-    let stamp = Stamp::new(&project.out, &step, inputs.finish());
-    let found: Vec<PathBuf> = files.iter().map(|f| project.published(f)).collect();
-    if stamp.holds(&found) {
-        return Ok(());
-    }
+fn publish(project: &Project, built: &Built) -> Result<()> {
     let mut dirs = vec![
         built.patches.clone(),
         built.stock.prefix.clone(),
@@ -89,8 +73,18 @@ fn publish(project: &Project, built: &Built, libraries: &[Library]) -> Result<()
     if built.compiler.target.is_own() {
         dirs.push(project.made.join("lib"));
     }
+    let mut inputs = Inputs::new();
     for dir in &dirs {
-        prefix::publish(dir, &project.published(dir))?;
+        inputs = inputs.text("of", &dir.to_string_lossy()).tree(dir, "")?;
+    }
+    let step = format!("published-{}", built.source.label);
+    let stamp = Stamp::new(&project.out, &step, inputs.finish());
+    let found: Vec<PathBuf> = dirs.iter().map(|dir| project.published(dir)).collect();
+    if stamp.holds(&found) {
+        return Ok(());
+    }
+    for (dir, found) in dirs.iter().zip(&found) {
+        prefix::publish(dir, found)?;
     }
     stamp.note(&found)
 }

@@ -161,6 +161,9 @@ fn what_is_not_built_is_not_installed() {
     check(&built, &["MUSL=1.2.5"], "run: make MUSL=1.2.5 (");
     check(&built, &["PRESET=default"], "run: make PRESET=default (");
     assert_eq!(built.install(&[&prefix, "PRESET=hardened"]).0, 0);
+    fs::remove_file(built.dir().join("out/musl-1.2.6/bin/musl-gcc")).unwrap();
+    check(&built, &[], "run: make (");
+    let built = Checkout::built(Preset::Hardened);
     // A make that was stopped on its way, or failed.
     fs::write(built.dir().join("out/musl-1.2.6/lib/libc.a"), "another").unwrap();
     check(&built, &[], "run: make (");
@@ -199,6 +202,8 @@ fn only_installing_is_for_sudo() {
 #[test]
 fn without_rights_it_says_what_to_do() {
     let checkout = Checkout::built(Preset::Default);
+    // Whoever installs can read what is built.
+    mode(&checkout.dir().join("out/musl-1.2.6/bin/musl-gcc"), 0o755);
     let locked = checkout.temp.path().join("locked");
     fs::create_dir(&locked).unwrap();
     mode(&locked, 0o555);
