@@ -38,7 +38,7 @@ pub fn all(project: &Project, settings: &Settings) -> Result<()> {
 /// # Errors
 /// `Gate` when one failed.
 pub fn verified(project: &Project, built: &Built) -> Result<String> {
-    let mut inputs = Inputs::new().text("compiler", &built.compiler.identity()?);
+    let mut inputs = Inputs::new().text("compiler", &built.compiler.identity);
     for prefix in [&built.byssal.prefix, &built.stock.prefix] {
         for file in ["lib/libc.a", "lib/libc.so"] {
             inputs = inputs.text(file, &digest::file(&prefix.join(file))?);

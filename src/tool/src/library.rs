@@ -83,7 +83,7 @@ impl Beside {
     ) -> Result<Inputs> {
         let inputs = core::sources(&settings.workspace(project))?
             .text("preset", settings.preset.name())
-            .text("compiler", &compiler.identity()?)
+            .text("compiler", &compiler.identity)
             .text("cc", &self.cc.to_string_lossy())
             .tree(&project.root, "musl-glue/library-exports.txt")?
             .tree(&project.root, "musl-glue/cxx-exports.txt")?;

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::error::{Error, Kind, Result};
 use crate::prefix::PLACE;
 use crate::target::Target;
-use crate::{project, run};
+use crate::{digest, project, run};
 
 /// The C compiler and how it is run.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Compiler {
     pub family: Family,
     /// The machine that it compiles for.
     pub target: &'static Target,
+    /// Tells it from others: see `identity`.
+    pub identity: String,
 }
 
 /// Which of musl's wrappers a compiler needs.
@@ -70,9 +72,11 @@ impl Compiler {
             );
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (family, target) = (Family::of(&cc)?, Target::of_compiler(&cc)?);
         Ok(Compiler {
-            family: Family::of(&cc)?,
-            target: Target::of_compiler(&cc)?,
+            family,
+            identity: identity(&cc, target)?,
+            target,
             jobs: jobs.unwrap_or(cores),
             cc,
         })
@@ -94,17 +98,6 @@ impl Compiler {
         macros(&self.cc)
     }
 
-    /// What it says of itself, and what is asked of it for its machine: changes with its version, its
-    /// configuration, and the flags of targets.toml.
-    ///
-    /// # Errors
-    /// When it cannot be run.
-    pub fn identity(&self) -> Result<String> {
-        let version = run::output(Command::new(&self.cc).arg("--version"))?;
-        let machine = run::output(Command::new(&self.cc).arg("-dumpmachine"))?;
-        Ok(format!("{}\n{version}{machine}{:?}", self.cc, self.target))
-    }
-
     /// The program that belongs to this compiler, such as its target's objcopy.
     ///
     /// # Errors
@@ -113,6 +106,18 @@ impl Compiler {
         let path = run::output(Command::new(&self.cc).arg(format!("-print-prog-name={name}")))?;
         Ok(path.trim().to_owned())
     }
+}
+
+/// What a compiler says of itself, the file that is run, and what is asked of it for its machine:
+/// changes with its version and configuration, with the text of a script, and with the flags of
+/// targets.toml. A script that runs another compiler has that one's version.
+fn identity(cc: &str, target: &Target) -> Result<String> {
+    let version = run::output(Command::new(cc).arg("--version"))?;
+    let machine = run::output(Command::new(cc).arg("-dumpmachine"))?;
+    // Whoever may run it and not read it has its version.
+    let file = run::found(cc).and_then(|path| digest::file(&path).ok());
+    let file = file.unwrap_or_default();
+    Ok(format!("{cc}\n{file}\n{version}{machine}{target:?}"))
 }
 
 /// A cross compiler for a machine: under its own name, or under those of the distribution's.

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::error::{At, Error, Kind, Result};
@@ -206,11 +206,17 @@ pub fn last_word(cmd: &mut Command) -> Result<String> {
 
 /// Whether a program of that name is in `PATH` (or is a path that exists).
 pub fn exists(program: &str) -> bool {
+    found(program).is_some()
+}
+
+/// The file of a program: the first of that name in `PATH`, or the path that it is.
+pub fn found(program: &str) -> Option<PathBuf> {
     if program.contains('/') {
-        return Path::new(program).is_file();
+        return Some(PathBuf::from(program)).filter(|path| path.is_file());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    let files = std::env::split_paths(&path).map(|dir| dir.join(program));
+    files.into_iter().find(|file| file.is_file())
 }
 
 fn cannot_start(cmd: &Command, e: &std::io::Error) -> Error {

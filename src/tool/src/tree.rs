@@ -102,7 +102,7 @@ impl Tree {
     fn stamp(&self, project: &Project, source: &Source, compiler: &Compiler) -> Result<Stamp> {
         let mut inputs = Inputs::new()
             .text("source", &source.identity)
-            .text("compiler", &compiler.identity()?);
+            .text("compiler", &compiler.identity);
         if self.malloc == Malloc::Byssal {
             inputs = inputs
                 .tree(&project.root, "patches")?

@@ -12,10 +12,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use byssal_tool::cores::Cores;
+use byssal_tool::musl::Compiler;
 use byssal_tool::pins::Pins;
 use byssal_tool::source::Source;
 use byssal_tool::{digest, edit, project, run};
-use common::{byssal, configured, likeness, make, outcome, project_with_pins};
+use common::{byssal, configured, likeness, make, outcome, project_with_pins, succeed};
 
 #[test]
 fn old_and_unknown_versions_are_refused_with_the_reason() {
@@ -669,6 +670,22 @@ fn what_is_no_compiler_for_this_machine_is_refused_before_anything_is_built() {
         assert_eq!(got, code, "CC={cc}: {text}");
         assert!(text.contains(why), "{text}");
     }
+}
+
+#[test]
+fn a_compiler_is_another_once_its_script_has_changed() {
+    let temp = tempfile::tempdir().unwrap();
+    let cc = temp.path().join("cc");
+    let cc = cc.to_str().unwrap();
+    let identity = |flags: &str| {
+        // By another process: a file that this one has open for writing cannot be run.
+        let text = format!("#!/bin/sh\nexec gcc {flags} \"$@\"\n");
+        let write = r#"printf %s "$2" >"$1" && chmod +x "$1""#;
+        succeed(Command::new("sh").args(["-c", write, "sh", cc, &text]));
+        Compiler::find(Some(cc), None, None).unwrap().identity
+    };
+    assert_eq!(identity("-O2"), identity("-O2"));
+    assert_ne!(identity("-O2"), identity("-O1"));
 }
 
 #[test]
