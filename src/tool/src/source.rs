@@ -6,7 +6,7 @@ use std::io::{Read, Seek};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 
 use crate::error::{At, Error, Kind, Result};
 use crate::pins::{Family, Pins, Release};
@@ -354,7 +354,8 @@ fn stream(tarball: &Path) -> Result<Box<dyn Read>> {
     }
     let file = File::open(tarball).at("opening", tarball)?;
     Ok(if magic.starts_with(&[0x1f, 0x8b]) {
-        Box::new(GzDecoder::new(file))
+        // It may be of several members: some packers work on parts.
+        Box::new(MultiGzDecoder::new(file))
     } else {
         Box::new(file)
     })

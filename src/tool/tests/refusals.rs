@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ use byssal_tool::pins::Pins;
 use byssal_tool::source::Source;
 use byssal_tool::{digest, edit, project, run};
 use common::{byssal, configured, likeness, make, outcome, project_with_pins, succeed};
+use flate2::write::GzEncoder;
+use flate2::Compression;
 
 #[test]
 fn old_and_unknown_versions_are_refused_with_the_reason() {
@@ -735,6 +737,29 @@ fn a_damaged_tarball_is_told_of_in_plain_words() {
         let ours = text.replace(temp.path().to_str().unwrap(), "");
         assert!(!ours.contains(".tmp"), "names a temporary path: {text}");
     }
+}
+
+#[test]
+fn a_tarball_may_be_packed_in_several_parts() {
+    let temp = tempfile::tempdir().unwrap();
+    let [tree, plain, packed] = ["musl", "x.tar", "x.tar.gz"].map(|name| temp.path().join(name));
+    likeness(&tree, "1.2.6");
+    let mut tar = tar::Builder::new(fs::File::create(&plain).unwrap());
+    tar.append_dir_all("musl", &tree).unwrap();
+    tar.finish().unwrap();
+    let mut file = fs::File::create(&packed).unwrap();
+    // Within an entry.
+    for part in fs::read(&plain).unwrap().chunks(2000) {
+        let mut member = GzEncoder::new(&mut file, Compression::fast());
+        member.write_all(part).unwrap();
+        member.finish().unwrap();
+    }
+    let project = common::project(&temp.path().join("out"));
+    let pins = Pins::read(&project.root).unwrap();
+    let source = Source::find(&project, &pins, packed.to_str().unwrap()).unwrap();
+    let laid = source.lay(&temp.path().join("laid")).unwrap();
+    let names = |dir: &Path| project::files(dir, &|_| true).unwrap();
+    assert_eq!(names(&laid), names(&tree));
 }
 
 #[test]
