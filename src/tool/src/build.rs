@@ -192,7 +192,7 @@ pub fn try_edits(project: &Project, source: &Source) -> Result<()> {
     if source.is_pinned() {
         return Ok(());
     }
-    let temp = tempfile::tempdir()?;
+    let temp = project.scratch()?;
     let tree = source.lay(temp.path())?;
     let patches = edit::read(&project.root, false)?;
     edit::fit(&project.root, &patches, &Cores::none(), source, &tree).map(drop)

@@ -133,9 +133,10 @@ struct Apt {
 }
 
 impl Apt {
-    fn new(archive: &Archive, suite: &str) -> Result<Self> {
+    /// Beside `dest`, which is what it is for.
+    fn new(archive: &Archive, suite: &str, dest: &Path) -> Result<Self> {
         let apt = Apt {
-            dir: tempfile::Builder::new().prefix("byssal-apt-").tempdir()?,
+            dir: project::temp_beside(dest)?,
         };
         for sub in ["parts", "lists/partial", "cache/archives/partial", "got"] {
             let path = apt.dir.path().join(sub);
@@ -211,7 +212,7 @@ pub fn get(
     version: &str,
     dest: &Path,
 ) -> Result<()> {
-    let apt = Apt::new(archive, suite)?;
+    let apt = Apt::new(archive, suite, dest)?;
     let full = apt.version(package, version)?;
     let mut source = apt.command("apt-get");
     source.args([

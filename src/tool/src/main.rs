@@ -246,6 +246,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         return look.show().map(|()| ExitCode::SUCCESS);
     }
     let project = Project::find(cli.root.as_deref(), cli.out.as_deref())?.staged();
+    let project = match cli.command {
+        Command::Install { .. } => project.read_only(),
+        _ => project,
+    };
     // Held until the end; the kernel lets go of it however that comes.
     let _lock = match cli.command {
         Command::Setup | Command::Emulator { .. } | Command::LibcTest { path: None, .. } => None,

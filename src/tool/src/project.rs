@@ -24,6 +24,8 @@ pub struct Project {
     pub out: PathBuf,
     /// Where results are made: `out` itself, or below it until all of them are good (`staged`).
     pub made: PathBuf,
+    /// Whether nothing may be written in `out`, not even for a while (`read_only`).
+    pub read_only: bool,
 }
 
 impl Project {
@@ -56,7 +58,29 @@ impl Project {
             caches: caches(root, &out)?,
             made: out.clone(),
             out,
+            read_only: false,
         })
+    }
+
+    /// The same project for a run that leaves everything in it as it is.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        Project {
+            read_only: true,
+            ..self
+        }
+    }
+
+    /// A temporary directory for a tree that is only looked at. It is in `out`, where the next run
+    /// removes what a killed one has left.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn scratch(&self) -> Result<tempfile::TempDir> {
+        if self.read_only {
+            return Ok(tempfile::tempdir()?);
+        }
+        temp_beside(&self.out.join("build/scratch"))
     }
 
     /// The same project, but results are made apart from those that are in use.

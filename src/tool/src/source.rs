@@ -111,7 +111,7 @@ impl Source {
             let release = family.release(&release.version)?;
             return Ok(Self::released(release, path.to_path_buf()));
         }
-        let temp = tempfile::tempdir()?;
+        let temp = project.scratch()?;
         let tree = unpack(path, temp.path())?;
         Self::from_tree(project, family, &tree, path)
     }
@@ -244,7 +244,7 @@ impl Files {
                  gets what it is compared with)"
             )));
         };
-        let temp = tempfile::tempdir()?;
+        let temp = project.scratch()?;
         let released = Files::list(&unpack(&tarball, temp.path())?)?;
         let names: BTreeSet<_> = self.0.keys().chain(released.0.keys()).collect();
         let mut differ = Vec::new();
@@ -291,7 +291,7 @@ pub fn unpack(tarball: &Path, into: &Path) -> Result<PathBuf> {
             .remedy("the file is damaged or no tarball: get it again")
     };
     fs::create_dir_all(into).at("making directory", into)?;
-    let mut archive = tar::Archive::new(stream(tarball)?);
+    let mut archive = tar::Archive::new(stream(tarball, into)?);
     let (mut top, mut single) = (None, true);
     for entry in archive.entries().map_err(|e| bad(e.to_string()))? {
         let mut entry = entry.map_err(|e| bad(format!("is no tarball: {e}")))?;
@@ -339,8 +339,8 @@ fn cause(error: &dyn std::error::Error) -> String {
 /// How packed files begin, and the program that unpacks those that are not gzip's.
 const PACKED: [(&[u8], &str); 2] = [(b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2")];
 
-/// The tarball itself, however it is packed.
-fn stream(tarball: &Path) -> Result<Box<dyn Read>> {
+/// The tarball itself, however it is packed. `into` has room for what is unpacked by the way.
+fn stream(tarball: &Path, into: &Path) -> Result<Box<dyn Read>> {
     let mut file = File::open(tarball).at("opening", tarball)?;
     let mut magic = [0; 6];
     file.read_exact(&mut magic).map_err(|e| {
@@ -350,7 +350,7 @@ fn stream(tarball: &Path) -> Result<Box<dyn Read>> {
         )
     })?;
     if let Some((_, program)) = PACKED.iter().find(|(start, _)| magic.starts_with(start)) {
-        return unpacked_by(program, tarball);
+        return unpacked_by(program, tarball, into);
     }
     let file = File::open(tarball).at("opening", tarball)?;
     Ok(if magic.starts_with(&[0x1f, 0x8b]) {
@@ -361,9 +361,9 @@ fn stream(tarball: &Path) -> Result<Box<dyn Read>> {
     })
 }
 
-/// What `program -dc` makes of the file, by way of an unnamed temporary one.
-fn unpacked_by(program: &str, tarball: &Path) -> Result<Box<dyn Read>> {
-    let mut plain = tempfile::tempfile()?;
+/// What `program -dc` makes of the file, by way of an unnamed temporary one in `dir`.
+fn unpacked_by(program: &str, tarball: &Path, dir: &Path) -> Result<Box<dyn Read>> {
+    let mut plain = tempfile::tempfile_in(dir).at("making a temporary file in", dir)?;
     let ended = run::neutral(&mut Command::new(program))
         .arg("-dc")
         .arg(tarball)

@@ -160,6 +160,12 @@ fn what_is_not_built_is_not_installed() {
     let built = Checkout::built(Preset::Hardened);
     check(&built, &["MUSL=1.2.5"], "run: make MUSL=1.2.5 (");
     check(&built, &["PRESET=default"], "run: make PRESET=default (");
+    // Which one a tarball is is seen when it is unpacked, and that is not done in the checkout.
+    let [tree, tarball] = ["tree", "x.tar"].map(|name| built.temp.path().join(name));
+    common::likeness(&tree, "1.2.6");
+    common::packed(&tree, &tarball);
+    let musl = format!("MUSL={}", tarball.display());
+    check(&built, &[&musl], &format!("run: make {musl} ("));
     assert_eq!(built.install(&[&prefix, "PRESET=hardened"]).0, 0);
     fs::remove_file(built.dir().join("out/musl-1.2.6/bin/musl-gcc")).unwrap();
     check(&built, &[], "run: make (");

@@ -740,13 +740,34 @@ fn a_damaged_tarball_is_told_of_in_plain_words() {
 }
 
 #[test]
+fn what_a_killed_run_left_is_removed_and_nothing_is_left_elsewhere() {
+    let temp = tempfile::tempdir().unwrap();
+    let [project, musl] = project_and_musl(temp.path());
+    let tarball = temp.path().join("x.tar");
+    common::packed(&musl, &tarball);
+    fs::write(musl.join("Makefile"), "all:\n").unwrap();
+    // No process has that number: there are none above 2^22.
+    let stale = project.join("out/build/.byssal-tmp-4200000-x");
+    for (musl, code) in [(&tarball, 0), (&musl, 5)] {
+        fs::create_dir_all(&stale).unwrap();
+        let mut cmd = Command::new(env!("CARGO_BIN_EXE_byssal"));
+        cmd.args([if code == 0 { "fetch" } else { "patch" }, "--musl"]);
+        cmd.arg(musl)
+            .current_dir(&project)
+            .env("TMPDIR", "/nonexistent");
+        let (got, text) = outcome(&cmd.output().unwrap());
+        assert_eq!(got, code, "{text}");
+        let left: Vec<_> = fs::read_dir(project.join("out/build")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
 fn a_tarball_may_be_packed_in_several_parts() {
     let temp = tempfile::tempdir().unwrap();
     let [tree, plain, packed] = ["musl", "x.tar", "x.tar.gz"].map(|name| temp.path().join(name));
     likeness(&tree, "1.2.6");
-    let mut tar = tar::Builder::new(fs::File::create(&plain).unwrap());
-    tar.append_dir_all("musl", &tree).unwrap();
-    tar.finish().unwrap();
+    common::packed(&tree, &plain);
     let mut file = fs::File::create(&packed).unwrap();
     // Within an entry.
     for part in fs::read(&plain).unwrap().chunks(2000) {

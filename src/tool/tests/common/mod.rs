@@ -105,6 +105,13 @@ pub fn likeness(dir: &Path, version: &str) {
     }
 }
 
+/// A tarball of a tree, at `musl/` in it.
+pub fn packed(tree: &Path, tarball: &Path) {
+    let mut tar = tar::Builder::new(fs::File::create(tarball).unwrap());
+    tar.append_dir_all("musl", tree).unwrap();
+    tar.finish().unwrap();
+}
+
 /// A patched and configured tree of the default musl, with these cores; `None` when it cannot be
 /// had.
 pub fn configured(dir: &Path, cores: &Cores) -> Option<PathBuf> {
