@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 use std::path::{Component, Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use flate2::read::MultiGzDecoder;
 
@@ -284,17 +284,18 @@ fn number(version: &str) -> Vec<u32> {
 /// Unpacks a tarball; gives the one directory that it holds, or `into` when it has more at its top.
 ///
 /// # Errors
-/// `Source` when it is no tarball; entries that lead outside are refused.
+/// `Source` when it is no tarball; entries that lead outside are refused. `System` when there is no
+/// room for it.
 pub fn unpack(tarball: &Path, into: &Path) -> Result<PathBuf> {
-    let bad = |why: String| {
-        Error::new(Kind::Source, format!("{}: {why}", tarball.display()))
-            .remedy("the file is damaged or no tarball: get it again")
+    let bad = |why: String| damaged(format!("{}: {why}", tarball.display()));
+    let failed = |what: String, e: io::Error| {
+        refusal(&e, tarball, into).unwrap_or_else(|| bad(format!("{what}: {}", cause(&e))))
     };
     fs::create_dir_all(into).at("making directory", into)?;
     let mut archive = tar::Archive::new(stream(tarball, into)?);
     let (mut top, mut single) = (None, true);
     for entry in archive.entries().map_err(|e| bad(e.to_string()))? {
-        let mut entry = entry.map_err(|e| bad(format!("is no tarball: {e}")))?;
+        let mut entry = entry.map_err(|e| failed("is no tarball".into(), e))?;
         if entry.header().entry_type().is_pax_global_extensions() {
             continue;
         }
@@ -303,11 +304,8 @@ pub fn unpack(tarball: &Path, into: &Path) -> Result<PathBuf> {
             single &= top.get_or_insert_with(|| name.to_owned()) == name;
         }
         let unpacked = entry.unpack_in(into).map_err(|e| {
-            bad(format!(
-                "{} cannot be unpacked: {}",
-                path.display(),
-                cause(&e)
-            ))
+            let what = format!("{} cannot be unpacked", path.display());
+            failed(what, e)
         })?;
         if !unpacked {
             return Err(bad(format!("the entry {} leads outside", path.display())));
@@ -329,6 +327,43 @@ pub fn unpack(tarball: &Path, into: &Path) -> Result<PathBuf> {
     } else {
         into.to_path_buf()
     })
+}
+
+/// That a tarball is none, and why.
+fn damaged(what: String) -> Error {
+    Error::new(Kind::Source, what).remedy("the file is damaged or no tarball: get it again")
+}
+
+/// What the system may refuse at unpacking any tarball. Others tell of the tarball: of a name that
+/// is too long, or of a file where a directory is to be.
+const REFUSALS: [libc::c_int; 10] = [
+    libc::ENOSPC,
+    libc::EDQUOT,
+    libc::EFBIG,
+    libc::EROFS,
+    libc::EACCES,
+    libc::EPERM,
+    libc::EIO,
+    libc::EMFILE,
+    libc::ENFILE,
+    libc::ENOMEM,
+];
+
+/// That the system refused to unpack the tarball in `into`, if that was it.
+fn refusal(error: &io::Error, tarball: &Path, into: &Path) -> Option<Error> {
+    number_at_bottom(error).filter(|number| REFUSALS.contains(number))?;
+    let (tarball, into) = (tarball.display(), into.display());
+    let what = format!("unpacking {tarball} in {into}: {}", cause(error));
+    Some(Error::new(Kind::System, what).remedy(
+        "see that there is room and that you may write there, or name a directory elsewhere: \
+         --out DIR",
+    ))
+}
+
+/// The number of the system's error; what is wrong in a tarball has none.
+fn number_at_bottom(error: &(dyn std::error::Error + 'static)) -> Option<libc::c_int> {
+    let number = error.downcast_ref().and_then(io::Error::raw_os_error);
+    number.or_else(|| error.source().and_then(number_at_bottom))
 }
 
 /// What was wrong at the bottom: the errors above name our temporary directory.
@@ -364,24 +399,33 @@ fn stream(tarball: &Path, into: &Path) -> Result<Box<dyn Read>> {
 /// What `program -dc` makes of the file, by way of an unnamed temporary one in `dir`.
 fn unpacked_by(program: &str, tarball: &Path, dir: &Path) -> Result<Box<dyn Read>> {
     let mut plain = tempfile::tempfile_in(dir).at("making a temporary file in", dir)?;
-    let ended = run::neutral(&mut Command::new(program))
+    let mut child = run::neutral(&mut Command::new(program))
         .arg("-dc")
         .arg(tarball)
-        .stdout(plain.try_clone()?)
-        .output()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .map_err(|e| {
             Error::new(Kind::Missing, format!("cannot run {program}: {e}"))
                 .remedy("run: sudo apt-get install xz-utils bzip2")
         })?;
+    // Written here and not by the program, which tells of a full disk in its own words.
+    let copied = child
+        .stdout
+        .take()
+        .map(|mut out| io::copy(&mut out, &mut plain));
+    let ended = child.wait_with_output()?;
+    if let Some(Err(e)) = copied {
+        return Err(refusal(&e, tarball, dir).unwrap_or_else(|| e.into()));
+    }
     if !ended.status.success() {
         let said = String::from_utf8_lossy(&ended.stderr);
-        let what = format!(
+        return Err(damaged(format!(
             "{program} cannot unpack {}: {}",
             tarball.display(),
             said.trim()
-        );
-        return Err(Error::new(Kind::Source, what)
-            .remedy("the file is damaged or no tarball: get it again"));
+        )));
     }
     plain.rewind()?;
     Ok(Box::new(plain))

@@ -739,6 +739,57 @@ fn a_damaged_tarball_is_told_of_in_plain_words() {
     }
 }
 
+/// Has the command write no file beyond that many bytes, as on a disk that is full then.
+fn limited(cmd: &mut Command, bytes: u64) -> &mut Command {
+    // SAFETY: what runs between fork and exec only calls the kernel.
+    unsafe {
+        cmd.pre_exec(move || {
+            // Then the write fails, and the process goes on.
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            let limit = libc::rlimit {
+                rlim_cur: bytes,
+                rlim_max: bytes,
+            };
+            match libc::setrlimit(libc::RLIMIT_FSIZE, &limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        })
+    }
+}
+
+#[test]
+fn no_room_to_unpack_is_no_damage_of_the_tarball() {
+    let temp = tempfile::tempdir().unwrap();
+    let [project, musl] = project_and_musl(temp.path());
+    let tarball = temp.path().join("x.tar");
+    fs::write(musl.join("long"), vec![b'x'; 1 << 16]).unwrap();
+    common::packed(&musl, &tarball);
+    let mut tried = vec![tarball.clone()];
+    if run::exists("xz") {
+        succeed(Command::new("xz").arg("-k").arg(&tarball));
+        tried.push(temp.path().join("x.tar.xz"));
+    } else {
+        println!("skipped: xz is not installed");
+    }
+    for tarball in tried {
+        let mut cmd = Command::new(env!("CARGO_BIN_EXE_byssal"));
+        cmd.args(["fetch", "--musl"]).arg(&tarball);
+        let out = limited(cmd.current_dir(&project), 1 << 14).output();
+        let (code, text) = outcome(&out.unwrap());
+        assert_eq!(code, 1, "{text}");
+        for named in [
+            tarball.to_str().unwrap(),
+            "out/build/",
+            "too large",
+            "--out",
+        ] {
+            assert!(text.contains(named), "{named}: {text}");
+        }
+        assert!(!text.contains("damaged"), "{text}");
+    }
+}
+
 #[test]
 fn what_a_killed_run_left_is_removed_and_nothing_is_left_elsewhere() {
     let temp = tempfile::tempdir().unwrap();
