@@ -10,6 +10,7 @@ use byssal_tool::error::{Error, Kind, Result};
 use byssal_tool::progress::{result, say};
 use byssal_tool::project::Project;
 use byssal_tool::run::printable;
+use byssal_tool::source::Source;
 use byssal_tool::{dist, install, job, libc_test, look, needs, profile, sample, verify};
 use clap::{Args, Parser, Subcommand};
 
@@ -190,6 +191,27 @@ enum Command {
     },
 }
 
+impl Command {
+    /// The settings that it shares with other steps.
+    fn common(&self) -> Option<&Common> {
+        match self {
+            Command::Fetch { common }
+            | Command::Patch { common, .. }
+            | Command::Dist { common, .. }
+            | Command::Verify { common, .. }
+            | Command::Prove { common }
+            | Command::LibcTest { common, .. }
+            | Command::Install { common, .. }
+            | Command::Emulator { common }
+            | Command::Profile { common, .. }
+            | Command::Build { common } => Some(common),
+            Command::Look { .. } | Command::Clean { .. } | Command::Setup => None,
+            #[cfg(feature = "bindings")]
+            Command::Bindings => None,
+        }
+    }
+}
+
 /// What `look` is to look at, and how.
 #[derive(Args)]
 struct LookArgs {
@@ -250,6 +272,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Install { .. } => project.read_only(),
         _ => project,
     };
+    if let Some(musl) = cli.command.common().and_then(|c| c.musl.as_deref()) {
+        Source::check_out(&project, musl)?;
+    }
     // Held until the end; the kernel lets go of it however that comes.
     let _lock = match cli.command {
         Command::Setup | Command::Emulator { .. } | Command::LibcTest { path: None, .. } => None,

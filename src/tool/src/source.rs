@@ -78,11 +78,22 @@ impl Source {
         }
         if path.is_dir() {
             let path = project::resolved(path)?;
-            project::check_apart(&path, "--out", &project.out)?;
             return Self::from_tree(project, family, &path, &path);
         }
         Err(Error::new(Kind::Source, format!("MUSL={musl:?} is neither a version nor a file nor a directory"))
             .remedy("give a version as 1.2.6, the path of a musl tarball (.tar or .tar.gz), or of its unpacked tree"))
+    }
+
+    /// Refuses an `out` within the tree that `musl` names, before anything is made there.
+    ///
+    /// # Errors
+    /// `Usage`, with both.
+    pub fn check_out(project: &Project, musl: &str) -> Result<()> {
+        let path = Path::new(musl);
+        if looks_like_version(musl) || !path.is_dir() {
+            return Ok(());
+        }
+        project::check_apart(&project::resolved(path)?, "--out", &project.out)
     }
 
     /// The label that `find` would give it. A version is not fetched for that.

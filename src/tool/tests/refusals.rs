@@ -288,7 +288,9 @@ fn a_place_for_results_within_the_musl_tree_is_refused() {
         for named in [&format!("{place} "), &format!("{tree},"), "what to do"] {
             assert!(text.contains(named), "{named}: {text}");
         }
-        assert!(!musl.join("new").exists(), "{args:?}: {text}");
+        for made in ["new", "out"] {
+            assert!(!musl.join(made).exists(), "{args:?}: {text}");
+        }
     }
 }
 
