@@ -126,9 +126,23 @@ impl Project {
     /// replace what byssal did not make, before any work is done for it.
     ///
     /// # Errors
-    /// `Usage` for a file, and for a directory that has something else in it.
+    /// `Usage` for a file, for a directory that has something else in it, and for one that holds
+    /// all that byssal made.
     pub fn dest(&self, named: Option<&Path>, usual: &Path) -> Result<PathBuf> {
         let dest = resolved(named.unwrap_or(&self.out.join(usual)))?;
+        for out in [&self.out, &self.root.join("out")] {
+            if out.starts_with(&dest) {
+                let what = format!(
+                    "--dest {} would replace all that byssal made in {}",
+                    dest.display(),
+                    out.display()
+                );
+                return Err(Error::new(Kind::Usage, what).remedy(format!(
+                    "give a directory in it: {}",
+                    out.join(usual).display()
+                )));
+            }
+        }
         if !self.has(&dest) && !dest.join(MARK).is_file() {
             refuse_foreign("--dest", &dest)?;
         }

@@ -226,6 +226,33 @@ fn no_way_through_out_leads_to_what_byssal_did_not_make() {
 }
 
 #[test]
+fn no_result_takes_the_place_of_all_that_byssal_made() {
+    let temp = tempfile::tempdir().unwrap();
+    let [project, musl] = project_and_musl(temp.path());
+    let musl = musl.to_str().unwrap();
+    let made = project.join("out/log/x");
+    project::write_file(&made, b"made").unwrap();
+    let marked = temp.path().join("marked");
+    // What byssal made where it was told, and then the user had it work in that.
+    project::write_file(&marked.join(".byssal"), b"").unwrap();
+    let inside = marked.join("out");
+    let [marked, inside] = [&marked, &inside].map(|path| path.to_str().unwrap());
+    for args in [
+        &["patch", "--musl", musl, "--dest", "out"][..],
+        &["dist", "--musl", musl, "--dest", "out/log/.."],
+        &["profile", "--dest", "out", "/bin/sh"],
+        &["--out=out/other", "patch", "--musl", musl, "--dest=out"],
+        &["--out", "elsewhere", "patch", "--musl", musl, "--dest=out"],
+        &["--out", inside, "patch", "--musl", musl, "--dest", marked],
+    ] {
+        let (code, text) = byssal_in(&project, args);
+        assert_eq!(code, 2, "{args:?}: {text}");
+        assert!(text.contains("all that byssal made"), "{args:?}: {text}");
+        assert!(made.is_file(), "{args:?}: {text}");
+    }
+}
+
+#[test]
 fn behind_a_link_what_it_leads_to_is_meant() {
     let temp = tempfile::tempdir().unwrap();
     let [project, musl] = project_and_musl(temp.path());
