@@ -284,6 +284,31 @@ fn behind_a_link_what_it_leads_to_is_meant() {
 }
 
 #[test]
+fn checking_writes_nothing_through_out_before_the_tool_has() {
+    let temp = tempfile::tempdir().unwrap();
+    let [project, _] = project_and_musl(temp.path());
+    let [_, foreign] = foreign(temp.path());
+    let empty = temp.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let script = common::root().join("ci/check");
+    fs::create_dir(project.join("ci")).unwrap();
+    fs::copy(script, project.join("ci/check")).unwrap();
+    let target = Path::new(env!("CARGO_BIN_EXE_byssal")).ancestors().nth(2);
+    for (leads_to, code, left) in [(&empty, 4, 1), (&foreign, 2, 1)] {
+        let out = project.join("out");
+        symlink(leads_to, &out).unwrap();
+        let mut check = Command::new("bash");
+        check.arg(project.join("ci/check"));
+        check.args(["--musl", "/no/such/musl"]);
+        check.env("CARGO_TARGET_DIR", target.unwrap());
+        let (got, text) = outcome(&check.output().unwrap());
+        assert_eq!(got, code, "{text}");
+        assert_eq!(fs::read_dir(leads_to).unwrap().count(), left, "{text}");
+        fs::remove_file(out).unwrap();
+    }
+}
+
+#[test]
 fn what_byssal_made_where_it_was_told_is_replaced() {
     let temp = tempfile::tempdir().unwrap();
     let [musl, dest, link] = ["musl", "series", "link"].map(|name| temp.path().join(name));
