@@ -139,6 +139,7 @@ pub fn build(project: &Project, settings: &Settings) -> Result<Built> {
     }
     needs::programs(project, &["make", "cargo", "rustc"])?;
     let compiler = settings.compiler()?;
+    needs::binutils(project, &compiler)?;
     let source = settings.source(project)?;
     try_edits(project, &source)?;
     let source = source.labelled(compiler.target);

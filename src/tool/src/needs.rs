@@ -5,26 +5,12 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::error::{Error, Kind, Result};
+use crate::musl::{Compiler, Family};
 use crate::progress::{step, tell};
 use crate::project::{self, Project};
 use crate::run;
 
-/// A program and the Debian package that brings it.
-const PACKAGES: [(&str, &str); 11] = [
-    ("ar", "binutils"),
-    ("cargo", "cargo"),
-    ("gcc", "gcc"),
-    ("git", "git"),
-    ("make", "make"),
-    ("nm", "binutils"),
-    ("objcopy", "binutils"),
-    ("objdump", "binutils"),
-    ("patch", "patch"),
-    ("python3", "python3"),
-    ("rustc", "rustc"),
-];
-
-/// Makes sure that `programs` are there.
+/// Makes sure that `programs` are there, each of which a Debian package of its name brings.
 ///
 /// # Errors
 /// `Missing` when one is not there and may not be installed without asking.
@@ -37,24 +23,49 @@ pub fn programs(project: &Project, programs: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let mut packages: Vec<&str> = missing
-        .iter()
-        .map(|p| {
-            PACKAGES
-                .iter()
-                .find(|(name, _)| name == p)
-                .map_or(*p, |(_, package)| *package)
-        })
-        .collect();
-    packages.sort_unstable();
-    packages.dedup();
     let why = format!("needed and not installed: {}", missing.join(", "));
-    install(project, &packages, &why)?;
+    install(project, &missing, &why)?;
     match missing.iter().find(|p| !run::exists(p)) {
         None => Ok(()),
         Some(p) => Err(Error::new(
             Kind::Missing,
             format!("{p} is still not in PATH after installing"),
+        )),
+    }
+}
+
+/// Programs of binutils that musl's make, the gates and the tool itself run.
+const BINUTILS: [&str; 5] = ["ar", "ld", "objcopy", "ranlib", "size"];
+
+/// Makes sure that the binutils of the compiler are there, before it fails at the first object.
+///
+/// # Errors
+/// `Missing` when some are not there and may not be installed without asking.
+pub fn binutils(project: &Project, compiler: &Compiler) -> Result<()> {
+    // clang has an assembler of its own.
+    let assembler = Some("as").filter(|_| compiler.family == Family::Gcc);
+    let missing = || {
+        let names = BINUTILS.into_iter().chain(assembler);
+        let programs = names.map(|name| compiler.program(name));
+        let missing = programs.filter(|p| !p.as_ref().is_ok_and(|p| run::exists(p)));
+        missing.collect::<Result<Vec<_>>>()
+    };
+    let names = missing()?.join(", ");
+    if names.is_empty() {
+        return Ok(());
+    }
+    let target = compiler.target;
+    let foreign = target.compilers.first().filter(|_| !target.is_own());
+    let package = foreign.map_or("binutils".into(), |triple| {
+        format!("binutils-{}", triple.replace('_', "-"))
+    });
+    let why = format!("needed with CC={} and not installed: {names}", compiler.cc);
+    install(project, &[&package], &why)?;
+    match missing()?.first() {
+        None => Ok(()),
+        Some(p) => Err(Error::new(
+            Kind::Missing,
+            format!("{p} is still not in PATH after installing {package}"),
         )),
     }
 }

@@ -745,6 +745,32 @@ fn a_compiler_is_another_once_its_script_has_changed() {
 }
 
 #[test]
+fn missing_binutils_are_named_before_anything_is_built() {
+    let temp = tempfile::tempdir().unwrap();
+    for program in ["gcc", "make", "cargo", "rustc"] {
+        let Some(found) = run::found(program) else {
+            println!("skipped: {program} is not installed");
+            return;
+        };
+        symlink(found, temp.path().join(program)).unwrap();
+    }
+    let out = temp.path().join("out");
+    let out_flag = format!("--out={}", out.display());
+    // No apt-get either, which would install them.
+    let path = [("PATH", temp.path().to_str().unwrap())];
+    let (code, text) = byssal_with(&path, &["build", "--musl=/no/such/musl", &out_flag]);
+    assert_eq!(code, 3, "{text}");
+    for named in [
+        "ar, ld, objcopy, ranlib, size, as",
+        "apt-get install",
+        " binutils",
+    ] {
+        assert!(text.contains(named), "{named}: {text}");
+    }
+    assert!(!out.join("build").exists(), "{text}");
+}
+
+#[test]
 fn settings_pass_through_make_as_they_are_written() {
     for musl in [
         "it's",
