@@ -1,10 +1,12 @@
 //! Names of code: which function an address of a file is in, from its debug information and its
 //! table of symbols.
 
+use std::borrow::Cow;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use addr2line::gimli::DwLang;
 use addr2line::{demangle_auto, Loader};
 use object::{Object, ObjectSegment, ObjectSymbol, SymbolKind};
 
@@ -109,10 +111,13 @@ impl Module {
             return found;
         };
         while let Ok(Some(frame)) = frames.next() {
-            let name = frame.function.as_ref().and_then(|f| f.demangle().ok());
+            let name = frame.function.as_ref().and_then(|function| {
+                let raw = function.raw_name().ok()?;
+                Some(demangled(&raw, function.language))
+            });
             let place = frame.location;
             found.push(Frame {
-                function: name.map(|n| n.into_owned()).unwrap_or_default(),
+                function: name.unwrap_or_default(),
                 file: place.as_ref().and_then(|p| p.file).map(str::to_owned),
                 line: place.and_then(|p| p.line).unwrap_or(0),
             });
@@ -123,9 +128,19 @@ impl Module {
     fn symbol(&self, address: u64) -> Option<String> {
         let next = self.symbols.partition_point(|s| s.range.start <= address);
         let symbol = &self.symbols[..next].last()?;
-        let name = || demangle_auto(symbol.name.as_str().into(), None).into_owned();
+        let name = || demangled(&symbol.name, None);
         symbol.range.contains(&address).then(name)
     }
+}
+
+/// A name as it stands in the source. Only what begins as a mangled one is taken for that: the
+/// demanglers also read what is a type alone, and take C's `f` for `float`.
+fn demangled(name: &str, language: Option<DwLang>) -> String {
+    let is_mangled = ["_Z", "__Z", "_R"].iter().any(|by| name.starts_with(by));
+    if !is_mangled {
+        return name.to_owned();
+    }
+    demangle_auto(Cow::from(name), language).into_owned()
 }
 
 /// The functions of the table of symbols, or else of the dynamic one, by address. One without a
@@ -181,4 +196,22 @@ fn debug_file(build_id: &[u8]) -> Option<PathBuf> {
     let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
     let path = format!("/usr/lib/debug/.build-id/{first:02x}/{rest}.debug");
     Some(PathBuf::from(path)).filter(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use addr2line::gimli::DW_LANG_C_plus_plus_14;
+
+    #[test]
+    fn only_mangled_names_are_demangled() {
+        for name in ["f", "i", "St", "Pi", "main", "R", "RNvC1a1b", "ZN1a1bE", ""] {
+            assert_eq!(demangled(name, None), name);
+            assert_eq!(demangled(name, Some(DW_LANG_C_plus_plus_14)), name);
+        }
+        assert_eq!(demangled("_Z1fv", None), "f()");
+        assert_eq!(demangled("_Z1fv", Some(DW_LANG_C_plus_plus_14)), "f()");
+        assert_eq!(demangled("_ZN1a1b17h0123456789abcdefE", None), "a::b");
+        assert_eq!(demangled("_RNvC1a1b", None), "a::b");
+    }
 }
