@@ -160,15 +160,20 @@ fn start(command: &mut Command, library: &Path, to: &Path, mean: u64) -> Result<
     status
 }
 
-/// The profiles in a directory, by the process.
+/// The profiles in a directory, by the process, and those of the programs that one process was in
+/// their order.
 fn read(dir: &Path) -> Result<Vec<Raw>> {
-    let mut all = Vec::new();
+    let mut paths = Vec::new();
     for entry in fs::read_dir(dir).at("reading directory", dir)? {
         let path = entry.at("reading directory", dir)?.path();
         if path.extension() == Some(OsStr::new("heap")) {
-            all.push(Raw::read(&path)?);
+            paths.push(path);
         }
     }
+    // The names end in the time at which the program began, without zeros before it.
+    paths.sort_by_cached_key(|path| (path.as_os_str().len(), path.clone()));
+    let read = paths.iter().map(|path| Raw::read(path));
+    let mut all = read.collect::<Result<Vec<_>>>()?;
     all.sort_by_key(|raw| raw.process);
     Ok(all)
 }
@@ -184,12 +189,19 @@ fn no_profile(program: &Program, status: ExitStatus) -> Error {
     )
 }
 
-/// Writes the results of each process into a directory of its own in `made`.
+/// Writes the results of each process into a directory of its own in `made`. A process that became
+/// the same program anew has several, the later ones with a number.
 fn each(all: &[Raw], modules: &mut Files, made: &Path) -> Result<()> {
     for raw in all {
         let program = raw.program.file_name().unwrap_or_default();
         let name = program.to_string_lossy();
-        let dir = made.join(format!("{}-{name}", raw.process));
+        let own = format!("{}-{name}", raw.process);
+        let mut dir = made.join(&own);
+        let mut number = 1;
+        while dir.exists() {
+            number += 1;
+            dir = made.join(format!("{own}-{number}"));
+        }
         let profile = Profile::of(std::slice::from_ref(raw), modules);
         files(&profile, &name, &dir)?;
     }

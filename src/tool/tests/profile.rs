@@ -285,6 +285,19 @@ fn a_killed_program_leaves_what_it_wrote_last() {
 }
 
 #[test]
+fn a_process_that_becomes_a_program_anew_keeps_both_results() {
+    let temp = tempfile::tempdir().unwrap();
+    let dest = temp.path().join("made");
+    let (code, text) = outcome(&profile(&["--mean=1"], program(), "becomes", &dest));
+    assert_eq!(code, 7, "{text}");
+    let keeps = [1000, 64_000, 1000, 64_000];
+    assert_eq!(Results::read(&dest).pprof("keeps"), keeps.map(|n| 2 * n));
+    let (code, text, all) = by_process("becomes");
+    assert_eq!((code, all.len()), (7, 2), "{text}");
+    assert!(all.iter().all(|results| results.pprof("keeps") == keeps));
+}
+
+#[test]
 fn a_file_that_cannot_be_written_is_no_trouble_to_the_program() {
     let temp = tempfile::tempdir().unwrap();
     let dest = temp.path().join("made");
