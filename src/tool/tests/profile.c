@@ -224,6 +224,49 @@ static int terminated(void)
 	return raise(SIGTERM);
 }
 
+/* libc has them; its headers tell of some only by other standards. */
+typedef void handler(int);
+handler *bsd_signal(int, handler *);
+handler *__sysv_signal(int, handler *);
+
+static handler *by_sigaction(int signal, handler *new)
+{
+	struct sigaction before, own = {.sa_handler = new};
+	return sigaction(signal, &own, &before) ? SIG_ERR : before.sa_handler;
+}
+
+static int defaulted_by(handler *(*set)(int, handler *))
+{
+	struct sigaction now;
+	if (set(SIGTERM, handle) != SIG_DFL) return 1;
+	if (raise(SIGTERM) || !handled) return 2;
+	if (set(SIGTERM, handle) == SIG_ERR || set(SIGTERM, SIG_DFL) != handle) return 3;
+	if (siginterrupt(SIGTERM, 1)) return 4;
+	if (sigaction(SIGTERM, 0, &now) || now.sa_handler != SIG_DFL) return 5;
+	keeps(0, 10);
+	return raise(SIGTERM);
+}
+
+/* Each child sets a handler of its own and then none, by another function, and is ended. The number
+ * of the first function that another end follows. */
+static int defaulted(void)
+{
+	static handler *(*const all[])(int, handler *) = {by_sigaction, signal, bsd_signal,
+		__sysv_signal, sigset,
+#ifdef __GLIBC__
+		sysv_signal, ssignal,
+#endif
+	};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		int status = 0;
+		pid_t child = fork();
+		if (!child) _exit(defaulted_by(all[i]));
+		if (child < 0 || waitpid(child, &status, 0) != child) abort();
+		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGTERM) return (int)i + 1;
+	}
+	return 0;
+}
+
 /* No file of it can be as long as a profile. */
 static int no_room(void)
 {
@@ -257,8 +300,9 @@ int main(int argc, char **argv)
 		int (*run)(void);
 	} all[] = {{"known", known}, {"many", many}, {"threads", threads}, {"forks", forks},
 		{"restless_forks", restless_forks}, {"killed", killed},
-		{"becomes", becomes}, {"terminated", terminated}, {"no_room", no_room},
-		{"quickly", quickly}, {"closes", closes}};
+		{"becomes", becomes}, {"terminated", terminated},
+		{"defaulted", defaulted}, {"no_room", no_room}, {"quickly", quickly},
+		{"closes", closes}};
 	for (size_t i = 0; argc == 2 && i < sizeof all / sizeof *all; i++)
 		if (!strcmp(argv[1], all[i].name)) return all[i].run();
 	return 99;

@@ -337,6 +337,17 @@ fn a_signal_that_ends_the_program_lets_it_tell_all() {
 }
 
 #[test]
+fn a_handler_that_is_taken_back_leaves_the_end_to_the_profile() {
+    let temp = tempfile::tempdir().unwrap();
+    let dest = temp.path().join("made");
+    let (code, text) = outcome(&profile(&["--mean=1"], program(), "defaulted", &dest));
+    assert_eq!(code, 0, "{text}");
+    // Seven functions of glibc.
+    let blocks = Results::read(&dest).pprof("keeps");
+    assert_eq!(blocks, [70, 4480, 70, 4480], "{text}");
+}
+
+#[test]
 fn a_quick_exit_is_an_end_as_well() {
     let temp = tempfile::tempdir().unwrap();
     let dest = temp.path().join("made");
@@ -386,6 +397,11 @@ fn beside_musl_as_well() {
     assert_eq!(results.pprof("child_keeps"), [2, 1000, 2, 1000]);
     let keeps = |line: &str| line.contains(" child_keeps < forks < main");
     assert!(text.lines().any(keeps), "{text}");
+    let (code, text) = outcome(&profile(&["--mean=1"], &walkable, "defaulted", &dest));
+    assert_eq!(code, 0, "{text}");
+    // Five functions of musl.
+    let blocks = Results::read(&dest).pprof("keeps");
+    assert_eq!(blocks, [50, 3200, 50, 3200], "{text}");
 }
 
 /// That the tool refuses, with this word, before it runs anything.
