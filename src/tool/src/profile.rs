@@ -13,6 +13,7 @@ pub mod merged;
 pub mod pprof;
 pub mod program;
 pub mod raw;
+mod signals;
 pub mod symbols;
 pub mod table;
 
@@ -130,8 +131,7 @@ fn library(project: &Project, settings: &Settings, program: &Program) -> Result<
     Ok(library)
 }
 
-/// Runs the program to its end. What the terminal sends to both ends only the program: its profile
-/// is written all the same.
+/// Runs the program with the library to its end.
 fn start(command: &mut Command, library: &Path, to: &Path, mean: u64) -> Result<ExitStatus> {
     let mut preload = library.as_os_str().to_owned();
     if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
@@ -142,22 +142,7 @@ fn start(command: &mut Command, library: &Path, to: &Path, mean: u64) -> Result<
         .env("LD_PRELOAD", preload)
         .env("BYSSAL_PROFILE", to.join(""))
         .env("BYSSAL_PROFILE_MEAN", mean.to_string());
-    let signals = [libc::SIGINT, libc::SIGQUIT];
-    // SAFETY: these two are ignored from here on; no handler is set.
-    let before = signals.map(|signal| unsafe { libc::signal(signal, libc::SIG_IGN) });
-    let restore = move || {
-        for (signal, before) in signals.into_iter().zip(before) {
-            // SAFETY: the disposition that was there.
-            unsafe { libc::signal(signal, before) };
-        }
-        Ok(())
-    };
-    // SAFETY: signal may be called between fork and exec.
-    unsafe { command.pre_exec(restore) };
-    let program = PathBuf::from(command.get_program());
-    let status = command.status().at("running", &program);
-    restore()?;
-    status
+    signals::run(command)
 }
 
 /// The profiles in a directory, by the process, and those of the programs that one process was in

@@ -224,6 +224,15 @@ static int terminated(void)
 	return raise(SIGTERM);
 }
 
+/* Says that it waits to be ended from outside; by itself it ends if nobody does. */
+static int waits(void)
+{
+	keeps(0, 1000);
+	alarm(60);
+	if (write(1, "waits\n", 6) != 6) return 1;
+	for (;;) pause();
+}
+
 /* libc has them; its headers tell of some only by other standards. */
 typedef void handler(int);
 handler *bsd_signal(int, handler *);
@@ -301,8 +310,8 @@ int main(int argc, char **argv)
 	} all[] = {{"known", known}, {"many", many}, {"threads", threads}, {"forks", forks},
 		{"restless_forks", restless_forks}, {"killed", killed},
 		{"becomes", becomes}, {"terminated", terminated},
-		{"defaulted", defaulted}, {"no_room", no_room}, {"quickly", quickly},
-		{"closes", closes}};
+		{"waits", waits}, {"defaulted", defaulted}, {"no_room", no_room},
+		{"quickly", quickly}, {"closes", closes}};
 	for (size_t i = 0; argc == 2 && i < sizeof all / sizeof *all; i++)
 		if (!strcmp(argv[1], all[i].name)) return all[i].run();
 	return 99;

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use byssal_tool::build::{self, Settings};
@@ -50,6 +50,10 @@ fn program() -> &'static Path {
 
 /// Runs the tool with these options on a program with an argument; the seed is fixed.
 fn profile(options: &[&str], program: &Path, argument: &str, dest: &Path) -> Output {
+    command(options, program, argument, dest).output().unwrap()
+}
+
+fn command(options: &[&str], program: &Path, argument: &str, dest: &Path) -> Command {
     let mut cmd = Command::new(env!("CARGO_BIN_EXE_byssal"));
     cmd.arg("--root").arg(root()).arg("--out").arg(out());
     cmd.arg("profile").args(options).arg("--dest").arg(dest);
@@ -66,10 +70,8 @@ fn profile(options: &[&str], program: &Path, argument: &str, dest: &Path) -> Out
             Ok(())
         })
     };
-    cmd.current_dir(dir)
-        .env("BYSSAL_PROFILE_SEED", "1")
-        .output()
-        .unwrap()
+    cmd.current_dir(dir).env("BYSSAL_PROFILE_SEED", "1");
+    cmd
 }
 
 /// The results in a directory.
@@ -345,6 +347,30 @@ fn a_handler_that_is_taken_back_leaves_the_end_to_the_profile() {
     // Seven functions of glibc.
     let blocks = Results::read(&dest).pprof("keeps");
     assert_eq!(blocks, [70, 4480, 70, 4480], "{text}");
+}
+
+#[test]
+fn a_signal_to_the_tool_ends_the_program_and_leaves_the_profile() {
+    for signal in [libc::SIGTERM, libc::SIGHUP] {
+        let temp = tempfile::tempdir().unwrap();
+        let dest = temp.path().join("made");
+        let mut tool = command(&["--mean=1"], program(), "waits", &dest);
+        tool.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut tool = tool.spawn().unwrap();
+        let mut word = [0; 6];
+        let stdout = tool.stdout.as_mut().unwrap();
+        stdout.read_exact(&mut word).unwrap();
+        // SAFETY: it touches no memory; the tool runs, or is not waited for.
+        unsafe { libc::kill(tool.id() as libc::pid_t, signal) };
+        let (code, text) = outcome(&tool.wait_with_output().unwrap());
+        assert_eq!(code, 128 + signal, "{text}");
+        assert_eq!(
+            Results::read(&dest).pprof("keeps"),
+            [1000, 64_000, 1000, 64_000]
+        );
+        // The directory in which it was made is gone.
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+    }
 }
 
 #[test]
