@@ -7,9 +7,8 @@ use std::process::ExitCode;
 use byssal_tool::build::{self, Settings};
 use byssal_tool::core::Preset;
 use byssal_tool::error::{Error, Kind, Result};
-use byssal_tool::progress::{result, say};
+use byssal_tool::progress::{failure, result, say};
 use byssal_tool::project::Project;
-use byssal_tool::run::printable;
 use byssal_tool::source::Source;
 use byssal_tool::{dist, install, job, libc_test, look, needs, profile, sample, verify};
 use clap::{Args, Parser, Subcommand};
@@ -378,10 +377,7 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("byssal: {}", printable(&e.what));
-            if let Some(remedy) = &e.remedy {
-                eprintln!("  what to do: {}", printable(remedy));
-            }
+            failure(&e);
             ExitCode::from(e.kind as u8)
         }
     }

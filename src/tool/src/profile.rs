@@ -51,11 +51,12 @@ pub struct Request {
 /// Frames of a picture that are narrower, in percent of all, are left out.
 const LEAST: f64 = 0.1;
 
-/// Runs the program and writes its profile. Gives the exit code that a shell would.
+/// Runs the program and writes its profile. Gives the exit code that a shell would, also where the
+/// program failed and left no profile.
 ///
 /// # Errors
-/// When the program is none that can be profiled, the library does not build, or the results
-/// cannot be written.
+/// When the program is none that can be profiled, the library does not build, the program succeeded
+/// and left no profile, or the results cannot be written.
 pub fn run(project: &Project, settings: &Settings, request: &Request) -> Result<u8> {
     let [name, arguments @ ..] = &request.command[..] else {
         return Err(Error::new(Kind::Usage, "no program is named"));
@@ -73,7 +74,13 @@ pub fn run(project: &Project, settings: &Settings, request: &Request) -> Result<
     let status = start(&mut command, &library, &written, request.mean)?;
     let all = read(&written)?;
     if all.is_empty() {
-        return Err(no_profile(&program, status));
+        let why = no_profile(&program, status);
+        if status.success() {
+            return Err(why);
+        }
+        // Whoever runs it asks first how the program ended.
+        progress::failure(&why);
+        return Ok(code(status));
     }
     let made = temp.path().join("made");
     let mut modules = Files::new();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::error::{At, Result};
+use crate::error::{At, Error, Result};
 use crate::run;
 
 /// How often a long step says on a non-terminal that it still runs.
@@ -47,6 +47,14 @@ pub fn say(line: &str) {
 /// One line about what goes on meanwhile, on stderr: stdout has results, which others may read.
 pub fn tell(line: &str) {
     write(&mut io::stderr().lock(), line);
+}
+
+/// What went wrong, and what can be done about it, on stderr.
+pub fn failure(error: &Error) {
+    tell(&format!("byssal: {}", error.what));
+    if let Some(remedy) = &error.remedy {
+        tell(&format!("  what to do: {remedy}"));
+    }
 }
 
 fn write(out: &mut impl Write, line: &str) {

@@ -285,6 +285,18 @@ static int no_room(void)
 	return 0;
 }
 
+static int no_room_and_fails(void)
+{
+	no_room();
+	return 5;
+}
+
+/* Before anything was written. */
+static int killed_early(void)
+{
+	return raise(SIGKILL);
+}
+
 /* Ends without destructors. */
 static int quickly(void)
 {
@@ -311,6 +323,7 @@ int main(int argc, char **argv)
 		{"restless_forks", restless_forks}, {"killed", killed},
 		{"becomes", becomes}, {"terminated", terminated},
 		{"waits", waits}, {"defaulted", defaulted}, {"no_room", no_room},
+		{"no_room_and_fails", no_room_and_fails}, {"killed_early", killed_early},
 		{"quickly", quickly}, {"closes", closes}};
 	for (size_t i = 0; argc == 2 && i < sizeof all / sizeof *all; i++)
 		if (!strcmp(argv[1], all[i].name)) return all[i].run();

@@ -313,6 +313,20 @@ fn a_file_that_cannot_be_written_is_no_trouble_to_the_program() {
 }
 
 #[test]
+fn a_program_that_fails_without_a_profile_keeps_its_code() {
+    let temp = tempfile::tempdir().unwrap();
+    let dest = temp.path().join("made");
+    let killed = 128 + libc::SIGKILL;
+    for (argument, own) in [("no_room_and_fails", 5), ("killed_early", killed)] {
+        let (code, text) = outcome(&profile(&["--mean=1"], program(), argument, &dest));
+        assert_eq!(code, own, "{text}");
+        assert!(text.contains("and left no profile"), "{text}");
+        assert!(text.contains("what to do:"), "{text}");
+        assert!(!dest.exists());
+    }
+}
+
+#[test]
 fn what_the_program_opens_gets_no_word_of_ours() {
     let temp = tempfile::tempdir().unwrap();
     let dest = temp.path().join("made");
