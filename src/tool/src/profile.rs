@@ -30,7 +30,6 @@ use crate::library::Beside;
 use crate::needs;
 use crate::progress;
 use crate::project::{self, Project};
-use crate::run::printable;
 use graph::What;
 use merged::{Files, Profile};
 use program::Program;
@@ -98,9 +97,9 @@ pub fn run(project: &Project, settings: &Settings, request: &Request) -> Result<
             "  nobody can walk through its stack frames: link it with -Wl,--eh-frame-hdr, which \
             musl-gcc does not by itself, to see callers\n";
     }
-    text += &format!("  written to {}\n", dest.display());
-    // stdout is the program's.
-    eprint!("{}", printable(&text));
+    text += &format!("  written to {}", dest.display());
+    // stdout is the program's, and stderr may be a terminal that is gone.
+    progress::tell(&text);
     Ok(code(status))
 }
 

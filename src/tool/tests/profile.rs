@@ -388,6 +388,17 @@ fn a_signal_to_the_tool_ends_the_program_and_leaves_the_profile() {
 }
 
 #[test]
+fn where_stderr_takes_nothing_the_code_is_the_programs() {
+    let temp = tempfile::tempdir().unwrap();
+    let dest = temp.path().join("made");
+    let full = fs::File::create("/dev/full").unwrap();
+    let mut tool = command(&["--mean=1"], program(), "known", &dest);
+    let status = tool.stderr(full).status().unwrap();
+    assert_eq!(status.code(), Some(7));
+    assert_eq!(Results::read(&dest).pprof("grows"), [3, 6000, 1, 3000]);
+}
+
+#[test]
 fn a_quick_exit_is_an_end_as_well() {
     let temp = tempfile::tempdir().unwrap();
     let dest = temp.path().join("made");
