@@ -222,6 +222,7 @@ impl<P: Platform> MyHeap<'_, P> {
             return;
         }
         self.let_go(last);
+        self.release_empty(!(1 << last));
         if self.idle.amount() > live {
             self.purge_idle();
         }
@@ -233,17 +234,19 @@ impl<P: Platform> MyHeap<'_, P> {
         self.all.memory.lock().pages.purge_beyond(live, alone);
     }
 
-    /// Releases the groups of all classes of which the program has no block, but for class `spared`
-    /// (`CLASSES`: for none).
+    /// Has the groups of all classes of which the program has no block become empty, but for class
+    /// `spared` (`CLASSES`: for none). A bit for each of these classes.
     #[cold]
     #[inline(never)]
-    pub fn let_go(self, spared: usize) {
+    pub fn let_go(self, spared: usize) -> u64 {
+        let mut bare = 0;
         for (class, state) in self.classes().filter(|&(class, _)| class != spared) {
             if state.has_no_block() {
                 self.empty_class(class);
+                bare |= 1 << class;
             }
         }
-        self.release_empty(!(1 << spared));
+        bare
     }
 
     /// Bytes in groups of classes of which the program has no block.

@@ -43,7 +43,9 @@ impl<P: Platform> MyHeap<'_, P> {
             }
             if class >= FIRST_LONG && self.bare() > self.all.share(2 * KEEP) {
                 // A buffer that grows passes through all long classes, and leaves a slot in each.
-                self.let_go(class);
+                // No other class's groups: to find the empty ones of a long queue takes a walk.
+                let bare = self.let_go(class);
+                self.release_empty(bare);
             }
             let Some(group) = self.new_group(class) else {
                 return false;

@@ -57,6 +57,7 @@ impl<P: Platform> MyHeap<'_, P> {
         }
         self.flush();
         self.let_go(CLASSES);
+        self.release_empty(u64::MAX);
     }
 
     /// Collects what other threads freed of this heap. Returns whether there was something.
