@@ -18,6 +18,7 @@ mod pages;
 mod races;
 mod random;
 mod rare;
+mod runs;
 mod shortage;
 mod stale;
 mod stress;

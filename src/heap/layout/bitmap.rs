@@ -32,7 +32,7 @@ impl<const WORDS: usize> Bitmap<WORDS> {
     }
 
     /// First run of `count` clear bits that starts at a multiple of `align` pages; or the length of
-    /// the longest run seen.
+    /// the longest one that starts there.
     pub fn find_clear(&self, count: usize, align: usize) -> Result<usize, usize> {
         let mut longest = 0;
         let mut page = self.seek(0, false);
@@ -42,10 +42,15 @@ impl<const WORDS: usize> Bitmap<WORDS> {
             if start + count <= end {
                 return Ok(start);
             }
-            longest = longest.max(end - page);
+            longest = longest.max(end.saturating_sub(start));
             page = self.seek(end, false);
         }
         Err(longest)
+    }
+
+    /// The run of clear bits around one: where it starts, and its end.
+    pub fn clear_around(&self, page: usize) -> (usize, usize) {
+        (seek_back(&self.0, page, true), self.seek(page, true))
     }
 
     /// The first run of set bits from page `from` on: where it starts, and its length.
@@ -106,6 +111,21 @@ fn seek(words: &[Cell<u64>], from: usize, value: bool) -> usize {
     words.len() * 64
 }
 
+/// Behind the last bit before `from` that is as `value` says; 0 if there is none.
+#[inline(never)]
+fn seek_back(words: &[Cell<u64>], from: usize, value: bool) -> usize {
+    let mut end = from;
+    while let Some(word) = end.checked_sub(1).and_then(|last| words.get(last / 64)) {
+        let last = (end - 1) % 64;
+        let word = if value { word.get() } else { !word.get() } << (63 - last);
+        if word != 0 {
+            return end - word.leading_zeros() as usize;
+        }
+        end -= last + 1;
+    }
+    0
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -124,6 +144,8 @@ mod tests {
         assert_eq!(map.find_clear(4, 1), Ok(17));
         assert_eq!(map.find_clear(3, 4), Ok(20));
         assert_eq!(map.find_clear(7, 1), Err(6));
+        assert_eq!(map.find_clear(4, 4), Err(3));
+        assert_eq!(map.find_clear(1, 32), Err(0));
         assert_eq!(map.count(0, 24), 24 - 9);
     }
 
@@ -148,6 +170,19 @@ mod tests {
         assert_eq!(map.next_run(0), Some((2, 1)));
         assert_eq!(map.next_run(3), Some((second, count)));
         assert_eq!(map.next_run(second + count), None);
+    }
+
+    #[test]
+    fn a_run_is_found_from_any_of_its_bits() {
+        let map = empty();
+        assert_eq!(map.clear_around(PAGES / 2), (0, PAGES));
+        map.set(PAGES / 2, 1, true);
+        assert_eq!(map.clear_around(PAGES / 2 - 1), (0, PAGES / 2));
+        assert_eq!(map.clear_around(PAGES / 2 + 3), (PAGES / 2 + 1, PAGES));
+        map.set(3, 1, true);
+        for page in 4..PAGES / 2 {
+            assert_eq!(map.clear_around(page), (4, PAGES / 2));
+        }
     }
 
     #[test]

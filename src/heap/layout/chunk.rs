@@ -45,6 +45,8 @@ pub const MAP_END: usize = MORE_CELLS * CELL;
 pub const CELLS_END: usize = MAP_OFFSET + GRANULES * 2 + GRANULES * 7 / 8 * CELL;
 /// Run pages that cells lie in, from the chunk's start: the header takes one at most.
 pub const CELL_PAGES: usize = 1 + (GRANULES * 2 + GRANULES * 7 / 8 * CELL).div_ceil(RUN_PAGE);
+/// Alignments of runs, from a run page to an eighth of a chunk.
+const ALIGNMENTS: usize = (PAGES / 8).ilog2() as usize + 1;
 /// Cells for states and records in a chunk.
 const CELLS: usize = FIRST_CELLS + CELLS_END / CELL - MORE_CELLS;
 
@@ -102,8 +104,9 @@ pub struct Header {
     pub limit: Cell<u32>,
     /// Run pages in use.
     pub used_pages: Cell<u32>,
-    /// No free run is longer than this many run pages.
-    pub longest: Cell<u32>,
+    /// By the logarithm of an alignment, both in run pages: no free run is longer from a multiple
+    /// of it on.
+    longest: [Cell<u16>; ALIGNMENTS],
     /// Its memory stays: it is the program break's, or lies where others would take its place.
     pub stays: Cell<bool>,
     /// Pages in runs, and pages that do not exist.
@@ -134,7 +137,36 @@ impl Header {
         let pages = (limit - data) / RUN_PAGE;
         self.used.set(0, PAGES, true);
         self.used.set(data / RUN_PAGE, pages, false);
-        self.longest.set(pages as u32);
+        for longest in &self.longest {
+            longest.set(pages as u16);
+        }
+    }
+
+    /// Whether there may be a free run of `pages` run pages at a multiple of `align` of them, a
+    /// power of two.
+    pub fn may_have(&self, pages: usize, align: usize) -> bool {
+        let longest = self.longest.get(align.ilog2() as usize);
+        longest.is_none_or(|longest| longest.get() as usize >= pages)
+    }
+
+    /// No free run is longer than so many run pages from a multiple of `align` on.
+    pub fn note_longest(&self, longest: usize, align: usize) {
+        for known in self.longest.iter().skip(align.ilog2() as usize) {
+            known.set(known.get().min(longest as u16));
+        }
+    }
+
+    /// Page `page` is free now. How many there are in the free run around it.
+    pub fn note_free(&self, page: usize) -> usize {
+        let (start, end) = self.used.clear_around(page);
+        // None is less than the last.
+        if end - start > self.longest[ALIGNMENTS - 1].get() as usize {
+            for (log, known) in self.longest.iter().enumerate() {
+                let length = end.saturating_sub(start.next_multiple_of(1 << log));
+                known.set(known.get().max(length as u16));
+            }
+        }
+        end - start
     }
 
     /// Ends the data where it is open: what is behind belongs to somebody else.

@@ -12,9 +12,11 @@ use crate::heap::heap::MyHeap;
 use crate::inspect::dump::live_slot;
 use crate::inspect::format::SlotState;
 use crate::inspect::groups::each_group;
+use crate::layout::bitmap::PAGES;
 use crate::layout::chunk::Chunk;
 use crate::layout::group::{Group, State};
 use crate::pages::memory::Locked;
+use crate::pages::page_heap::Search;
 use core::ptr;
 
 /// What a walk found.
@@ -280,9 +282,18 @@ fn check_roomy<P: Platform>(locked: &Locked<'_, P>, chunk: &'static Chunk) -> Re
         .pages
         .roomy
         .map(|roomy| roomy.map_or(usize::MAX, number));
-    ensure(sequences.is_sorted(), "chunks with room come in order")?;
-    // Longer runs would be such, too.
-    let passed = (1..sequences.len()).find(|&pages| sequences[pages] > header.sequence.get());
-    let room = passed.map(|pages| header.used.find_clear(pages, 1));
-    ensure(!matches!(room, Some(Ok(_))), "a chunk with room is found")
+    let [lengths @ .., _] = &sequences;
+    ensure(lengths.is_sorted(), "chunks with room come in order")?;
+    for number in (1..Search::COUNT).filter(|&n| sequences[n] > header.sequence.get()) {
+        let (pages, align) = Search(number).needs();
+        let room = header.used.find_clear(pages, align);
+        ensure(room.is_err(), "a chunk with room is found")?;
+    }
+    for align in (0..PAGES.ilog2()).map(|log| 1 << log) {
+        let Err(longest) = header.used.find_clear(PAGES + 1, align) else {
+            continue;
+        };
+        ensure(header.may_have(longest, align), "a chunk knows its runs")?;
+    }
+    Ok(())
 }

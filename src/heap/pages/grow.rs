@@ -224,7 +224,7 @@ impl<P: Platform> Pages<'_, P> {
         self.forget_dirty(dirty);
         // Cells that the system refused to take are memory to give back later.
         self.idle_chunks -= !self.is_idle(chunk) as usize;
-        self.found_room(chunk);
+        self.found_room(chunk, PAGES);
         true
     }
 }

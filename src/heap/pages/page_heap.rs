@@ -1,6 +1,6 @@
 //! The page heap: what the lock protects of chunks and pages.
 
-use crate::base::config::{CHUNK, RUN_PAGE};
+use crate::base::config::{CHUNK, RUN_PAGE, SPAN};
 use crate::base::decay::Kept;
 use crate::base::lock::Held;
 use crate::base::platform::Platform;
@@ -21,9 +21,38 @@ pub struct System<P> {
     pub pagemap: Pagemap,
 }
 
-/// Lengths of runs, in run pages, for which the page heap remembers where to start; longer ones
-/// count as the last.
-pub const ROOMY: usize = 33;
+/// Run pages of a span, which starts at a multiple of as many.
+const SPAN_PAGES: usize = SPAN / RUN_PAGE;
+
+/// A search for a run, of which the page heap remembers where to begin: its number.
+#[derive(Clone, Copy)]
+pub struct Search(pub usize);
+
+impl Search {
+    /// The longest run that has a search of its own, in run pages.
+    const LONGEST: usize = 32;
+    /// That for the place of a span.
+    const SPAN: usize = Search::LONGEST + 1;
+    /// How many there are, with that for no page.
+    pub const COUNT: usize = Search::SPAN + 1;
+
+    /// The one for the most that a run of `pages` at a multiple of `align` needs.
+    pub fn of(pages: usize, align: usize) -> Search {
+        if pages >= SPAN_PAGES && align >= SPAN_PAGES {
+            return Search(Search::SPAN);
+        }
+        Search(pages.min(Search::LONGEST))
+    }
+
+    /// What it is for: pages, and their alignment.
+    pub fn needs(self) -> (usize, usize) {
+        if self.0 == Search::SPAN {
+            (SPAN_PAGES, SPAN_PAGES)
+        } else {
+            (self.0, 1)
+        }
+    }
+}
 
 /// Unused mappings that are remembered when the system refuses to take them back.
 const OWED: usize = 8;
@@ -36,9 +65,9 @@ pub struct PageHeap {
     pub chunks: Option<&'static Chunk>,
     /// The last one.
     pub last: Option<&'static Chunk>,
-    /// By a number of pages: no chunk before this one has a free run of as many. None comes before
-    /// that of a lesser number.
-    pub roomy: [Option<&'static Chunk>; ROOMY],
+    /// By the number of a search: no chunk before this one has what it is for. Those for more pages
+    /// begin no earlier.
+    pub roomy: [Option<&'static Chunk>; Search::COUNT],
     /// Number of the last chunk in the order of their making.
     pub sequence: usize,
     /// Chunks that have memory without any use but header and map, and could give it back.
@@ -131,15 +160,39 @@ impl PageHeap {
         self.stuck_pages = self.stuck_pages.min(self.dirty.amount());
     }
 
-    /// A chunk has a longer free run than before.
-    pub fn found_room(&mut self, chunk: &'static Chunk) {
+    /// A chunk has a free run of `pages` that was not there before.
+    pub fn found_room(&mut self, chunk: &'static Chunk, pages: usize) {
         let sequence = |chunk: &'static Chunk| chunk.header(&self.held).sequence.get();
-        for roomy in self.roomy.iter_mut().rev() {
-            if roomy.is_some_and(|roomy| sequence(roomy) <= sequence(chunk)) {
-                // Nor are those of shorter runs later ones.
+        let later = |roomy: Option<&'static Chunk>| {
+            roomy.is_none_or(|roomy| sequence(roomy) > sequence(chunk))
+        };
+        let [lengths @ .., span] = &mut self.roomy;
+        for roomy in lengths.iter_mut().take(pages + 1).rev() {
+            if !later(*roomy) {
+                // Nor do those for fewer pages begin later.
                 break;
             }
             *roomy = Some(chunk);
+        }
+        if pages >= SPAN_PAGES && later(*span) {
+            *span = Some(chunk);
+        }
+    }
+
+    /// Has searches that begin at a chunk without room begin behind it: this one, and those for
+    /// more.
+    pub fn pass(&mut self, search: Search, chunk: &'static Chunk) {
+        let header = chunk.header(&self.held);
+        let is_first =
+            |roomy: Option<&'static Chunk>| roomy.is_some_and(|first| ptr::eq(first, chunk));
+        if !is_first(self.roomy[search.0]) {
+            return;
+        }
+        for (number, roomy) in self.roomy.iter_mut().enumerate().skip(search.0) {
+            let (pages, align) = Search(number).needs();
+            if is_first(*roomy) && !header.may_have(pages, align) {
+                *roomy = header.next.get();
+            }
         }
     }
 

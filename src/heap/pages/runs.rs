@@ -2,11 +2,10 @@
 
 use crate::base::config::{DECAY_PAUSE, KEEP, RUN_PAGE};
 use crate::base::platform::Platform;
-use crate::layout::bitmap::PAGES;
 use crate::layout::chunk::{Chunk, CELL_PAGES};
 use crate::layout::group::Group;
 use crate::layout::kind::Kind;
-use crate::pages::page_heap::{Pages, Run, ROOMY};
+use crate::pages::page_heap::{Pages, Run, Search};
 use core::ptr::NonNull;
 
 /// Dirty free pages that may wait, beside a 16th of those in use.
@@ -32,30 +31,21 @@ impl<P: Platform> Pages<'_, P> {
     /// A run in the chunks of a kind that there are.
     pub fn take_free_run(&mut self, kind: Kind, pages: usize, align: usize) -> Option<Run> {
         self.no_memory = false;
-        let size = pages.min(ROOMY - 1);
-        let mut next = self.roomy[size];
+        let search = Search::of(pages, align);
+        let mut next = self.roomy[search.0];
         while let Some(chunk) = next {
             let header = self.header(chunk);
             next = header.next.get();
             // Where there is no memory, a chunk that has none is not asked.
             let asked = !self.no_memory || header.open > header.data;
             let fits = asked && kind.suits(header.kind.get());
-            if fits && header.longest.get() as usize >= pages && header.has_cells() {
+            if fits && header.may_have(pages, align) && header.has_cells() {
                 let run = self.take_run_in(chunk, pages, align);
                 if run.is_some() {
                     return run;
                 }
             }
-            let is_first = |roomy: Option<&'static Chunk>| {
-                roomy.is_some_and(|first| core::ptr::eq(first, chunk))
-            };
-            if is_first(self.roomy[size]) && (header.longest.get() as usize) < size {
-                for roomy in &mut self.roomy[size..] {
-                    if is_first(*roomy) {
-                        *roomy = next;
-                    }
-                }
-            }
+            self.pass(search, chunk);
         }
         None
     }
@@ -67,7 +57,7 @@ impl<P: Platform> Pages<'_, P> {
         let page = match header.used.find_clear(pages, align) {
             Ok(page) => page,
             Err(longest) => {
-                header.longest.set(longest as u32);
+                header.note_longest(longest, align);
                 return None;
             }
         };
@@ -99,10 +89,9 @@ impl<P: Platform> Pages<'_, P> {
         header
             .used_pages
             .set(header.used_pages.get() - run.pages as u32);
-        header.longest.set(PAGES as u32);
         self.used_pages -= run.pages;
         self.dirty.add(run.pages);
-        self.found_room(run.chunk);
+        self.found_room(run.chunk, header.note_free(run.page));
         self.purge_if_due();
     }
 
