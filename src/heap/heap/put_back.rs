@@ -18,6 +18,8 @@ const RETAINED_SHARE: usize = 16;
 
 /// A heap settles if no more than this part of the bytes in its groups is live.
 const SETTLED_SHARE: usize = 4;
+/// Groups that are released before other threads have the lock for a moment.
+const MOST_HELD: u32 = 32;
 
 impl<P: Platform> MyHeap<'_, P> {
     /// Puts a slot whose block was just freed into its class's reuse queue. If that is full, one
@@ -282,16 +284,23 @@ impl<P: Platform> MyHeap<'_, P> {
         }
     }
 
-    /// Releases the empty groups of some classes. Takes the lock once, if runs or spans go back.
+    /// Releases the empty groups of some classes. Takes the lock once for many of them, if runs or
+    /// spans go back.
     #[inline(never)]
     pub fn release_empty(self, classes: u64) {
         if self.retained.get() == 0 {
             return;
         }
-        let mut locked: Option<Locked<'_, P>> = None;
+        let (mut locked, mut held): (Option<Locked<'_, P>>, u32) = (None, 0);
         for class in (0..CLASSES).filter(|class| classes & 1 << class != 0) {
-            let release = |group| self.release_group(group, &mut locked);
-            self.class(class).drop_empty(&self.retained, release);
+            self.class(class).drop_empty(&self.retained, |group| {
+                self.release_group(group, &mut locked);
+                held += locked.is_some() as u32;
+                if held % MOST_HELD == 0 {
+                    // To find the next one may take a long walk.
+                    locked = None;
+                }
+            });
         }
     }
 }
