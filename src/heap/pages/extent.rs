@@ -62,7 +62,8 @@ pub struct Extent {
     pub cleared: Cell<bool>,
     /// Whether the memory is a run of pages in a chunk.
     pub is_run: Cell<bool>,
-    /// Inaccessible pages of the mapping before the memory and behind it.
+    /// Inaccessible pages of the mapping before the memory and behind it. Behind it there are some
+    /// if there are any.
     pub guards: Cell<[u8; 2]>,
     /// The bytes left of the cell. Without a field they would be padding, which nobody may write
     /// while a function has a reference to the extent, as one does that returns its cell.
@@ -93,6 +94,8 @@ pub struct Large {
     pub live: usize,
     /// Bytes of memory of those in mappings.
     pub live_bytes: usize,
+    /// Those between inaccessible pages.
+    pub guarded: usize,
     /// Freed mappings for the next blocks.
     pub kept: List,
     /// Mappings that the system refused to take back, for the next blocks, too.
@@ -337,6 +340,7 @@ impl Large {
         extent.next.set(bucket.replace(Some(extent)));
         self.live += 1;
         self.live_bytes += extent.len.get() * !extent.is_run.get() as usize;
+        self.guarded += (extent.guards.get()[1] != 0) as usize;
     }
 
     /// Takes the extent of a live block out.
@@ -348,6 +352,7 @@ impl Large {
         link.set(extent.next.get());
         self.live -= 1;
         self.live_bytes -= extent.len.get() * !extent.is_run.get() as usize;
+        self.guarded -= (extent.guards.get()[1] != 0) as usize;
     }
 
     /// Bytes that may be kept now.

@@ -7,7 +7,8 @@
 //!                                ^ base = block
 //! ```
 //!
-//! A run that its block fills has no canary, and hardened a mapping has none.
+//! A run that its block fills has no canary. Nor has, in hardened, a mapping between inaccessible
+//! pages that its block fills: beyond `MOST_APART` of these mappings are as in the default preset.
 
 use crate::base::config::{
     CHUNK, LARGE_KEPT, LARGE_LONG, LARGE_MOST, LARGE_ROW, LARGE_TURNS, PRESET, RUN_PAGE,
@@ -32,8 +33,9 @@ const PURGE_LEAST: usize = 512 << 10;
 const REFUSED_TRIES: usize = 8;
 
 /// Live large blocks beyond which mappings lie where the system puts them, side by side: it counts
-/// those as one, and has room for 65,530.
-const MOST_APART: usize = 8192;
+/// those as one, and has room for 65,530. And of those between inaccessible pages, which it counts
+/// as three, so many at most: they leave more than half of that to all else.
+pub const MOST_APART: usize = if cfg!(small_constants) { 128 } else { 8192 };
 
 /// Mappings of as many bytes lie side by side, too: freed ones are joined for longer blocks, and
 /// the system has long pages for them.
@@ -93,7 +95,8 @@ impl<P: Platform> Locked<'_, P> {
 
     /// An extent in a mapping that was kept, or a new one.
     fn in_mapping(&mut self, n: usize, align: usize) -> Option<&'static Extent> {
-        let (len, large) = (self.mapping_len(n)?, &mut *self.large);
+        let guards = self.draw_guards();
+        let (len, large) = (self.mapping_len(n, guards)?, &mut *self.large);
         // What is inaccessible waits for its turn to go back.
         if !PRESET.seal_freed_large {
             let kept = large.kept.take_fit(len, align);
@@ -115,7 +118,6 @@ impl<P: Platform> Locked<'_, P> {
             large.missed = (large.missed + missed.div_ceil(turns)).min(large.live_bytes + len);
         }
         let cell = self.pages.any_cell()?;
-        let guards = self.draw_guards();
         let Some(at) = self.map_guarded(len, align, guards) else {
             self.pages.return_cell(cell);
             return None;
@@ -139,7 +141,7 @@ impl<P: Platform> Locked<'_, P> {
                 .wish_apart(whole.saturating_add(align.saturating_sub(page)));
         }
         let at = self.pages.map_aligned(wish, whole, align, before)?;
-        if !PRESET.has_guard_pages() {
+        if behind == 0 {
             return Some(at);
         }
         shut(self.pages.platform(), at.as_ptr(), before);
@@ -214,7 +216,7 @@ impl<P: Platform> Locked<'_, P> {
 
     /// Lets the mapping of a live block hold `n` bytes. False: it does not.
     fn resize_mapping(&mut self, extent: &'static Extent, n: usize) -> bool {
-        let Some(len) = self.mapping_len(n) else {
+        let Some(len) = self.mapping_len(n, extent.guards.get()) else {
             return false;
         };
         let old = extent.len.get();
@@ -233,18 +235,18 @@ impl<P: Platform> Locked<'_, P> {
     fn remap(&mut self, extent: &Extent, len: usize) -> bool {
         let (old, base) = (extent.len.get(), extent.base());
         let platform = self.pages.platform();
+        let [_, behind] = self.guard_bytes(extent.guards.get());
         if len < old {
             // First what is behind the new inaccessible pages: if it may not go, nothing has
             // changed, and the block, smaller now, keeps its mapping.
-            let [_, behind] = self.guard_bytes(extent.guards.get());
             // SAFETY: what goes lies behind the block, which is to be `len` bytes at most.
             if !unsafe { platform.unmap(base.add(len + behind), old - len) } {
                 return true;
             }
-            if PRESET.has_guard_pages() {
+            if behind != 0 {
                 shut(platform, base.as_ptr().wrapping_add(len), behind);
             }
-        } else if PRESET.has_guard_pages() {
+        } else if behind != 0 {
             return self.remap_guarded(extent, len);
         } else {
             // SAFETY: the mapping is the extent's; the old place is not used again.
@@ -486,12 +488,12 @@ impl<P: Platform> Locked<'_, P> {
         self.large.gone = 0;
     }
 
-    /// Bytes of memory that hold a block of `n` bytes and, if no inaccessible page is behind it,
-    /// its canary. None if they would be more than PTRDIFF_MAX, which libc maps for nobody.
-    fn mapping_len(&self, n: usize) -> Option<usize> {
+    /// Bytes of memory that hold a block of `n` bytes and, if no inaccessible page is to be behind
+    /// it, its canary. None if they would be more than PTRDIFF_MAX, which libc maps for nobody.
+    fn mapping_len(&self, n: usize, guards: [u8; 2]) -> Option<usize> {
         let page = self.pages.platform().page_size();
         let most = isize::MAX as usize - page - 2 * PRESET.guard_pages * page;
-        let bytes = if PRESET.has_guard_pages() {
+        let bytes = if PRESET.has_guard_pages() && guards[1] != 0 {
             n.max(1)
         } else {
             n + 1
@@ -499,8 +501,12 @@ impl<P: Platform> Locked<'_, P> {
         (n < most).then(|| bytes.next_multiple_of(page))
     }
 
-    /// How many inaccessible pages a mapping has before its memory and behind it.
+    /// How many inaccessible pages a mapping has before its memory and behind it. None beyond a
+    /// number of live ones that have any: what the system counts is the program's, too.
     fn draw_guards(&self) -> [u8; 2] {
+        if self.large.guarded >= MOST_APART {
+            return [0; 2];
+        }
         let fit = (MOST_GUARD / self.pages.platform().page_size()).max(1);
         [(); 2].map(|_| match PRESET.guard_pages {
             0 => 0,

@@ -9,6 +9,7 @@ use crate::base::size_class::MAX_SMALL;
 use crate::mock::Call;
 use crate::model::Summary;
 use crate::pages::extent::KEPT_BYTES;
+use crate::pages::large::MOST_APART;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -352,6 +353,50 @@ fn around_a_large_block_nothing_is_mapped() {
     }
     // SAFETY: live.
     unsafe { process.free(warm) };
+    process.verify();
+}
+
+/// The system counts a large block between inaccessible pages as three mappings: few of very many
+/// have such pages, and the others the canary that they need then, even if they are whole pages.
+#[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
+fn inaccessible_pages_are_bounded() {
+    if !PRESET.has_guard_pages() {
+        return;
+    }
+    let process = frozen();
+    let page = process.platform().page_size();
+    let n = (MAX_SMALL + 1).next_multiple_of(page);
+    let make = |_| process.malloc(n);
+    let blocks: Vec<_> = (0..MOST_APART).map(make).collect();
+    let is_guarded = |block: &*mut u8| guards_of(&process, *block) != [0; 2];
+    assert!(blocks.iter().all(is_guarded));
+    let further: Vec<_> = (0..3).map(make).collect();
+    assert!(!further.iter().any(is_guarded));
+    let calls = asked(&process, Call::Map);
+    let block = process.malloc(n);
+    assert_eq!(asked(&process, Call::Map), calls + 1, "nothing is closed");
+    // SAFETY: live, and the misuse under test.
+    unsafe {
+        block.add(n).write(1);
+        assert!(faults("overflow", || process.free(block)));
+        block.add(n).write(0);
+        let long = process.realloc(block, 3 * n);
+        assert!(!is_guarded(&long));
+        long.add(3 * n).write(1);
+        assert!(faults("overflow", || process.free(long)));
+        long.add(3 * n).write(0);
+        let short = process.realloc(long, n + 1);
+        assert_eq!(short, long);
+        process.free(short);
+        // One less with such pages: the next one has them.
+        process.free(blocks[0]);
+        assert!(is_guarded(&process.malloc(n)) && !is_guarded(&process.malloc(n)));
+    }
+    for &block in blocks[1..].iter().chain(&further) {
+        // SAFETY: live.
+        unsafe { process.free(block) };
+    }
     process.verify();
 }
 
