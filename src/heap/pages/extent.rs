@@ -280,17 +280,30 @@ impl List {
         self.take_behind(None)
     }
 
-    /// Takes the shortest one out that holds `len` bytes at a multiple of `align`.
-    pub fn take_fit(&self, len: usize, align: usize) -> Option<&'static Extent> {
+    /// Takes the shortest one out that holds `len` bytes at a multiple of `align`, of the `most`
+    /// oldest. If none of them does, these are the youngest now, for others to be looked at next.
+    pub fn take_fit(&self, len: usize, align: usize, most: usize) -> Option<&'static Extent> {
         let (mut before, mut best, mut best_len) = (None, None, usize::MAX);
-        for extent in self.iter() {
+        for extent in self.iter().take(most) {
             let here = extent.len.get();
             if here >= len && here < best_len && extent.base.get().addr() & (align - 1) == 0 {
                 (best, best_len) = (Some(before), here);
             }
             before = Some(extent);
         }
+        if best.is_none() {
+            self.rotate(before?);
+        }
         self.take_behind(best?)
+    }
+
+    /// Puts those up to `to`, which is in the list, behind all others.
+    fn rotate(&self, to: &'static Extent) {
+        if let Some(next) = to.next.take() {
+            let first = self.first.replace(Some(next));
+            let last = self.last.replace(Some(to));
+            last.inspect(|last| last.next.set(first));
+        }
     }
 
     /// Takes the oldest one out that is the right one.

@@ -32,6 +32,10 @@ const PURGE_LEAST: usize = 512 << 10;
 /// Refused mappings that are offered to the system again at each free of a large block.
 const REFUSED_TRIES: usize = 8;
 
+/// Freed mappings that malloc looks at for one that fits: of those that are kept there are no more,
+/// of refused ones there is any number. Each malloc looks at others.
+const LOOKED_AT: usize = 64;
+
 /// Live large blocks beyond which mappings lie where the system puts them, side by side: it counts
 /// those as one, and has room for 65,530. And of those between inaccessible pages, which it counts
 /// as three, so many at most: they leave more than half of that to all else.
@@ -96,16 +100,35 @@ impl<P: Platform> Locked<'_, P> {
     /// An extent in a mapping that was kept, or a new one.
     fn in_mapping(&mut self, n: usize, align: usize) -> Option<&'static Extent> {
         let guards = self.draw_guards();
-        let (len, large) = (self.mapping_len(n, guards)?, &mut *self.large);
-        // What is inaccessible waits for its turn to go back.
-        if !PRESET.seal_freed_large {
-            let kept = large.kept.take_fit(len, align);
-            large.least_kept = large.least_kept.min(large.kept.bytes.get());
-            if let Some(extent) = kept.or_else(|| large.refused.take_fit(len, align)) {
-                self.split(extent, len);
-                return Some(extent);
-            }
+        let len = self.mapping_len(n, guards)?;
+        let mut extent = self.in_freed(len, align, LOOKED_AT);
+        extent = extent.or_else(|| self.in_new_mapping(len, align, guards));
+        // Where the system has no more, of all refused ones.
+        extent.or_else(|| self.in_freed(len, align, usize::MAX))
+    }
+
+    /// An extent in a mapping that was kept or refused, of so many of the oldest of each.
+    fn in_freed(&mut self, len: usize, align: usize, most: usize) -> Option<&'static Extent> {
+        if PRESET.seal_freed_large {
+            // What is inaccessible waits for its turn to go back.
+            return None;
         }
+        let large = &mut *self.large;
+        let kept = large.kept.take_fit(len, align, most);
+        large.least_kept = large.least_kept.min(large.kept.bytes.get());
+        let extent = kept.or_else(|| large.refused.take_fit(len, align, most))?;
+        self.split(extent, len);
+        Some(extent)
+    }
+
+    /// An extent in a new mapping.
+    fn in_new_mapping(
+        &mut self,
+        len: usize,
+        align: usize,
+        guards: [u8; 2],
+    ) -> Option<&'static Extent> {
+        let large = &mut *self.large;
         // So much was given back too early: never more than what is live with that block.
         let missed = if len <= LARGE_MOST {
             large.gone.min(len)

@@ -6,7 +6,7 @@ use crate::base::config::{
 };
 use crate::base::platform::Platform;
 use crate::base::size_class::MAX_SMALL;
-use crate::mock::Call;
+use crate::mock::{Call, Plan};
 use crate::model::Summary;
 use crate::pages::extent::KEPT_BYTES;
 use crate::pages::large::MOST_APART;
@@ -398,6 +398,46 @@ fn inaccessible_pages_are_bounded() {
         unsafe { process.free(block) };
     }
     process.verify();
+}
+
+/// Mappings that the system refused to take back serve again, though malloc looks at few of them:
+/// each time at others, and at all when the system has nothing else.
+#[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
+fn a_mapping_that_was_refused_is_found_in_its_turn() {
+    if PRESET.seal_freed_large {
+        return;
+    }
+    for is_short in [false, true] {
+        let process = frozen();
+        let set = |plan| *process.platform().plan.lock().unwrap() = plan;
+        let only = |call| Plan {
+            only: 1 << call as u32,
+            skip: 0,
+            refuse: usize::MAX,
+        };
+        let (n, long) = (MAX_SMALL + 1, 4 * MAX_SMALL);
+        let mut blocks: Vec<_> = (0..200).map(|_| process.malloc(n)).collect();
+        let sought = process.malloc(long);
+        blocks.insert(100, sought);
+        set(only(Call::Unmap));
+        for block in blocks {
+            // SAFETY: live.
+            unsafe { process.free(block) };
+        }
+        assert_eq!(process.heaps.memory.lock().large.refused.count.get(), 201);
+        if is_short {
+            set(only(Call::Map));
+        }
+        let found = (1..).find(|_| process.malloc(long) == sought).unwrap();
+        println!("found by malloc {found}");
+        assert!(if is_short {
+            found == 1
+        } else {
+            (2..=4).contains(&found)
+        });
+        process.verify();
+    }
 }
 
 /// The first byte behind a large block is a NUL, so that a string without an end ends there; it and
