@@ -13,6 +13,7 @@ mod decay;
 mod faults;
 mod footprint;
 mod fork;
+mod leaving;
 mod misuse;
 mod pages;
 mod races;

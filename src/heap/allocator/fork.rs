@@ -42,6 +42,7 @@ impl<P: Platform> Allocator<P> {
         }
         self.heaps.roster(&mut locked).orphans |= orphans > 0;
         self.choose_anew(&locked);
+        locked.free_leaving();
         drop(locked);
         // Before their groups go: they stand among this heap's deferred frees no more.
         if !own.is_empty() {

@@ -35,6 +35,7 @@ use crate::layout::group::{Group, MyGroup, State, CLASS_NONE, CLASS_NO_BYTES};
 use crate::layout::record::{max_tail, FIRST_WIDE, MAX_FINE, NEW, ZERO};
 use crate::layout::slot::{FreeSlot, LiveSlot};
 use crate::note;
+use crate::pages::large::Freed;
 
 /// A thread without a heap gets one, to defer frees in, with a free of one of these slots. One that
 /// frees once or twice in its life and never allocates mostly does without.
@@ -271,12 +272,17 @@ impl<P: Platform> Allocator<P> {
         let freed = self.heaps.memory.locked(|locked| {
             if let Some(slot) = self.find_no_bytes(block) {
                 locked.no_bytes.free(slot.group, slot.index);
-                return Ok(true);
+                return Ok(Freed::Whole);
             }
             locked.free_large(block)
         });
-        if !freed {
-            self.refuse(block)
+        match freed {
+            Freed::None => self.refuse(block),
+            Freed::Whole => {}
+            Freed::But(leaving) => {
+                let left = leaving.give_back(self.platform());
+                self.heaps.memory.lock().free_left(left);
+            }
         }
     }
 

@@ -100,6 +100,8 @@ pub struct Large {
     pub kept: List,
     /// Mappings that the system refused to take back, for the next blocks, too.
     pub refused: List,
+    /// Of blocks that were freed and whose pages are just given back.
+    pub leaving: List,
     /// The fewest bytes in `kept` since `decay` looked last.
     pub least_kept: usize,
     /// Bytes unmapped since then, less those that were wanted again.
@@ -392,13 +394,13 @@ impl Large {
         }
     }
 
-    /// Whether `block` was freed last of all, or lies in a freed mapping that is still kept, at a
-    /// page's start.
+    /// Whether `block` was freed last of all, or lies in a freed mapping that is still kept or just
+    /// leaving, at a page's start.
     pub fn was_freed<P: Platform>(&self, platform: &P, block: *mut u8) -> bool {
         let inside = |extent: &Extent| {
             block.addr().wrapping_sub(extent.base.get().addr()) < extent.len.get()
         };
-        let kept = || self.kept.iter().any(inside);
+        let kept = || self.kept.iter().chain(self.leaving.iter()).any(inside);
         block.addr() % platform.page_size() == 0 && (block.addr() == self.last || kept())
     }
 
@@ -436,7 +438,8 @@ impl Large {
     /// Cells in use: of live blocks and of freed mappings.
     #[cfg(any(test, feature = "model"))]
     pub fn cells(&self) -> usize {
-        self.live + self.kept.count.get() + self.refused.count.get()
+        let freed = [&self.kept, &self.refused, &self.leaving];
+        self.live + freed.map(|list| list.count.get()).iter().sum::<usize>()
     }
 }
 

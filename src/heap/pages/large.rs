@@ -53,8 +53,53 @@ const MOST_GUARD: usize = if usize::BITS == 64 {
     PRESET.guard_pages * RUN_PAGE
 };
 
+/// Bytes of a freed block whose pages go in one call.
+const LEAVING_STEP: usize = 16 << 20;
+
 /// Frees of large blocks between two looks at the clock.
 const DECAY_FREES: u32 = 16;
+
+/// What `free_large` did.
+pub enum Freed {
+    /// Nothing: no large block is there.
+    None,
+    /// All.
+    Whole,
+    /// All but giving the memory back.
+    But(Leaving),
+}
+
+/// The memory of a long block that was freed: its holder's, to give back without the lock, as the
+/// system takes a long time for many pages. The addresses are still taken, so nobody else comes to
+/// lie there; a fork's child finds the extent in `Large::leaving`.
+#[must_use]
+pub struct Leaving {
+    extent: &'static Extent,
+    base: NonNull<u8>,
+    len: usize,
+}
+
+/// The same block when that is done.
+#[must_use]
+pub struct Left {
+    extent: &'static Extent,
+    is_clear: bool,
+}
+
+impl Leaving {
+    /// Gives the pages back, some at a time: whoever maps or unmaps anything waits for a call.
+    pub fn give_back<P: Platform>(self, platform: &P) -> Left {
+        let mut is_clear = true;
+        for at in (0..self.len).step_by(LEAVING_STEP) {
+            let len = LEAVING_STEP.min(self.len - at);
+            // SAFETY: `free_large` took the block out of the live ones, and its mapping stays
+            // until `free_left` has this value's successor.
+            is_clear &= unsafe { platform.purge(self.base.add(at), len) };
+        }
+        let extent = self.extent;
+        Left { extent, is_clear }
+    }
+}
 
 impl<P: Platform> Locked<'_, P> {
     /// A block of `n` bytes at a multiple of `align`: in a mapping, or in a run of pages if there
@@ -323,11 +368,11 @@ impl<P: Platform> Locked<'_, P> {
         true
     }
 
-    /// Frees the large block that starts at `block`. False: none does. A block that is found
-    /// damaged stays alive.
-    pub fn free_large(&mut self, block: *mut u8) -> Result<bool, Found> {
+    /// Frees the large block that starts at `block`, all but the memory of a long one that is not
+    /// to be kept: see `Leaving`. A block that is found damaged stays alive.
+    pub fn free_large(&mut self, block: *mut u8) -> Result<Freed, Found> {
         let Some(extent) = self.large.find(block) else {
-            return Ok(false);
+            return Ok(Freed::None);
         };
         extent.check(&self.pages.system.secrets)?;
         self.large.remove(extent);
@@ -338,7 +383,7 @@ impl<P: Platform> Locked<'_, P> {
             }
             self.pages.return_run(run_of(extent));
             self.pages.return_cell(extent.cell());
-            return Ok(true);
+            return Ok(Freed::Whole);
         }
         self.large.frees = self.large.frees.wrapping_add(1);
         self.large.row = self.large.row.saturating_add(1);
@@ -348,6 +393,35 @@ impl<P: Platform> Locked<'_, P> {
         self.large.last = block.addr();
         extent.stamp.set(self.large.frees);
         extent.fresh.set(false);
+        let len = extent.len.get();
+        let goes = PRESET.seal_freed_large || len > self.large.longest();
+        if goes && len >= LARGE_LONG && self.pages.platform().threaded() {
+            self.large.leaving.push(extent);
+            let base = extent.base();
+            return Ok(Freed::But(Leaving { extent, base, len }));
+        }
+        self.free_mapping(extent);
+        Ok(Freed::Whole)
+    }
+
+    /// Frees the rest of a large block, whose memory is given back now, unless the system refused.
+    pub fn free_left(&mut self, left: Left) {
+        if let Some(extent) = self.large.leaving.take(|other| ptr::eq(other, left.extent)) {
+            extent.fresh.set(left.is_clear);
+            self.free_mapping(extent);
+        }
+    }
+
+    /// In the child of a fork: frees what other threads were just giving back.
+    pub fn free_leaving(&mut self) {
+        while let Some(extent) = self.large.leaving.pop() {
+            self.free_mapping(extent);
+        }
+    }
+
+    /// Frees a mapping in no list, which holds no block any more: it is kept, or goes, and with it
+    /// what is too old now.
+    fn free_mapping(&mut self, extent: &'static Extent) {
         if PRESET.seal_freed_large {
             extent.seal(self.pages.platform());
         } else {
@@ -360,7 +434,6 @@ impl<P: Platform> Locked<'_, P> {
         if self.large.frees % DECAY_FREES == 0 {
             self.decay();
         }
-        Ok(true)
     }
 
     /// Joins the mapping of a freed block with those beside it that are kept: what `split` cut off
