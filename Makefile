@@ -115,6 +115,10 @@ picture: all
 processes: tool
 	@ci/result processes footprint "Fifty small processes at rest" ci/processes
 
+# What one call takes in a heap that is large, or has many holes; docs/benchmark.md.
+walks: all
+	@ci/result walks benchmark "What one call takes in a large heap" ci/walks
+
 # Copies what `make` has built. As root, in a user's checkout, it must build and write nothing there.
 install:
 	@[ -x $(BYSSAL) ] || { echo "error: nothing is built yet; run: make (without sudo), then this again" >&2; exit 2; }
@@ -184,5 +188,5 @@ clean:
 tool:
 	@ci/tool
 
-.PHONY: all check check-s390x verify fetch patch dist prove libc-test fuzz coverage bench bench-crate profile counts footprint processes install misuse \
+.PHONY: all check check-s390x verify fetch patch dist prove libc-test fuzz coverage bench bench-crate profile counts footprint processes walks install misuse \
 	stress night tsan miri mutants shortage everywhere booted musl-cross-make picture fresh clean tool
