@@ -47,7 +47,8 @@
 //!   `alloc::handle_alloc_error`. `errno` is kept by frees.
 //! - **Panics.** Nothing here panics by design. If it does, the process aborts: no panic leaves the
 //!   allocator.
-//! - **The program break** is left alone: all memory is mapped.
+//! - **The program break** is left alone: all memory is mapped, from 64 GiB behind it on (16 MiB on
+//!   32 bits). So far a program's own `sbrk` goes.
 //!
 //! # Beside byssal's own musl
 //!

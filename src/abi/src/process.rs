@@ -95,8 +95,8 @@ fn nanoseconds() -> u64 {
 
 // SAFETY: ordinary system calls; a real lock; a thread-local word.
 unsafe impl Platform for Host {
-    /// Programs may move the break.
-    const BREAK_ROOM: usize = if usize::BITS == 64 { 1 << 30 } else { 16 << 20 };
+    /// Programs may move the break: 64 GiB are a fourth of the least that a 64-bit system gives.
+    const BREAK_ROOM: usize = if usize::BITS == 64 { 1 << 36 } else { 16 << 20 };
     fn page_size(&self) -> usize {
         // Relaxed: every thread finds the same value.
         match self.page_size.load(Ordering::Relaxed) {

@@ -58,17 +58,18 @@ impl<P: Platform> Pages<'_, P> {
 
     /// Where the next window is. The first one leaves the break room: somebody else may move it, or
     /// we do. Under the stack, where programs that are debugged may have their break, there is
-    /// none.
+    /// none, nor beyond.
     fn next_window(&mut self) -> usize {
         if self.next_window == 0 {
             let (now, here) = (self.platform().program_break(), (&raw const self).addr());
             let mut first = (now.wrapping_add(P::BREAK_ROOM) | (CHUNK - 1)).wrapping_add(1);
+            let most = usize::MAX >> (usize::BITS - ADDRESS_BITS);
             if cfg!(target_arch = "riscv64") {
                 // With five levels of page tables Linux 5.18 to 6.5 has programs that are moved
                 // (PIE) beyond what the pagemap has room for, and the stack at 2^56.
-                first &= usize::MAX >> (usize::BITS - ADDRESS_BITS);
+                first &= most;
             }
-            let fit = now != 0 && here.wrapping_sub(first) > CHUNK << 8;
+            let fit = now != 0 && first <= most && here.wrapping_sub(first) > CHUNK << 8;
             self.next_window = if fit { first } else { NOWHERE };
         }
         self.next_window
