@@ -155,7 +155,7 @@ pub fn stamp(
     let inputs = Inputs::new()
         .text("crate", &found.version)
         .text("flags", &flags.join("\n"))
-        .text("compiler", &compiler.identity()?)
+        .text("compiler", &compiler.identity)
         .finish();
     Ok(Stamp::new(
         &project.out,

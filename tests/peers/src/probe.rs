@@ -23,7 +23,7 @@ pub fn probe(
 ) -> Result<()> {
     let source = "tests/peers/probe/serves.c";
     let mut inputs = Inputs::new()
-        .text("compiler", &compiler.identity()?)
+        .text("compiler", &compiler.identity)
         .tree(&project.root, source)?;
     if let Some(file) = file {
         inputs = inputs.text("file", &digest::file(file)?);
