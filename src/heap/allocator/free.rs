@@ -19,6 +19,7 @@
 //!   Heaps::send        many go to the owner at once                           exchange/
 //! free_slow          no size class has it, or the byte before it was written
 //!   free_outside       a large block by its address, or one of no bytes       pages/large.rs
+//!     Leaving            what takes the system long goes without the lock
 //!     refuse             none is there: the name of the misuse
 //! ```
 

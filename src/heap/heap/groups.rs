@@ -1,7 +1,7 @@
 //! Groups: made for a heap, released when empty.
 
 use crate::base::config::{
-    FIRST_GROUP, GRANULE, GROUP_MAX, PURGE_STRIDE, RUN_PAGE, SPAN, SPAN_GROUP_MAX,
+    FIRST_GROUP, GRANULE, GROUP_MAX, PURGE_STRIDE, RUN_PAGE, SPAN_GROUP_MAX,
 };
 use crate::base::fault::{raise, Found};
 use crate::base::platform::Platform;
@@ -15,7 +15,7 @@ use crate::layout::kind::Kind;
 use crate::layout::record::max_slots;
 use crate::layout::slot::FreeSlot;
 use crate::pages::memory::Locked;
-use crate::pages::page_heap::Run;
+use crate::pages::page_heap::{Run, SPAN_PAGES};
 use core::sync::atomic::{compiler_fence, Ordering};
 
 /// The first class whose slots are longer than groups in spans.
@@ -121,8 +121,9 @@ impl<'a, P: Platform> MyHeap<'a, P> {
             return part;
         }
         let mut locked = self.all.memory.lock();
-        let pages = SPAN / RUN_PAGE;
-        let run = self.all.take_run(&mut locked, kind, pages, pages)?;
+        let run = self
+            .all
+            .take_run(&mut locked, kind, SPAN_PAGES, SPAN_PAGES)?;
         if !self.add_span(&mut locked, run) {
             return None;
         }

@@ -8,7 +8,7 @@
 //! see `orphans.rs`: a cell enters the map before it leaves the reserve, and comes back to the
 //! reserve before it leaves the map.
 
-use crate::base::config::{GRANULE, KEEP, PRESET, RUN_PAGE, SPAN};
+use crate::base::config::{GRANULE, KEEP, PRESET, RUN_PAGE};
 use crate::base::platform::Platform;
 use crate::exchange::mailbox::Life;
 use crate::heap::heap::MyHeap;
@@ -17,7 +17,7 @@ use crate::layout::group::{ones, Group, MyGroup, State};
 use crate::layout::kind::Kind;
 use crate::layout::span::Span;
 use crate::pages::memory::Locked;
-use crate::pages::page_heap::Run;
+use crate::pages::page_heap::{Run, SPAN_PAGES};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{compiler_fence, Ordering};
 
@@ -315,7 +315,7 @@ pub fn return_span<P: Platform>(locked: &mut Locked<'_, P>, span: &'static Span)
     let run = Run {
         chunk,
         page: base * GRANULE / RUN_PAGE,
-        pages: SPAN / RUN_PAGE,
+        pages: SPAN_PAGES,
         fresh: false,
     };
     locked.pages.return_run(run);

@@ -22,7 +22,7 @@ pub struct System<P> {
 }
 
 /// Run pages of a span, which starts at a multiple of as many.
-const SPAN_PAGES: usize = SPAN / RUN_PAGE;
+pub const SPAN_PAGES: usize = SPAN / RUN_PAGE;
 
 /// A search for a run, of which the page heap remembers where to begin: its number.
 #[derive(Clone, Copy)]

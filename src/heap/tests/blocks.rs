@@ -1,7 +1,7 @@
 //! What a block is: aligned, apart, usable, of the size asked for.
 
 use super::*;
-use crate::base::config::{CLASSES, LARGE_TURNS, PRESET};
+use crate::base::config::{CLASSES, LARGE_LONG, LARGE_TURNS, PRESET};
 use crate::base::platform::Platform;
 use crate::base::size_class::{class_of, stride, NARROW_SLOTS};
 
@@ -311,6 +311,9 @@ pub(super) fn large_blocks_are_resized_within_their_mapping_at_little_cost() {
         assert_eq!(locks.load(Relaxed), before + 1);
         assert_eq!(process.platform().calls.load(Relaxed), calls);
         process.free(block);
+        // Once more where the pages are so long that the memory goes without the lock.
+        let leaving = locks.load(Relaxed) - before - 2;
+        assert!(leaving == 0 || leaving == 1 && long >= LARGE_LONG);
     }
     process.verify();
 }

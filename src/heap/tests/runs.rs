@@ -1,15 +1,13 @@
 //! Where searches for runs of pages begin, and what a long slot's new pages cost other classes.
 
 use super::*;
-use crate::base::config::{CLASSES, PRESET, RUN_PAGE, SPAN};
+use crate::base::config::{CLASSES, PRESET};
 use crate::base::size_class::{class_of, stride};
 use crate::heap::groups::FIRST_LONG;
 use crate::layout::kind::Kind;
 use crate::mock::Mock;
-use crate::pages::page_heap::{Pages, Run, Search};
+use crate::pages::page_heap::{Pages, Run, Search, SPAN_PAGES};
 
-/// Run pages of a span.
-const SPAN_PAGES: usize = SPAN / RUN_PAGE;
 /// A page more: most holes of as many have no place for a span.
 const ODD: usize = SPAN_PAGES + 1;
 
